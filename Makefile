@@ -1,0 +1,106 @@
+# Kernscale: four programs in C for Linux. `make help` lists what can be made.
+PREFIX     ?= /usr
+SBINDIR    ?= $(PREFIX)/sbin
+BINDIR     ?= $(PREFIX)/bin
+SYSCONFDIR ?= /etc
+PKG_CONFIG ?= pkg-config
+CFLAGS     ?= -O2 -g
+VERSION    := $(shell cat VERSION)
+
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+FUZZ_CC ?= clang
+
+# SANITIZE=address,undefined builds beside the ordinary build, in its own folder.
+SANITIZE ?=
+comma := ,
+B := build$(if $(SANITIZE),/san-$(subst $(comma),-,$(SANITIZE)))
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-6s %s\n'
+endif
+
+packages := libmnl libnl-3.0 libnl-route-3.0 libnftnl libsodium libcurl jansson openssl libsystemd \
+	libnghttp2 libzstd sqlite3 libpq yaml-0.1 libcares
+pkg_cflags := $(shell $(PKG_CONFIG) --cflags $(packages) 2>/dev/null)
+pkg_libs   := $(shell $(PKG_CONFIG) --libs $(packages) 2>/dev/null) -lm
+
+# Flags that some compilers or machines refuse are probed, once for each compiler.
+try = $(shell printf 'int main(void){return 0;}' | $(CC) -Werror $(1) -x c -o /dev/null - 2>/dev/null && echo $(1))
+warn   := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wpointer-arith -Wcast-qual -Wwrite-strings -Wformat=2 -Wundef -Wvla
+harden := -fstack-protector-strong -fPIE $(call try,-fstack-clash-protection) \
+	$(call try,-fcf-protection) $(call try,-ftrivial-auto-var-init=zero) \
+	$(if $(SANITIZE),,-D_FORTIFY_SOURCE=$(if $(call try,-O2 -D_FORTIFY_SOURCE=3),3,2))
+std    := -std=gnu11 -D_GNU_SOURCE -I. -DKERNSCALE_VERSION='"$(VERSION)"'
+ks_cflags  = $(std) $(warn) $(harden) $(pkg_cflags) $(if $(WERROR),-Werror) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all -fno-omit-frame-pointer)
+ks_ldflags = -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed $(if $(SANITIZE),-fsanitize=$(SANITIZE))
+
+src_lib         := $(wildcard lib/*.c)
+src_proto       := $(wildcard proto/*.c)
+src_nft         := $(wildcard nft/*.c)
+src_relay       := $(filter-out relay/main.c,$(wildcard relay/*.c))
+src_daemon      := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c))
+src_coordinator := $(filter-out coordinator/main.c,$(wildcard coordinator/*.c coordinator/*/*.c))
+src_wgctl       := $(filter-out wgctl/main.c,$(wildcard wgctl/*.c))
+parts := lib proto nft relay daemon coordinator wgctl
+obj = $(patsubst %.c,$(B)/%.o,$(1))
+
+programs := $(if $(wildcard daemon/main.c),$(B)/kernscaled) $(if $(wildcard wgctl/main.c),$(B)/wgctl) \
+	$(if $(wildcard coordinator/main.c),$(B)/kernscale-coordinator) $(if $(wildcard relay/main.c),$(B)/kernscale-relay)
+units  := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c))
+replay := $(patsubst tests/fuzz/fuzz_%.c,$(B)/tests/fuzz/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
+fuzz   := $(patsubst tests/fuzz/fuzz_%.c,$(B)/tests/fuzz/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
+
+.PHONY: all clean help
+.SECONDARY:
+all: $(programs)
+
+define archive
+$(B)/lib$(1).a: $$(call obj,$$(src_$(1)))
+	$$(say) AR $$@
+	$$(Q)rm -f $$@; ar rcs $$@ $$^
+endef
+$(foreach p,$(parts),$(eval $(call archive,$(p))))
+archives := $(parts:%=$(B)/lib%.a)
+base     := $(B)/librelay.a $(B)/libnft.a $(B)/libproto.a $(B)/liblib.a
+
+link = $(CC) $(CFLAGS) $(ks_ldflags) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(pkg_libs)
+
+$(B)/kernscaled: $(B)/daemon/main.o $(B)/libdaemon.a $(base)
+	$(say) LINK $@
+	$(Q)$(link)
+$(B)/wgctl: $(B)/wgctl/main.o $(B)/libwgctl.a $(base)
+	$(say) LINK $@
+	$(Q)$(link)
+$(B)/kernscale-coordinator: $(B)/coordinator/main.o $(B)/libcoordinator.a $(base)
+	$(say) LINK $@
+	$(Q)$(link)
+$(B)/kernscale-relay: $(B)/relay/main.o $(base)
+	$(say) LINK $@
+	$(Q)$(link)
+
+$(B)/%.o: %.c
+	$(say) CC $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(ks_cflags) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(archives)
+	$(say) LINK $@
+	$(Q)$(link) -lcmocka
+$(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay.o $(archives)
+	$(say) LINK $@
+	$(Q)$(link)
+$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(archives)
+	$(say) LINK $@
+	$(Q)$(link) -fsanitize=fuzzer
+
+clean:
+	rm -rf build
+
+-include tests/tests.mk
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,330 @@
+#include "lib/loop.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <stdlib.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-event.h>
+#include <time.h>
+
+struct loop_grave {
+	struct loop_grave *next;
+	void *p;
+	loop_fn *fn;
+};
+
+struct loop {
+	sd_event *e;
+	sd_event_source *burial;
+	struct loop_grave *graves;
+};
+
+struct loop_io {
+	sd_event_source *s;
+	loop_io_fn *fn;
+	void *data;
+};
+
+struct loop_timer {
+	sd_event_source *s;
+	sd_event *e;
+	loop_fn *fn;
+	void *data;
+};
+
+struct loop_signal {
+	sd_event_source *s;
+	loop_signal_fn *fn;
+	void *data;
+};
+
+struct loop_defer {
+	sd_event_source *s;
+	loop_fn *fn;
+	void *data;
+};
+
+static void loop_bury(struct loop *l)
+{
+	while (l->graves) {
+		struct loop_grave *g = l->graves;
+
+		l->graves = g->next;
+		g->fn(g->p);
+		free(g);
+	}
+}
+
+static int burial_event(sd_event_source *s, void *data)
+{
+	(void)s;
+	loop_bury(data);
+	return 0;
+}
+
+int loop_new(struct loop **ret)
+{
+	CLEANUP(loop_free) struct loop *l = calloc(1, sizeof(*l));
+	int r;
+
+	if (!l)
+		return -ENOMEM;
+	r = sd_event_new(&l->e);
+	if (r < 0)
+		return r;
+	r = sd_event_add_defer(l->e, &l->burial, burial_event, l);
+	if (r < 0)
+		return r;
+	/* After everything else: events that were in hand have run by then. */
+	sd_event_source_set_priority(l->burial, SD_EVENT_PRIORITY_IDLE);
+	sd_event_source_set_enabled(l->burial, SD_EVENT_OFF);
+	*ret = TAKE(l);
+	return 0;
+}
+
+void loop_free(struct loop *l)
+{
+	if (!l)
+		return;
+	loop_bury(l);
+	sd_event_source_disable_unref(l->burial);
+	sd_event_unref(l->e);
+	free(l);
+}
+
+int loop_run(struct loop *l)
+{
+	return sd_event_loop(l->e);
+}
+
+void loop_exit(struct loop *l, int code)
+{
+	sd_event_exit(l->e, code);
+}
+
+uint64_t loop_now(struct loop *l)
+{
+	uint64_t t;
+
+	if (sd_event_now(l->e, CLOCK_MONOTONIC, &t) < 0) {
+		struct timespec ts;
+
+		clock_gettime(CLOCK_MONOTONIC, &ts);
+		t = (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
+	}
+	return t;
+}
+
+void loop_notify(struct loop *l, const char *state)
+{
+	(void)l;
+	sd_notify(0, state);
+}
+
+int loop_watchdog(struct loop *l)
+{
+	return sd_event_set_watchdog(l->e, 1);
+}
+
+static int io_event(sd_event_source *s, int fd, uint32_t events, void *data)
+{
+	struct loop_io *io = data;
+
+	(void)s;
+	io->fn(io->data, fd, events);
+	return 0;
+}
+
+int loop_io_new(struct loop *l, int fd, uint32_t events, loop_io_fn *fn, void *data,
+		struct loop_io **ret)
+{
+	struct loop_io *io = calloc(1, sizeof(*io));
+	int r;
+
+	if (!io)
+		return -ENOMEM;
+	io->fn = fn;
+	io->data = data;
+	r = sd_event_add_io(l->e, &io->s, fd, events, io_event, io);
+	if (r < 0) {
+		free(io);
+		return r;
+	}
+	*ret = io;
+	return 0;
+}
+
+int loop_io_set(struct loop_io *io, uint32_t events)
+{
+	return sd_event_source_set_io_events(io->s, events);
+}
+
+void loop_io_free(struct loop_io *io)
+{
+	if (!io)
+		return;
+	sd_event_source_disable_unref(io->s);
+	free(io);
+}
+
+static int timer_event(sd_event_source *s, uint64_t usec, void *data)
+{
+	struct loop_timer *t = data;
+
+	(void)s;
+	(void)usec;
+	t->fn(t->data);
+	return 0;
+}
+
+int loop_timer_new(struct loop *l, loop_fn *fn, void *data, struct loop_timer **ret)
+{
+	struct loop_timer *t = calloc(1, sizeof(*t));
+	int r;
+
+	if (!t)
+		return -ENOMEM;
+	t->e = l->e;
+	t->fn = fn;
+	t->data = data;
+	r = sd_event_add_time(l->e, &t->s, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, timer_event, t);
+	if (r < 0) {
+		free(t);
+		return r;
+	}
+	sd_event_source_set_enabled(t->s, SD_EVENT_OFF);
+	*ret = t;
+	return 0;
+}
+
+void loop_timer_at(struct loop_timer *t, uint64_t when_usec)
+{
+	sd_event_source_set_time(t->s, when_usec);
+	sd_event_source_set_enabled(t->s, SD_EVENT_ONESHOT);
+}
+
+void loop_timer_in(struct loop_timer *t, uint64_t delay_usec)
+{
+	/* From the real now, not from the start of a long iteration. */
+	sd_event_source_set_time_relative(t->s, delay_usec);
+	sd_event_source_set_enabled(t->s, SD_EVENT_ONESHOT);
+}
+
+void loop_timer_stop(struct loop_timer *t)
+{
+	if (t)
+		sd_event_source_set_enabled(t->s, SD_EVENT_OFF);
+}
+
+bool loop_timer_armed(const struct loop_timer *t)
+{
+	int on = SD_EVENT_OFF;
+
+	return sd_event_source_get_enabled(t->s, &on) > 0 && on != SD_EVENT_OFF;
+}
+
+void loop_timer_free(struct loop_timer *t)
+{
+	if (!t)
+		return;
+	sd_event_source_disable_unref(t->s);
+	free(t);
+}
+
+static int signal_event(sd_event_source *s, const struct signalfd_siginfo *si, void *data)
+{
+	struct loop_signal *sig = data;
+
+	(void)si;
+	sig->fn(sig->data, sd_event_source_get_signal(s));
+	return 0;
+}
+
+int loop_signal_new(struct loop *l, int signo, loop_signal_fn *fn, void *data,
+		    struct loop_signal **ret)
+{
+	struct loop_signal *sig;
+	sigset_t set;
+	int r;
+
+	sigemptyset(&set);
+	sigaddset(&set, signo);
+	if (sigprocmask(SIG_BLOCK, &set, NULL) < 0)
+		return -errno;
+	sig = calloc(1, sizeof(*sig));
+	if (!sig)
+		return -ENOMEM;
+	sig->fn = fn;
+	sig->data = data;
+	r = sd_event_add_signal(l->e, &sig->s, signo, signal_event, sig);
+	if (r < 0) {
+		free(sig);
+		return r;
+	}
+	*ret = sig;
+	return 0;
+}
+
+void loop_signal_free(struct loop_signal *s)
+{
+	if (!s)
+		return;
+	sd_event_source_disable_unref(s->s);
+	free(s);
+}
+
+static int defer_event(sd_event_source *s, void *data)
+{
+	struct loop_defer *d = data;
+
+	(void)s;
+	d->fn(d->data);
+	return 0;
+}
+
+int loop_defer_new(struct loop *l, loop_fn *fn, void *data, struct loop_defer **ret)
+{
+	struct loop_defer *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	d->fn = fn;
+	d->data = data;
+	r = sd_event_add_defer(l->e, &d->s, defer_event, d);
+	if (r < 0) {
+		free(d);
+		return r;
+	}
+	sd_event_source_set_enabled(d->s, SD_EVENT_OFF);
+	*ret = d;
+	return 0;
+}
+
+void loop_defer_arm(struct loop_defer *d)
+{
+	sd_event_source_set_enabled(d->s, SD_EVENT_ONESHOT);
+}
+
+void loop_defer_drop(struct loop_defer *d)
+{
+	if (!d)
+		return;
+	sd_event_source_disable_unref(d->s);
+	free(d);
+}
+
+void loop_defer_free(struct loop *l, void *p, loop_fn *fn)
+{
+	struct loop_grave *g = malloc(sizeof(*g));
+
+	if (!g) {
+		/* Better a use of one more iteration's memory than a use after free: keep it. */
+		return;
+	}
+	*g = (struct loop_grave){ .next = l->graves, .p = p, .fn = fn };
+	l->graves = g;
+	sd_event_source_set_enabled(l->burial, SD_EVENT_ONESHOT);
+}
