@@ -1,0 +1,199 @@
+/* lib: cursor, buf, key, json and loop: limits, refusals, and what they promise on failure. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "lib/buf.h"
+#include "lib/cursor.h"
+#include "lib/json.h"
+#include "lib/key.h"
+#include "lib/loop.h"
+
+static void test_cursor_short(void **state)
+{
+	static const uint8_t in[] = { 1, 2, 3, 4, 5 };
+	struct cursor c = cursor_of(in, sizeof(in));
+	uint8_t out[4] = { 9, 9, 9, 9 };
+
+	(void)state;
+	assert_int_equal(cursor_be16(&c), 0x0102);
+	cursor_copy(&c, out, 4);
+	assert_int_equal(out[0], 0);
+	assert_false(cursor_ok(&c));
+	assert_int_equal(cursor_u8(&c), 0); /* bad for good, though three bytes are left */
+	assert_null(cursor_take(&c, 1));
+	c = cursor_of(in, sizeof(in));
+	assert_int_equal(cursor_le32(&c), 0x04030201);
+	assert_false(cursor_done(&c));
+	assert_int_equal(cursor_u8(&c), 5);
+	assert_true(cursor_done(&c));
+	assert_non_null(cursor_take(&c, 0));
+	c = cursor_of(in, sizeof(in));
+	assert_null(cursor_take(&c, SIZE_MAX));
+}
+
+static void test_buf_limit(void **state)
+{
+	CLEANUP(buf_done) struct buf b = { .max = 1000 };
+
+	(void)state;
+	for (int i = 0; i < 250; i++)
+		assert_int_equal(buf_put_be32(&b, (uint32_t)i), 0);
+	assert_int_equal(buf_put_u8(&b, 0), -ENOBUFS);
+	assert_true(b.bad);
+	assert_int_equal(b.len, 1000);
+	buf_clear(&b);
+	assert_int_equal(buf_put_str(&b, "0123456789"), 0);
+	buf_consume(&b, 4);
+	assert_int_equal(b.len, 6);
+	assert_memory_equal(buf_data(&b), "456789", 6);
+	for (int i = 0; i < 99; i++) { /* the front is reclaimed, not grown into */
+		assert_int_equal(buf_printf(&b, "%09d", i), 0);
+		buf_consume(&b, 9);
+	}
+	assert_true(b.cap <= 1024);
+	assert_int_equal(strlen(buf_str(&b)), 6);
+}
+
+static void test_key_text(void **state)
+{
+	static const char *const bad[] = { "nodekey:", "mkey:00", "nodekey",
+		"nodekey:000000000000000000000000000000000000000000000000000000000000000g",
+		"mkey:0000000000000000000000000000000000000000000000000000000000000000",
+		"nodekey:00000000000000000000000000000000000000000000000000000000000000000" };
+	char text[KEY_TEXT_MAX], log[8];
+	struct key_pair p;
+	struct key k;
+
+	(void)state;
+	key_pair_generate(&p);
+	assert_int_equal(p.priv.b[0] & 7, 0);
+	assert_int_equal(p.priv.b[31] & 0xc0, 0x40);
+	key_text(KEY_KIND_NODE, &p.pub, text);
+	assert_int_equal(key_parse(KEY_KIND_NODE, text, strlen(text), &k), 0);
+	assert_true(key_equal(&k, &p.pub));
+	assert_int_equal(key_parse(KEY_KIND_DISCO, text, strlen(text), &k), -EBADMSG);
+	for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+		assert_int_equal(key_parse(KEY_KIND_NODE, bad[i], strlen(bad[i]), &k), -EBADMSG);
+	assert_int_equal(strlen(key_short(&p.pub, log)), 7);
+	key_pair_wipe(&p);
+	assert_true(key_is_zero(&p.priv));
+}
+
+static void test_json_limits(void **state)
+{
+	static const char big[] = "{\"a\":9007199254740993,\"s\":\"x\\u0000y\",\"n\":null}";
+	char deep[200];
+	json_t *j;
+
+	(void)state;
+	memset(deep, '[', 100);
+	memset(deep + 100, ']', 100);
+	assert_int_equal(json_read(deep, sizeof(deep), 1000, &j), -ENOBUFS);
+	assert_int_equal(json_read(deep + 80, 40, 1000, &j), 0);
+	json_decref(j);
+	assert_int_equal(json_read("{}", 2, 1, &j), -ENOBUFS);
+	assert_int_equal(json_read("{\"a\":1,\"a\":2}", 13, 100, &j), -EBADMSG);
+	assert_int_equal(json_read("{\"a\":1}x", 8, 100, &j), -EBADMSG);
+	assert_int_equal(json_read(big, strlen(big), 100, &j), 0);
+	assert_int_equal(json_get_int(j, "a", 0), INT64_C(9007199254740993));
+	assert_null(json_get_str(j, "s"));
+	assert_null(json_get(j, "n"));
+	json_decref(j);
+}
+
+static void test_json_time(void **state)
+{
+	static const struct {
+		const char *in;
+		int r;
+		int64_t nsec;
+		const char *out;
+	} cases[] = {
+		{ "0001-01-01T00:00:00Z", 0, 0, "0001-01-01T00:00:00Z" },
+		{ "1970-01-01T00:02:03Z", 0, INT64_C(123000000000), "1970-01-01T00:02:03Z" },
+		{ "2026-11-22T12:00:00.5+02:00", 0, INT64_C(1795341600500000000),
+		  "2026-11-22T10:00:00.500000000Z" },
+		{ "", -EBADMSG, 0, NULL },
+		{ "2026-13-01T00:00:00Z", -EBADMSG, 0, NULL },
+		{ "2026-11-22T12:00:00", -EBADMSG, 0, NULL },
+		{ "2026-11-22T12:00:00Zx", -EBADMSG, 0, NULL },
+	};
+	char out[40];
+	int64_t t;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(json_time_parse(cases[i].in, &t), cases[i].r);
+		if (cases[i].r == 0) {
+			assert_int_equal(t, cases[i].nsec);
+			assert_string_equal(json_time_text(t, out), cases[i].out);
+		}
+	}
+}
+
+struct story {
+	struct loop *loop;
+	struct loop_timer *timer;
+	struct loop_defer *defer;
+	int timers, defers, freed;
+};
+
+static void story_free(void *data)
+{
+	((struct story *)data)->freed++;
+}
+
+static void story_defer(void *data)
+{
+	((struct story *)data)->defers++;
+}
+
+static void story_timer(void *data)
+{
+	struct story *s = data;
+
+	if (++s->timers == 1) {
+		loop_defer_arm(s->defer);
+		loop_defer_free(s->loop, s, story_free);
+		assert_int_equal(s->freed, 0);
+		loop_timer_in(s->timer, 2000);
+	} else {
+		loop_exit(s->loop, 7);
+	}
+}
+
+static void test_loop(void **state)
+{
+	struct story s = { 0 };
+
+	(void)state;
+	assert_int_equal(loop_new(&s.loop), 0);
+	assert_int_equal(loop_timer_new(s.loop, story_timer, &s, &s.timer), 0);
+	assert_int_equal(loop_defer_new(s.loop, story_defer, &s, &s.defer), 0);
+	assert_false(loop_timer_armed(s.timer));
+	loop_timer_in(s.timer, 1000);
+	assert_true(loop_timer_armed(s.timer));
+	assert_int_equal(loop_run(s.loop), 7);
+	assert_int_equal(s.timers, 2);
+	assert_int_equal(s.defers, 1);
+	assert_int_equal(s.freed, 1);
+	loop_timer_free(s.timer);
+	loop_defer_drop(s.defer);
+	loop_free(s.loop);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_cursor_short), cmocka_unit_test(test_buf_limit),
+		cmocka_unit_test(test_key_text),     cmocka_unit_test(test_json_limits),
+		cmocka_unit_test(test_json_time),    cmocka_unit_test(test_loop),
+	};
+
+	if (key_init() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
