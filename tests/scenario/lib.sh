@@ -1,0 +1,224 @@
+# shellcheck shell=bash
+# lib.sh: what scenarios share; a scenario's first command is `. "$(dirname "$0")/lib.sh"`.
+#
+# Networks are made of namespaces whose names carry this process's number, so that nothing of the
+# machine is touched and two runs do not meet. Everything made here is undone when the script ends,
+# however it ends: processes by their number, then namespaces, then the work folder.
+#
+#   inet                       the internet: one bridge, 198.51.100.0/24 and 2001:db8::/64
+#   host NAME ADDR             a host on it (public address)
+#   nat NAME ADDR LAN          NAME at LAN.2 behind a router rNAME that masquerades as ADDR
+#   nat_hard NAME ADDR LAN     the same with a new random port for every destination
+#   firewall_no_udp NAME       the router (or, without one, the host) of NAME drops all UDP
+#   firewall_open NAME         and lets it through again
+#   on NAME COMMAND...         run COMMAND there
+#   start NAME WHERE COMMAND…  run it in the background, log in $LOGS/NAME.log; stop NAME ends it
+#   wait_until SECONDS COMMAND…  poll COMMAND until it succeeds
+#   step TEXT, fail TEXT, skip TEXT, check COMMAND…
+set -u
+umask 077
+
+SCENARIO_NAME=$(basename "$0" .sh)
+HERE=$(dirname "$(realpath "${BASH_SOURCE[0]}")")
+TOP=$(realpath "$HERE/../..")
+BIN=${KERNSCALE_BUILD:-build}
+case $BIN in /*) ;; *) BIN=$TOP/$BIN ;; esac
+P=ks$$-
+OUT=${OUT:-$(mktemp -d)}
+LOGS=$OUT/$SCENARIO_NAME
+W=$(mktemp -d "${TMPDIR:-/tmp}/kernscale-scenario.XXXXXX")
+chmod 755 "$W"
+rm -rf "$LOGS"
+mkdir -p "$LOGS"
+declare -A PIDS=()
+SPACES=()
+START_MSEC=$(($(date +%s%N) / 1000000))
+
+now_msec() {
+	echo $(($(date +%s%N) / 1000000))
+}
+
+step() {
+	printf '[%6d ms] %s\n' $(($(now_msec) - START_MSEC)) "$*"
+}
+
+fail() {
+	echo "FAIL: $*"
+	exit 1
+}
+
+skip() {
+	echo "SKIP: $*"
+	exit 77
+}
+
+check() {
+	"$@" || fail "line ${BASH_LINENO[0]}: $*"
+}
+
+# refute: the command must fail.
+refute() {
+	! "$@" || fail "line ${BASH_LINENO[0]}: should have failed: $*"
+}
+
+# wait_until SECONDS COMMAND...: prints nothing, 0 once COMMAND succeeds, 1 when time is up.
+wait_until() {
+	local end=$(($(now_msec) + $1 * 1000))
+
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "$(now_msec)" -lt $end ] || return 1
+		sleep 0.05
+	done
+}
+
+need() {
+	local p
+
+	for p in "$@"; do
+		command -v "$p" >/dev/null || skip "$p is not installed"
+	done
+}
+
+need_programs() {
+	local p
+
+	for p in "$@"; do
+		[ -x "$BIN/$p" ] || skip "$p is not built in ${BIN#"$TOP"/}"
+	done
+}
+
+cleanup() {
+	local r=$? n pid
+
+	trap '' INT TERM
+	for n in "${!PIDS[@]}"; do kill "${PIDS[$n]}" 2>/dev/null; done
+	for n in "${!PIDS[@]}"; do
+		for _ in $(seq 60); do kill -0 "${PIDS[$n]}" 2>/dev/null || break; sleep 0.05; done
+		kill -9 "${PIDS[$n]}" 2>/dev/null
+	done
+	wait 2>/dev/null
+	for n in "${SPACES[@]}"; do
+		for pid in $(ip netns pids "$n" 2>/dev/null); do kill -9 "$pid" 2>/dev/null; done
+		ip netns del "$n" 2>/dev/null
+	done
+	rm -rf "$W"
+	exit $r
+}
+trap cleanup EXIT
+trap 'exit 143' INT TERM
+
+on() {
+	local where=$1
+
+	shift
+	ip netns exec "$P$where" "$@"
+}
+
+space() {
+	ip netns add "$P$1" || fail "cannot make a network namespace"
+	SPACES+=("$P$1")
+	ip -n "$P$1" link set lo up
+	on "$1" sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1 \
+		net.ipv6.conf.default.accept_dad=0 net.ipv6.conf.all.accept_dad=0 2>/dev/null
+}
+
+# cable A DEV-OF-A B DEV-OF-B
+cable() {
+	ip link add "$2" netns "$P$1" type veth peer name "$4" netns "$P$3"
+	ip -n "$P$1" link set "$2" up
+	ip -n "$P$3" link set "$4" up
+}
+
+# Many changes in one process: a process costs 20 ms in the test kernels.
+ip_batch() {
+	ip -n "$P$1" -batch - || fail "line ${BASH_LINENO[1]}: network of $1"
+}
+
+inet() {
+	space inet
+	ip_batch inet <<-EOF
+		link add br0 type bridge
+		link set br0 up
+		addr add 198.51.100.1/24 dev br0
+		addr add 2001:db8::1/64 dev br0 nodad
+	EOF
+}
+
+host() {
+	space "$1"
+	cable inet "p$1" "$1" eth0
+	ip -n "${P}inet" link set "p$1" master br0
+	ip_batch "$1" <<-EOF
+		addr add $2/24 dev eth0
+		addr add 2001:db8::${2##*.}/64 dev eth0 nodad
+		route add default via 198.51.100.1
+		route add default via 2001:db8::1
+	EOF
+}
+
+# $4 is what follows "masquerade" (nat_hard).
+nat() {
+	host "r$1" "$2"
+	space "$1"
+	cable "r$1" lan0 "$1" eth0
+	ip -n "${P}r$1" addr add "$3.1/24" dev lan0
+	ip_batch "$1" <<-EOF
+		addr add $3.2/24 dev eth0
+		route add default via $3.1
+	EOF
+	# Without the input rule a peer's early packet makes an entry here, and the host behind gets
+	# another port than STUN saw. Real routers drop it.
+	check on "r$1" nft -f - <<-EOF
+		table ip nat {
+			chain post { type nat hook postrouting priority srcnat; oifname eth0 masquerade ${4:-}; }
+			chain in { type filter hook input priority 0; iifname eth0 ct state new drop; }
+			chain through { type filter hook forward priority 0; iifname eth0 ct state new drop; }
+		}
+	EOF
+}
+
+nat_hard() {
+	nat "$1" "$2" "$3" fully-random
+}
+
+router_of() {
+	if ip -n "${P}r$1" link show lo >/dev/null 2>&1; then echo "r$1"; else echo "$1"; fi
+}
+
+# Hooked where the packets of the host itself and those routed for it pass.
+firewall_no_udp() {
+	check on "$(router_of "$1")" nft -f - <<-EOF
+		table inet noudp {
+			chain through { type filter hook forward priority 0; meta l4proto udp drop; }
+			chain in { type filter hook input priority 0; iifname eth0 meta l4proto udp drop; }
+			chain out { type filter hook output priority 0; oifname eth0 meta l4proto udp drop; }
+		}
+	EOF
+}
+
+firewall_open() {
+	check on "$(router_of "$1")" nft delete table inet noudp
+}
+
+start() {
+	local name=$1 where=$2
+
+	shift 2
+	ip netns exec "$P$where" "$@" >>"$LOGS/$name.log" 2>&1 </dev/null &
+	PIDS[$name]=$!
+}
+
+# stop NAME [SIGNAL]: and wait until it is gone; its exit status is handed on.
+stop() {
+	local pid=${PIDS[$1]} r=0
+
+	unset "PIDS[$1]"
+	kill "-${2:-TERM}" "$pid" 2>/dev/null
+	wait "$pid" || r=$?
+	return $r
+}
+
+running() {
+	kill -0 "${PIDS[$1]}" 2>/dev/null
+}

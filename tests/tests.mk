@@ -1,0 +1,136 @@
+# tests.mk: everything beside building: tests, fuzzing, demo, benchmarks, lint, install.
+# What needs packages calls scripts/deps first and make again, because the Makefile asks pkg-config
+# for libraries before any target runs.
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+again = +$(Q)$(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(JOBS))
+shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/scenario/* \
+	tests/vm/* tests/bench/* tests/interop/* 2>/dev/null)
+
+.PHONY: check check-unit check-fuzz-replay check-units check-scenario check-vm test-programs deps \
+	fuzz fuzz-programs demo bench lint format interop install uninstall
+
+deps:
+	$(Q)scripts/deps all
+
+test-programs: $(units) $(replay)
+
+check: deps
+	$(again) SANITIZE=address,undefined test-programs
+	$(again) SANITIZE=undefined all
+	$(Q)tests/run unit replay units scenario
+
+check-unit:
+	$(again) SANITIZE=address,undefined test-programs
+	$(Q)tests/run unit
+
+check-fuzz-replay:
+	$(again) SANITIZE=address,undefined test-programs
+	$(Q)tests/run replay
+
+check-units:
+	$(Q)tests/run units
+
+check-scenario:
+	$(again) SANITIZE=undefined all
+	$(Q)tests/run scenario
+
+check-vm:
+	$(Q)scripts/deps vm
+	$(again) SANITIZE=undefined all
+	$(again) all
+	$(Q)KERNEL=vm tests/run scenario systemd
+
+# FUZZ=NAME picks one target, FUZZ_SECONDS how long each runs. What it finds goes to build/fuzz/found;
+# put a crash into tests/fuzz/corpus/NAME once it is understood.
+FUZZ ?=
+FUZZ_SECONDS ?= 60
+fuzz-programs: $(if $(FUZZ),$(B)/tests/fuzz/fuzz_$(FUZZ),$(fuzz))
+fuzz:
+	$(again) CC=$(FUZZ_CC) B=build/fuzz SANITIZE=address,undefined,fuzzer-no-link fuzz-programs
+	$(Q)tests/fuzz/run "$(FUZZ)" $(FUZZ_SECONDS)
+
+demo:
+	$(Q)scripts/deps demo
+	$(again) all
+	$(Q)scripts/demo
+
+bench: deps
+	$(again) all
+	$(Q)tests/bench/run $(BENCH)
+
+interop: deps
+	$(again) all
+	$(Q)tests/interop/run $(STORY)
+
+# Findings of the compilers' warnings count as well: WERROR. A finding that is wrong is silenced on
+# its line, with the reason.
+c_files = $(wildcard lib/*.c proto/*.c nft/*.c relay/*.c daemon/*.c daemon/*/*.c wgctl/*.c \
+	coordinator/*.c coordinator/*/*.c)
+lint: deps
+	$(again) lint-cppcheck lint-tidy lint-shell lint-man
+
+.PHONY: lint-cppcheck lint-tidy lint-shell lint-man
+lint-cppcheck:
+	$(say) CPPCHK sources
+	$(Q)mkdir -p build/cppcheck
+	$(Q)cppcheck -q -j$(JOBS) --cppcheck-build-dir=build/cppcheck --enable=warning,portability,performance \
+		--inline-suppr --suppress=missingIncludeSystem --std=c11 --error-exitcode=1 -D_GNU_SOURCE -I. $(c_files)
+
+lint-tidy: $(c_files:%.c=build/tidy/%.ok)
+build/tidy/%.ok: %.c .clang-tidy
+	$(say) TIDY $<
+	$(Q)mkdir -p $(@D)
+	$(Q)clang-tidy --quiet $< -- $(std) -ftrivial-auto-var-init=zero $(pkg_cflags) 2>$@.log >$@.out || \
+		{ cat $@.out; grep -E 'error:' $@.log; exit 1; }
+	$(Q)touch $@
+
+lint-shell:
+	$(say) SHELL "$(words $(shells)) scripts"
+	$(Q)shellcheck -x -P SCRIPTDIR $(shells)
+
+lint-man:
+	$(say) MANDOC docs/man
+	$(Q)for f in $(wildcard docs/man/*.[1-8]); do mandoc -Tlint -Wwarning $$f || exit 1; done
+
+format:
+	$(Q)clang-format -i $(c_files) $(wildcard */*.h */*/*.h tests/*/*.c)
+
+UNITDIR     ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
+DOCDIR      ?= $(PREFIX)/share/doc/kernscale
+MANDIR      ?= $(PREFIX)/share/man
+service_files = kernscaled.service kernscale-coordinator.service kernscale-relay.service
+install: all
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) \
+		$(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(DOCDIR)
+	$(Q)for p in $(notdir $(programs)); do case $$p in \
+		wgctl) install -m 755 $(B)/$$p $(DESTDIR)$(BINDIR)/ ;; \
+		*) install -m 755 $(B)/$$p $(DESTDIR)$(SBINDIR)/ ;; esac || exit 1; done
+	$(Q)for u in $(service_files); do sed 's|/usr/sbin/|$(SBINDIR)/|' systemd/$$u \
+		>$(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
+	$(Q)install -m 644 systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/kernscale.conf
+	$(Q)install -m 644 systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/kernscale.conf
+	$(Q)install -m 644 README.md systemd/sysctl-gateway.conf $(wildcard docs/*.md docs/*.yaml) $(DESTDIR)$(DOCDIR)/
+	$(Q)for m in $(wildcard docs/man/*.[1-8]); do d=$(DESTDIR)$(MANDIR)/man$${m##*.}; \
+		install -d $$d && install -m 644 $$m $$d/ || exit 1; done
+
+uninstall:
+	$(Q)rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,kernscaled kernscale-coordinator kernscale-relay) \
+		$(DESTDIR)$(BINDIR)/wgctl $(addprefix $(DESTDIR)$(UNITDIR)/,$(service_files)) \
+		$(DESTDIR)$(SYSUSERSDIR)/kernscale.conf $(DESTDIR)$(TMPFILESDIR)/kernscale.conf
+	$(Q)for m in $(notdir $(wildcard docs/man/*.[1-8])); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
+	$(Q)rm -rf $(DESTDIR)$(DOCDIR)
+
+help:
+	@echo 'make                 build the programs into build/ (SANITIZE=address,undefined, CC=clang, V=1)'
+	@echo 'make demo            set up what is missing, then show a whole mesh on this machine'
+	@echo 'make check           set up what is missing, then all tests; the last line counts them'
+	@echo 'make check-unit check-fuzz-replay check-units      without root and kernel'
+	@echo 'make check-scenario  real programs on a real kernel; SCENARIO=PATTERN picks, KERNEL=host|uml|vm'
+	@echo 'make check-vm        scenarios and systemd units on Debian'"'"'s kernel in an emulator'
+	@echo 'make interop         against stock programs on PATH or in KERNSCALE_STOCK'
+	@echo 'make bench           what it costs; BENCH="datapath join memory" picks'
+	@echo 'make fuzz            FUZZ=NAME FUZZ_SECONDS=60'
+	@echo 'make lint format     cppcheck, clang-tidy, shellcheck, mandoc; clang-format'
+	@echo 'make install         DESTDIR= PREFIX=/usr; make uninstall'
