@@ -1,0 +1,111 @@
+#pragma once
+/*
+ * config: the coordinator's configuration file, checked as a whole, as one struct.
+ *
+ * YAML with Headscale's key names and meanings, so that its users bring their file. Decides from the
+ * text alone; opens nothing but the file itself and an (allowed only when empty) policy file. What
+ * is unknown is named in a warning; what we do not do yet and would be unsafe to ignore is a
+ * problem, and all problems are given in one go.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/addr.h"
+#include "lib/buf.h"
+#include "lib/cleanup.h"
+#include "lib/log.h"
+
+#define CONFIG_PATH_DEFAULT   "/etc/kernscale-coordinator/config.yaml"
+#define CONFIG_STATE_DEFAULT  "/var/lib/kernscale-coordinator"
+#define CONFIG_SOCKET_DEFAULT "/run/kernscale-coordinator/admin.sock"
+#define CONFIG_LIST_MAX	      256
+
+struct config_list {
+	char **v;
+	size_t n;
+};
+
+struct config_split {
+	char *domain;
+	struct config_list servers;
+};
+
+struct config_record {
+	char *name, *type, *value;
+};
+
+struct config {
+	char *server_url;  /* without a trailing slash */
+	bool server_https; /* by its scheme */
+	char *server_host; /* without brackets */
+	uint16_t server_port;
+
+	char *listen_addr; /* as written; listen is what it says */
+	struct endpoint listen;
+	char *metrics_listen_addr;
+	char *unix_socket;
+	unsigned int unix_socket_mode;
+	char *noise_key_path;
+	char *tls_cert_path, *tls_key_path;
+
+	struct prefix v4, v6; /* family 0: none */
+	bool allocate_random;
+
+	struct {
+		bool enabled;
+		uint32_t region_id;
+		char *region_code, *region_name;
+		char *stun_listen_addr;
+		struct endpoint stun;
+		char *private_key_path;
+		bool verify_clients;
+		char *ipv4, *ipv6;
+		bool auto_add;
+		struct config_list urls, paths;
+		bool auto_update;
+		uint64_t update_sec;
+	} derp;
+
+	char *db_path;
+	bool db_wal;
+
+	struct {
+		bool magic;
+		char *base_domain; /* "" = none */
+		bool override_local;
+		struct config_list global, search;
+		struct config_split *split;
+		size_t n_split;
+		struct config_record *records;
+		size_t n_records;
+	} dns;
+
+	uint64_t node_expiry_sec; /* 0 = never */
+	uint64_t ephemeral_sec;
+
+	enum log_level log_level;
+	bool logtail, taildrop, auto_update, randomize_port;
+	char *policy_path; /* given and empty: allow all, as without */
+};
+
+/* What is wrong (refuses the start) and what should be known, one line each. */
+struct config_report {
+	struct buf problems, warnings;
+};
+
+void config_report_done(struct config_report *r);
+
+void config_done(struct config *c);
+static inline void config_done_cleanup(struct config *c)
+{
+	config_done(c);
+}
+
+/* From text. 0; -EINVAL with problems in the report (the config is then empty). */
+int config_parse(const void *text, size_t len, struct config *ret, struct config_report *report);
+/* From a file. An absent file is a problem unless must_exist is false: then the defaults. */
+int config_load(const char *path, bool must_exist, struct config *ret,
+		struct config_report *report);
+/* "30m", "24h", "180d", "0", "1h30m", a bare number is nanoseconds only when 0. -EBADMSG. */
+int config_duration_parse(const char *s, uint64_t *ret_sec);
