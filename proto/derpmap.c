@@ -409,7 +409,7 @@ int derp_node_pin(const struct derp_node *n, uint8_t ret_sha256[static 32])
 
 	if (strncmp(n->cert_name, prefix, skip))
 		return 0;
-	/* Exactly 64 lower-case digits, as a key's text. */
+	/* Stock nodes want lower case here; a pin in capitals is still the same pin. */
 	if (key_parse(KEY_KIND_HEX, n->cert_name + skip, strlen(n->cert_name + skip), &k) < 0)
 		return -EBADMSG;
 	memcpy(ret_sha256, k.b, 32);

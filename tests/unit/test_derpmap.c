@@ -114,7 +114,7 @@ static void test_pin(void **state)
 	(void)state;
 	assert_int_equal(derp_node_pin(&n, h), 1);
 	assert_int_equal(h[0], 0x07);
-	pin[13] = 'A';
+	pin[13] = 'g';
 	assert_int_equal(derp_node_pin(&n, h), -EBADMSG);
 	n.cert_name = name;
 	assert_int_equal(derp_node_pin(&n, h), 0);
