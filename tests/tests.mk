@@ -4,7 +4,7 @@
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 again = +$(Q)$(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(JOBS))
 shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/scenario/* \
-	tests/vm/* tests/bench/* tests/interop/* 2>/dev/null)
+	tests/fuzz/run tests/vm/* tests/bench/* tests/interop/* 2>/dev/null)
 
 .PHONY: check check-unit check-fuzz-replay check-units check-scenario check-vm test-programs deps \
 	fuzz fuzz-programs demo bench lint format interop install uninstall
@@ -55,7 +55,7 @@ demo:
 	$(Q)scripts/demo
 
 bench: deps
-	$(again) all
+	$(again) all $(B)/tests/bench/udpecho
 	$(Q)tests/bench/run $(BENCH)
 
 interop: deps
@@ -80,7 +80,7 @@ lint-tidy: $(c_files:%.c=build/tidy/%.ok)
 build/tidy/%.ok: %.c .clang-tidy
 	$(say) TIDY $<
 	$(Q)mkdir -p $(@D)
-	$(Q)clang-tidy --quiet $< -- $(std) -ftrivial-auto-var-init=zero $(pkg_cflags) 2>$@.log >$@.out || \
+	$(Q)clang-tidy --quiet $< -- $(std) $(pkg_cflags) 2>$@.log >$@.out || \
 		{ cat $@.out; grep -E 'error:' $@.log; exit 1; }
 	$(Q)touch $@
 
@@ -134,3 +134,7 @@ help:
 	@echo 'make fuzz            FUZZ=NAME FUZZ_SECONDS=60'
 	@echo 'make lint format     cppcheck, clang-tidy, shellcheck, mandoc; clang-format'
 	@echo 'make install         DESTDIR= PREFIX=/usr; make uninstall'
+
+$(B)/tests/bench/%: $(B)/tests/bench/%.o
+	$(say) LINK $@
+	$(Q)$(CC) $(CFLAGS) $(ks_ldflags) -o $@ $<

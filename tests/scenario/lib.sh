@@ -222,3 +222,147 @@ stop() {
 running() {
 	kill -0 "${PIDS[$1]}" 2>/dev/null
 }
+
+# --- a mesh of our programs -------------------------------------------------------------------
+#   start_coordinator             on host pub (198.51.100.10): coordinator, embedded relay, STUN;
+#                                 makes user "mesh" and a reusable key in $W/key
+#   start_node NAME               kernscaled in the namespace NAME
+#   wgctl NAME ARGUMENT...        wgctl there; admin ARGUMENT... speaks to the coordinator
+#   up NAME [ARGUMENT...]         wgctl up with server, key and name
+#   join NAME                     start_node and up
+#   ip4 NAME, ip6 NAME            its address in the mesh
+#   direct A B, relayed A B       how A reaches B, as `wgctl status` says; for wait_until
+#   reach A B                     one ICMP echo through the tunnel
+#   expect CODE COMMAND...        run it: exit status CODE or the scenario fails; output in $SAID
+#   said TEXT                     $SAID contains TEXT
+URL=http://198.51.100.10:8080
+NODE_USER=4711:4711
+SAID=''
+
+start_coordinator() {
+	need_programs kernscale-coordinator kernscale-relay kernscaled wgctl
+	mkdir -p "$W/coord"
+	[ -e "$W/coord/config.yaml" ] || cat >"$W/coord/config.yaml" <<-EOF
+		server_url: $URL
+		listen_addr: 0.0.0.0:8080
+		noise:
+		  private_key_path: $W/coord/noise.key
+		prefixes:
+		  v4: 100.64.0.0/10
+		  v6: fd7a:115c:a1e0::/48
+		  allocation: sequential
+		derp:
+		  server:
+		    enabled: true
+		    region_id: 900
+		    region_code: tst
+		    region_name: Test
+		    stun_listen_addr: 0.0.0.0:3478
+		    private_key_path: $W/coord/derp.key
+		    automatically_add_embedded_derp_region: true
+		    ipv4: 198.51.100.10
+		  urls: []
+		  paths: []
+		database:
+		  type: sqlite
+		  sqlite:
+		    path: $W/coord/db.sqlite
+		unix_socket: $W/coord/admin.sock
+		dns:
+		  magic_dns: true
+		  base_domain: mesh.test
+		  nameservers:
+		    global: []
+	EOF
+	run_coordinator
+	check admin users create mesh >/dev/null
+	make_key key --reusable --expiration 1h
+}
+
+run_coordinator() {
+	start coordinator pub "$BIN/kernscale-coordinator" --config "$W/coord/config.yaml"
+	wait_until 10 test -S "$W/coord/admin.sock" || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
+}
+
+admin() {
+	"$BIN/wgctl" admin --socket "$W/coord/admin.sock" "$@"
+}
+
+# make_key FILE ARGUMENT...: a pre-auth key into $W/FILE
+make_key() {
+	local file=$1
+
+	shift
+	check admin preauthkeys create --user 1 "$@" >"$W/$file.said"
+	tail -n 1 "$W/$file.said" >"$W/$file"
+}
+
+start_node() {
+	need_programs kernscaled wgctl
+	mkdir -p "$W/$1/state" "$W/$1/run"
+	chown -R "$NODE_USER" "$W/$1"
+	chmod 755 "$W/$1" "$W/$1/run"
+	start "$1" "$1" "$BIN/kernscaled" --statedir "$W/$1/state" --runtimedir "$W/$1/run" \
+		--socket "$W/$1/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
+		--user "$NODE_USER" --verbose 2
+	wait_until 10 test -S "$W/$1/run/kernscaled.sock" || fail "kernscaled of $1 does not come up: $(tail -n 5 "$LOGS/$1.log")"
+}
+
+wgctl() {
+	local n=$1
+
+	shift
+	on "$n" "$BIN/wgctl" --socket "$W/$n/run/kernscaled.sock" "$@"
+}
+
+up() {
+	local n=$1
+
+	shift
+	wgctl "$n" up --login-server="$URL" --auth-key="file:$W/key" --hostname="$n" --timeout=30s "$@"
+}
+
+join() {
+	start_node "$1"
+	check up "$1"
+}
+
+ip4() {
+	wgctl "$1" ip -4
+}
+
+ip6() {
+	wgctl "$1" ip -6
+}
+
+direct() {
+	wgctl "$1" status | grep -E "^[0-9.]+ +$2 .* direct "
+}
+
+relayed() {
+	wgctl "$1" status | grep -E "^[0-9.]+ +$2 .* relay "
+}
+
+reach() {
+	on "$1" ping -q -c 1 -W "${3:-1}" "$(ip4 "$2")"
+}
+
+expect() {
+	local want=$1 r=0
+
+	shift
+	SAID=$("$@" 2>&1) || r=$?
+	printf '%s\n' "\$ $*" "$SAID"
+	[ "$r" = "$want" ] || fail "line ${BASH_LINENO[0]}: exit status $r, not $want: $*"
+}
+
+said() {
+	grep -qiE -- "$1" <<<"$SAID" || fail "line ${BASH_LINENO[0]}: nothing of '$1' in: $SAID"
+}
+
+# nothing_left NAME: neither interface nor table nor route rule of ours in that namespace
+nothing_left() {
+	! ip -n "$P$1" link show kernscale0 >/dev/null 2>&1 || fail "$1: kernscale0 is left behind"
+	! on "$1" nft list table inet kernscale >/dev/null 2>&1 || fail "$1: the nft table is left behind"
+	! ip -n "$P$1" rule | grep -q '^52[0-9][0-9]:' || fail "$1: rules are left behind: $(ip -n "$P$1" rule)"
+}

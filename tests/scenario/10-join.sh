@@ -1,0 +1,57 @@
+#!/bin/bash
+# A node joins by key: it gets its addresses, the kernel has them, a second node appears at the first
+# within seconds, and `up` again, `down` and `up` change nothing that they should not.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#                                                 - bob   198.51.100.12
+. "$(dirname "$0")/lib.sh"
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+
+start_node alice
+expect 4 wgctl alice status
+said 'logged out'
+step "up"
+expect 0 up alice
+step "up is done"
+expect 0 ip4 alice
+[ "$SAID" = 100.64.0.1 ] || fail "alice got $SAID"
+check ip -n "${P}alice" addr show dev kernscale0 to 100.64.0.1/32 | grep -q 100.64.0.1 || fail "no address on kernscale0"
+expect 0 ip6 alice
+said '^fd7a:115c:a1e0:'
+expect 0 wgctl alice status
+said '^100\.64\.0\.1 +alice '
+key=$(on alice wg show kernscale0 public-key)
+
+# As root it started, as its own user it runs.
+[ "$(awk '/^Uid:/ { print $2 }' "/proc/${PIDS[alice]}/status")" = "${NODE_USER%%:*}" ] || fail "kernscaled still runs as root"
+
+join bob
+wait_until 5 reach alice bob || fail "alice does not reach bob"
+wait_until 5 reach bob alice || fail "bob does not reach alice"
+check on alice ping -6 -q -c 1 -W 2 "$(ip6 bob)"
+expect 0 wgctl alice status
+said '^100\.64\.0\.2 +bob '
+
+step "up again"
+expect 0 up alice
+[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the node's key changed by a second up"
+check reach alice bob
+
+step "down and up"
+expect 0 wgctl alice down
+expect 3 wgctl alice status
+said stopped
+nothing_left alice
+expect 0 up alice
+expect 0 ip4 alice
+said '^100\.64\.0\.1$'
+wait_until 5 reach alice bob || fail "alice does not reach bob after down and up"
+
+step "logout"
+expect 0 wgctl alice logout
+expect 4 wgctl alice status
+nothing_left alice

@@ -1,0 +1,38 @@
+#!/bin/bash
+# A node is deleted at the coordinator: its peers drop it within seconds, it is told so, and can join
+# again with a key.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#                                                 - bob   198.51.100.12
+. "$(dirname "$0")/lib.sh"
+need wg
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+join alice
+join bob
+wait_until 10 reach alice bob || fail "alice does not reach bob"
+bob_ip=$(ip4 bob)
+
+expect 0 admin nodes list
+id=$(admin nodes list --output json | jq -r '.[] | select((.name // .given_name) == "bob") | .id')
+[ -n "$id" ] || fail "no node bob in the list"
+expect 0 admin nodes delete --identifier "$id" --force
+step "bob is deleted"
+
+no_peers() {
+	[ -z "$(on alice wg show kernscale0 peers)" ]
+}
+wait_until 5 no_peers || fail "alice still has bob as a peer: $(on alice wg show kernscale0)"
+step "alice dropped bob"
+refute on alice ping -q -c 1 -W 1 "$bob_ip"
+logged_out() {
+	wgctl bob status
+	[ $? = 4 ]
+}
+wait_until 15 logged_out || fail "bob does not know: $(wgctl bob status)"
+step "bob knows"
+expect 0 up bob
+wait_until 10 reach alice bob || fail "alice does not reach bob after it joined again"

@@ -1,0 +1,30 @@
+#!/bin/bash
+# An expired key, a used one-off key and a revoked one are each refused with a reason, nothing is left.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#                                                 - bob   198.51.100.12
+. "$(dirname "$0")/lib.sh"
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+start_node alice
+start_node bob
+
+make_key short --expiration 1s
+sleep 2
+expect 4 wgctl alice up --login-server=$URL --auth-key="file:$W/short" --hostname=alice --timeout=20s
+said 'expired'
+nothing_left alice
+
+make_key once --expiration 1h
+expect 0 wgctl bob up --login-server=$URL --auth-key="file:$W/once" --hostname=bob --timeout=20s
+expect 4 wgctl alice up --login-server=$URL --auth-key="file:$W/once" --hostname=alice --timeout=20s
+said 'used'
+nothing_left alice
+
+# The key's end is not the node's end.
+expect 0 wgctl bob status
+expect 0 up alice
+wait_until 10 reach alice bob || fail "alice does not reach bob"

@@ -1,0 +1,45 @@
+#!/bin/bash
+# A server that does not answer, a name that does not exist, and one that is no coordination server:
+# each a sentence and exit status 5 or 1 within the time asked for; nothing is left, and what had been
+# joined before is still there.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#   web 198.51.100.20 (a relay and a TLS server nobody vouches for)
+. "$(dirname "$0")/lib.sh"
+need openssl
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host web 198.51.100.20
+start_coordinator
+start_node alice
+
+failing_up() {
+	wgctl alice up --login-server="$1" --auth-key="file:$W/key" --hostname=alice --timeout=4s
+}
+t=$(now_msec)
+expect 5 failing_up http://198.51.100.99:8080
+said '198\.51\.100\.99'
+[ $(($(now_msec) - t)) -lt 8000 ] || fail "took longer than asked for"
+nothing_left alice
+expect 5 failing_up http://198.51.100.10:9
+said 'refused'
+expect 2 failing_up not-a-url
+expect 2 failing_up ftp://198.51.100.10
+
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=198.51.100.20 \
+	-keyout "$W/web.key" -out "$W/web.pem" 2>/dev/null
+start tls web openssl s_server -www -accept 8443 -key "$W/web.key" -cert "$W/web.pem"
+start http web "$BIN/kernscale-relay" --listen 198.51.100.20:8080 --stun 198.51.100.20:3478 --tls none
+expect 5 failing_up http://198.51.100.20:8080
+said '404|coordination server|/key'
+expect 5 failing_up https://198.51.100.20:8443
+said 'certificate'
+nothing_left alice
+
+expect 0 up alice
+key=$(on alice wg show kernscale0 public-key)
+# Another server needs --reset or a logout; this one's session stays.
+expect 1 wgctl alice up --login-server=http://198.51.100.99:8080 --auth-key="file:$W/key" --timeout=4s
+expect 0 wgctl alice status
+[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key was lost"
