@@ -6,17 +6,18 @@ again = +$(Q)$(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAK
 shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/scenario/* \
 	tests/fuzz/run tests/vm/* tests/bench/* tests/interop/* 2>/dev/null)
 
-.PHONY: check check-unit check-fuzz-replay check-units check-scenario check-vm test-programs deps \
+.PHONY: check check-unit check-fuzz-replay check-units check-scenario check-vm test-programs programs deps \
 	fuzz fuzz-programs demo bench lint format interop install uninstall
 
 deps:
 	$(Q)scripts/deps all
 
 test-programs: $(units) $(replay)
+programs: all $(B)/tests/bench/netload
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs
-	$(again) SANITIZE=undefined all
+	$(again) SANITIZE=undefined programs
 	$(Q)tests/run unit replay units scenario
 
 check-unit:
@@ -31,12 +32,12 @@ check-units:
 	$(Q)tests/run units
 
 check-scenario:
-	$(again) SANITIZE=undefined all
+	$(again) SANITIZE=undefined programs
 	$(Q)tests/run scenario
 
 check-vm:
 	$(Q)scripts/deps vm
-	$(again) SANITIZE=undefined all
+	$(again) SANITIZE=undefined programs
 	$(again) all
 	$(Q)KERNEL=vm tests/run scenario systemd
 
@@ -51,15 +52,15 @@ fuzz:
 
 demo:
 	$(Q)scripts/deps demo
-	$(again) all
+	$(again) programs
 	$(Q)scripts/demo
 
 bench: deps
-	$(again) all $(B)/tests/bench/udpecho
+	$(again) programs
 	$(Q)tests/bench/run $(BENCH)
 
 interop: deps
-	$(again) all
+	$(again) programs
 	$(Q)tests/interop/run $(STORY)
 
 # Findings of the compilers' warnings count as well: WERROR. A finding that is wrong is silenced on

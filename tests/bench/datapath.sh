@@ -13,7 +13,7 @@ COUNT=${KERNSCALE_BENCH_COUNT:-10000} IN_FLIGHT=8 SIZE=1200
 measure() {
 	local n line
 
-	line=$(on alice "$TOP/build/tests/bench/udpecho" send "$2" 7777 "$COUNT" $IN_FLIGHT $SIZE) ||
+	line=$(on alice "$BIN/tests/bench/netload" udp "$2" 7777 "$COUNT" $IN_FLIGHT $SIZE) ||
 		fail "$1: no answers"
 	read -r _ n _ _ _ nsec <<<"$line"
 	echo "$1: $((nsec / n)) instructions a packet answered ($line)"
@@ -24,7 +24,7 @@ inet
 host pub 198.51.100.10
 host alice 198.51.100.11
 host bob 198.51.100.12
-start echo bob "$TOP/build/tests/bench/udpecho" serve 7777
+start echo bob "$BIN/tests/bench/netload" echo 7777
 : >"$OUT/figures"
 measure veth 198.51.100.12
 plain_wg alice=198.51.100.11 bob=198.51.100.12

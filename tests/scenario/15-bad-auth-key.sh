@@ -1,5 +1,5 @@
 #!/bin/bash
-# A wrong key is refused in words, at once, with exit status 4 or 1; nothing is left of the attempt, and
+# A wrong key is refused in words, at once, with exit status 6; nothing is left of the attempt, and
 # a good key then works. On a node that has joined, a wrong key changes nothing.
 #
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
@@ -11,7 +11,7 @@ start_coordinator
 start_node alice
 
 echo 0123456789abcdef0123456789abcdef0123456789abcdef >"$W/bad"
-expect 4 wgctl alice up --login-server=$URL --auth-key="file:$W/bad" --hostname=alice --timeout=20s
+expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/bad" --hostname=alice --timeout=20s
 said 'key'
 nothing_left alice
 expect 2 wgctl alice up --login-server=$URL --auth-key="file:$W/none" --hostname=alice --timeout=20s

@@ -14,13 +14,13 @@ start_node bob
 
 make_key short --expiration 1s
 sleep 2
-expect 4 wgctl alice up --login-server=$URL --auth-key="file:$W/short" --hostname=alice --timeout=20s
+expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/short" --hostname=alice --timeout=20s
 said 'expired'
 nothing_left alice
 
 make_key once --expiration 1h
 expect 0 wgctl bob up --login-server=$URL --auth-key="file:$W/once" --hostname=bob --timeout=20s
-expect 4 wgctl alice up --login-server=$URL --auth-key="file:$W/once" --hostname=alice --timeout=20s
+expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/once" --hostname=alice --timeout=20s
 said 'used'
 nothing_left alice
 

@@ -88,10 +88,10 @@ need_programs() {
 	done
 }
 
-cleanup() {
-	local r=$? n pid
+# undo: end the processes (gently, then by force), then take away namespaces and files.
+undo() {
+	local n pid
 
-	trap '' INT TERM
 	for n in "${!PIDS[@]}"; do kill "${PIDS[$n]}" 2>/dev/null; done
 	for n in "${!PIDS[@]}"; do
 		for _ in $(seq 60); do kill -0 "${PIDS[$n]}" 2>/dev/null || break; sleep 0.05; done
@@ -103,6 +103,14 @@ cleanup() {
 		ip netns del "$n" 2>/dev/null
 	done
 	rm -rf "$W"
+	PIDS=() SPACES=()
+}
+
+cleanup() {
+	local r=$?
+
+	trap '' INT TERM
+	undo
 	exit $r
 }
 trap cleanup EXIT
@@ -233,18 +241,31 @@ running() {
 #   ip4 NAME, ip6 NAME            its address in the mesh
 #   direct A B, relayed A B       how A reaches B, as `wgctl status` says; for wait_until
 #   reach A B                     one ICMP echo through the tunnel
+#   tcp A B [SECONDS]             a TCP stream from A to B; its figures are printed, $BYTES and $MBITS set
 #   expect CODE COMMAND...        run it: exit status CODE or the scenario fails; output in $SAID
 #   said TEXT                     $SAID contains TEXT
-URL=http://198.51.100.10:8080
+URL=https://198.51.100.10
 NODE_USER=4711:4711
-SAID=''
+SAID='' BYTES=0 MBITS=0
 
-start_coordinator() {
-	need_programs kernscale-coordinator kernscale-relay kernscaled wgctl
+# A certificate for the servers on pub, and the authority nodes are told to trust, in one file.
+make_cert() {
+	[ ! -e "$W/tls.pem" ] || return 0
+	need openssl
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
+		-subj /CN=198.51.100.10 -addext subjectAltName=IP:198.51.100.10 \
+		-keyout "$W/tls.key" -out "$W/tls.pem" 2>/dev/null || fail "openssl makes no certificate"
+	chmod 644 "$W/tls.pem"
+}
+
+# coordinator_config EMBEDDED PATHS: whether the relay is the embedded one, and files of others
+coordinator_config() {
 	mkdir -p "$W/coord"
-	[ -e "$W/coord/config.yaml" ] || cat >"$W/coord/config.yaml" <<-EOF
+	cat >"$W/coord/config.yaml" <<-EOF
 		server_url: $URL
-		listen_addr: 0.0.0.0:8080
+		listen_addr: 0.0.0.0:443
+		tls_cert_path: $W/tls.pem
+		tls_key_path: $W/tls.key
 		noise:
 		  private_key_path: $W/coord/noise.key
 		prefixes:
@@ -253,7 +274,7 @@ start_coordinator() {
 		  allocation: sequential
 		derp:
 		  server:
-		    enabled: true
+		    enabled: $1
 		    region_id: 900
 		    region_code: tst
 		    region_name: Test
@@ -262,18 +283,27 @@ start_coordinator() {
 		    automatically_add_embedded_derp_region: true
 		    ipv4: 198.51.100.10
 		  urls: []
-		  paths: []
+		  paths: [$2]
+		  auto_update_enabled: false
 		database:
 		  type: sqlite
 		  sqlite:
 		    path: $W/coord/db.sqlite
 		unix_socket: $W/coord/admin.sock
+		disable_check_updates: true
 		dns:
 		  magic_dns: true
 		  base_domain: mesh.test
+		  override_local_dns: false
 		  nameservers:
 		    global: []
 	EOF
+}
+
+start_coordinator() {
+	need_programs kernscale-coordinator kernscale-relay kernscaled wgctl
+	make_cert
+	[ -e "$W/coord/config.yaml" ] || coordinator_config true ""
 	run_coordinator
 	check admin users create mesh >/dev/null
 	make_key key --reusable --expiration 1h
@@ -304,7 +334,7 @@ start_node() {
 	chmod 755 "$W/$1" "$W/$1/run"
 	start "$1" "$1" "$BIN/kernscaled" --statedir "$W/$1/state" --runtimedir "$W/$1/run" \
 		--socket "$W/$1/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
-		--user "$NODE_USER" --verbose 2
+		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug
 	wait_until 10 test -S "$W/$1/run/kernscaled.sock" || fail "kernscaled of $1 does not come up: $(tail -n 5 "$LOGS/$1.log")"
 }
 
@@ -345,6 +375,18 @@ relayed() {
 
 reach() {
 	on "$1" ping -q -c 1 -W "${3:-1}" "$(ip4 "$2")"
+}
+
+tcp() {
+	local line
+
+	[ -n "${PIDS[sink-$2]:-}" ] || start "sink-$2" "$2" "$BIN/tests/bench/netload" sink 9000
+	wait_until 5 on "$2" sh -c 'ss -Hltn sport 9000 | grep -q .' || fail "no sink on $2"
+	line=$(timeout 60 ip netns exec "$P$1" "$BIN/tests/bench/netload" tcp "$(ip4 "$2")" 9000 "${3:-2}") ||
+		fail "TCP $1 to $2 does not get through"
+	# shellcheck disable=SC2034 # for the scenario
+	read -r _ BYTES _ _ _ MBITS <<<"$line"
+	echo "TCP $1 to $2: $MBITS Mbit/s"
 }
 
 expect() {

@@ -1,0 +1,42 @@
+#!/bin/bash
+# limit: 240 s
+# Our nodes on a stock Headscale with its embedded relay: direct between NATs, by relay to one without UDP.
+#
+#   alice - NAT 198.51.100.11 -+
+#   bob   - NAT 198.51.100.12 -+- inet - pub 198.51.100.10: headscale, its relay and STUN
+#   carol - no UDP 198.51.100.13
+. "$(dirname "$0")/lib.sh"
+inet
+host pub 198.51.100.10
+nat alice 198.51.100.11 192.168.1
+nat bob 198.51.100.12 192.168.2
+nat carol 198.51.100.13 192.168.3
+firewall_no_udp carol
+start_headscale true ""
+step "headscale is up"
+for n in alice bob carol; do
+	join $n
+	step "$n joined"
+done
+expect 0 hs nodes list
+said 'alice'
+expect 0 wgctl alice status
+said '^100\.64\.0\.2 +bob '
+expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
+wait_until 10 direct alice bob || fail "no direct path: $(wgctl alice status)"
+step "direct"
+tcp alice bob
+tcp bob alice
+expect 0 wgctl alice ping --until-direct=false -c 2 carol
+said 'via DERP\(tst\)'
+tcp alice carol
+tcp carol alice
+wait_until 5 relayed alice carol || fail "status does not say relay: $(wgctl alice status)"
+
+step "Headscale deletes bob"
+id=$(hs nodes list --output json | jq -r '.[] | select((.given_name // .name) == "bob") | .id')
+check hs nodes delete --identifier "$id" --force
+gone() {
+	! wgctl alice status | grep -q ' bob '
+}
+wait_until 15 gone || fail "alice still shows bob: $(wgctl alice status)"
