@@ -54,7 +54,7 @@ static int set_value(const struct setting *s, const char *value, struct config *
 				 s->size - 1);
 			return -EINVAL;
 		}
-		strcpy(field, value);
+		memcpy(field, value, strlen(value) + 1);
 		return 0;
 	case KIND_PORT:
 	case KIND_U32:
