@@ -1,6 +1,6 @@
 #pragma once
 /*
- * config: the coordinator's configuration file, checked as a whole, as one struct.
+ * settings: the coordinator's configuration file, checked as a whole, as one struct.
  *
  * YAML with Headscale's key names and meanings, so that its users bring their file. Decides from the
  * text alone; opens nothing but the file itself and an (allowed only when empty) policy file. What
@@ -16,26 +16,26 @@
 #include "lib/cleanup.h"
 #include "lib/log.h"
 
-#define CONFIG_PATH_DEFAULT   "/etc/kernscale-coordinator/config.yaml"
-#define CONFIG_STATE_DEFAULT  "/var/lib/kernscale-coordinator"
-#define CONFIG_SOCKET_DEFAULT "/run/kernscale-coordinator/admin.sock"
-#define CONFIG_LIST_MAX	      256
+#define SETTINGS_PATH_DEFAULT   "/etc/kernscale-coordinator/config.yaml"
+#define SETTINGS_STATE_DEFAULT  "/var/lib/kernscale-coordinator"
+#define SETTINGS_SOCKET_DEFAULT "/run/kernscale-coordinator/admin.sock"
+#define SETTINGS_LIST_MAX	      256
 
-struct config_list {
+struct settings_list {
 	char **v;
 	size_t n;
 };
 
-struct config_split {
+struct settings_split {
 	char *domain;
-	struct config_list servers;
+	struct settings_list servers;
 };
 
-struct config_record {
+struct settings_record {
 	char *name, *type, *value;
 };
 
-struct config {
+struct settings {
 	char *server_url;  /* without a trailing slash */
 	bool server_https; /* by its scheme */
 	char *server_host; /* without brackets */
@@ -62,7 +62,7 @@ struct config {
 		bool verify_clients;
 		char *ipv4, *ipv6;
 		bool auto_add;
-		struct config_list urls, paths;
+		struct settings_list urls, paths;
 		bool auto_update;
 		uint64_t update_sec;
 	} derp;
@@ -74,10 +74,10 @@ struct config {
 		bool magic;
 		char *base_domain; /* "" = none */
 		bool override_local;
-		struct config_list global, search;
-		struct config_split *split;
+		struct settings_list global, search;
+		struct settings_split *split;
 		size_t n_split;
-		struct config_record *records;
+		struct settings_record *records;
 		size_t n_records;
 	} dns;
 
@@ -90,22 +90,22 @@ struct config {
 };
 
 /* What is wrong (refuses the start) and what should be known, one line each. */
-struct config_report {
+struct settings_report {
 	struct buf problems, warnings;
 };
 
-void config_report_done(struct config_report *r);
+void settings_report_done(struct settings_report *r);
 
-void config_done(struct config *c);
-static inline void config_done_cleanup(struct config *c)
+void settings_done(struct settings *c);
+static inline void settings_done_cleanup(struct settings *c)
 {
-	config_done(c);
+	settings_done(c);
 }
 
 /* From text. 0; -EINVAL with problems in the report (the config is then empty). */
-int config_parse(const void *text, size_t len, struct config *ret, struct config_report *report);
+int settings_parse(const void *text, size_t len, struct settings *ret, struct settings_report *report);
 /* From a file. An absent file is a problem unless must_exist is false: then the defaults. */
-int config_load(const char *path, bool must_exist, struct config *ret,
-		struct config_report *report);
+int settings_load(const char *path, bool must_exist, struct settings *ret,
+		struct settings_report *report);
 /* "30m", "24h", "180d", "0", "1h30m", a bare number is nanoseconds only when 0. -EBADMSG. */
-int config_duration_parse(const char *s, uint64_t *ret_sec);
+int settings_duration_parse(const char *s, uint64_t *ret_sec);
