@@ -48,7 +48,7 @@ src_daemon      := $(filter-out daemon/main.c,$(wildcard daemon/*.c daemon/*/*.c
 src_coordinator := $(filter-out coordinator/main.c,$(wildcard coordinator/*.c coordinator/*/*.c))
 src_wgctl       := $(filter-out wgctl/main.c,$(wildcard wgctl/*.c))
 parts := lib proto nft relay daemon coordinator wgctl
-obj = $(patsubst %.c,$(B)/%.o,$(1))
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 
 programs := $(if $(wildcard daemon/main.c),$(B)/kernscaled) $(if $(wildcard wgctl/main.c),$(B)/wgctl) \
 	$(if $(wildcard coordinator/main.c),$(B)/kernscale-coordinator) $(if $(wildcard relay/main.c),$(B)/kernscale-relay)
@@ -69,33 +69,33 @@ $(foreach p,$(parts),$(eval $(call archive,$(p))))
 archives := $(parts:%=$(B)/lib%.a)
 base     := $(B)/librelay.a $(B)/libnft.a $(B)/libproto.a $(B)/liblib.a
 
-link = $(CC) $(CFLAGS) $(ks_ldflags) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(pkg_libs)
+link = mkdir -p $(@D) && $(CC) $(CFLAGS) $(ks_ldflags) $(LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(pkg_libs)
 
-$(B)/kernscaled: $(B)/daemon/main.o $(B)/libdaemon.a $(base)
+$(B)/kernscaled: $(B)/obj/daemon/main.o $(B)/libdaemon.a $(base)
 	$(say) LINK $@
 	$(Q)$(link)
-$(B)/wgctl: $(B)/wgctl/main.o $(B)/libwgctl.a $(base)
+$(B)/wgctl: $(B)/obj/wgctl/main.o $(B)/libwgctl.a $(base)
 	$(say) LINK $@
 	$(Q)$(link)
-$(B)/kernscale-coordinator: $(B)/coordinator/main.o $(B)/libcoordinator.a $(base)
+$(B)/kernscale-coordinator: $(B)/obj/coordinator/main.o $(B)/libcoordinator.a $(base)
 	$(say) LINK $@
 	$(Q)$(link)
-$(B)/kernscale-relay: $(B)/relay/main.o $(base)
+$(B)/kernscale-relay: $(B)/obj/relay/main.o $(base)
 	$(say) LINK $@
 	$(Q)$(link)
 
-$(B)/%.o: %.c
+$(B)/obj/%.o: %.c
 	$(say) CC $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(ks_cflags) $(CFLAGS) -MMD -MP -c -o $@ $<
 
-$(B)/tests/unit/test_%: $(B)/tests/unit/test_%.o $(archives)
+$(B)/tests/unit/test_%: $(B)/obj/tests/unit/test_%.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link) -lcmocka
-$(B)/tests/fuzz/replay_%: $(B)/tests/fuzz/fuzz_%.o $(B)/tests/fuzz/replay.o $(archives)
+$(B)/tests/fuzz/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link)
-$(B)/tests/fuzz/fuzz_%: $(B)/tests/fuzz/fuzz_%.o $(archives)
+$(B)/tests/fuzz/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link) -fsanitize=fuzzer
 

@@ -142,6 +142,7 @@ help:
 	@echo 'make lint format     cppcheck, clang-tidy, shellcheck, mandoc; clang-format'
 	@echo 'make install         DESTDIR= PREFIX=/usr; make uninstall'
 
-$(B)/tests/bench/%: $(B)/tests/bench/%.o
+$(B)/tests/bench/%: $(B)/obj/tests/bench/%.o
 	$(say) LINK $@
+	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(ks_ldflags) -o $@ $<
