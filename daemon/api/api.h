@@ -19,7 +19,8 @@
  *   POST /v1/ping     {ip, timeout_msec}    {schema, NodeIP, NodeName, LatencySeconds, Endpoint,
  *                                            DERPRegionID, DERPRegionCode}; one round      read
  *   GET  /v1/netcheck                       report of netcheck.md 11.2 + schema, Regions   read
- *   GET  /v1/wait[?timeout_msec=N]          like up, when Running with addresses           read
+ *   GET  /v1/wait[?timeout_msec=N][&outcome=true]  as up answers, when Running with addresses;
+ *                                           with outcome also when the attempt failed      read
  *   GET  /v1/whois?addr=IP|IP:PORT|nodekey:…  {schema, Node, UserProfile, CapMap} or 404   read
  *   GET  /localapi/v0/whois?addr=…          the same; what derper --verify-clients asks    read
  *   GET  /localapi/v0/status[?peers=false]  as /v1/status                                  read
@@ -47,7 +48,7 @@ enum api_code {		    /*  word             HTTP  exit status of wgctl */
 	API_CODE_USAGE,		/* "usage"           400   2: a request that makes no sense */
 	API_CODE_UNSUPPORTED,	/* "unsupported"     501   1: understood, not acted on yet */
 	API_CODE_NOT_FOUND,	/* "not-found"       404   1 */
-	API_CODE_NOT_RUNNING,	/* "not-running"     409   4: stopped; `wgctl up` first */
+	API_CODE_NOT_RUNNING,	/* "not-running"     409   3: stopped; `wgctl up` first */
 	API_CODE_NEEDS_LOGIN,	/* "needs-login"     409   4 */
 	API_CODE_NEEDS_APPROVAL, /* "needs-approval" 409   4 */
 	API_CODE_TIMEOUT,	/* "timeout"         504   5 */
@@ -55,6 +56,7 @@ enum api_code {		    /*  word             HTTP  exit status of wgctl */
 	API_CODE_BUSY,		/* "busy"            503   1: too many requests wait */
 };
 const char *api_code_name(enum api_code c);
+int api_code_http(enum api_code c);
 
 /* A failure in words. Texts are one line, no stop at the end, no newline. */
 struct api_error {
@@ -64,6 +66,7 @@ struct api_error {
 };
 void api_error_set(struct api_error *e, enum api_code code, const char *remedy, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
+json_t *api_error_json(const struct api_error *e);
 
 /* What the waiting requests are judged by. Strings are borrowed until the callback's caller returns. */
 struct api_state {
@@ -74,6 +77,18 @@ struct api_state {
 	const struct addr *addrs; /* own addresses, on the interface already */
 	size_t n_addrs;
 };
+
+json_t *api_state_json(const struct api_state *s);
+
+/* What a waiting request waits for. */
+enum api_wish {
+	API_WISH_RUNNING,  /* nothing less */
+	API_WISH_OUTCOME,  /* Running, or the attempt failed */
+	API_WISH_PROGRESS, /* that, or something a person has to do: visit a URL, approve */
+};
+enum api_verdict { API_VERDICT_WAIT, API_VERDICT_ANSWER, API_VERDICT_FAIL };
+/* Pure. err is written with FAIL only. */
+enum api_verdict api_judge(const struct api_state *s, enum api_wish wish, struct api_error *err);
 
 struct api_up {
 	struct prefs prefs; /* only the members that are set change */

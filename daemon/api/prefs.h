@@ -3,8 +3,9 @@
  * prefs: what a user may set of a node, as one bounded value, and its JSON form.
  *
  * Pure: no I/O. `set` says which members carry a value: in a request those are the changes, in a
- * stored or reported value all of them. JSON keys are stock's (ControlURL, Hostname, …), in
- * docs/api.md. Secrets (the auth key) are no preferences: they are in struct api_up.
+ * stored or reported value all of them. JSON keys are the names of the flags, as stock's `get --json`
+ * prints them ("login-server", "accept-dns", …). Secrets (the auth key) are no preferences: they are
+ * in struct api_up.
  */
 #include <jansson.h>
 #include <stdbool.h>
@@ -55,6 +56,8 @@ struct prefs {
 	char tags[PREFS_TAGS_MAX][PREFS_NAME_MAX]; /* "tag:x" */
 };
 
+/* The flag's name of one member. */
+const char *prefs_name(enum prefs_member m);
 /* The values of a fresh node; all members set. */
 void prefs_default(struct prefs *ret);
 /* Only the members present are set. -EBADMSG with a sentence in why (unknown member, wrong type, bad value). */
