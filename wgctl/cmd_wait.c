@@ -1,0 +1,51 @@
+#include <inttypes.h>
+
+#include "lib/json.h"
+#include "wgctl/cmd.h"
+#include "wgctl/out.h"
+#include "wgctl/view.h"
+
+/* For service files: also waits for a daemon that is still starting. */
+int cmd_wait(struct cli *c)
+{
+	CLEANUP(json_decref) json_t *state = NULL;
+	struct client node = client_node(c);
+	int64_t timeout = cli_msec(c, "timeout", 0), until = out_now() / 1000000 + timeout, left;
+	struct buf path = { 0 };
+	int r;
+
+	if (timeout) {
+		left = MAX(until - out_now() / 1000000, 1);
+		buf_printf(&path, "/v1/wait?timeout_msec=%" PRId64, left);
+	} else {
+		left = 0;
+		buf_put_str(&path, "/v1/wait");
+	}
+	r = client_call(c, &node, "GET", buf_str(&path), NULL, left ? left + 2000 : 0, &state);
+	buf_done(&path);
+	return r;
+}
+
+int cmd_whois(struct cli *c)
+{
+	CLEANUP(json_decref) json_t *who = NULL;
+	struct client node = client_node(c);
+	struct buf path = { 0 }, text = { 0 };
+	int r;
+
+	buf_put_str(&path, "/v1/whois?addr=");
+	client_escape(&path, c->args[0]);
+	r = path.bad ? cli_fail(c, CLI_EXIT_FAILED, "out of memory") :
+		       client_call(c, &node, "GET", buf_str(&path), NULL, 10000, &who);
+	buf_done(&path);
+	if (r != CLI_EXIT_GOOD)
+		return r;
+	if (cli_bool(c, "json", false)) {
+		r = out_json(c->out, who, OUT_JSON_BLANKS);
+	} else {
+		view_whois(who, &text);
+		r = out_flush(c->out, &text);
+		buf_done(&text);
+	}
+	return r < 0 ? cli_fail(c, CLI_EXIT_FAILED, "cannot write the answer") : CLI_EXIT_GOOD;
+}
