@@ -315,7 +315,7 @@ run_coordinator() {
 }
 
 admin() {
-	"$BIN/wgctl" admin --socket "$W/coord/admin.sock" "$@"
+	"$BIN/wgctl" admin --admin-socket "$W/coord/admin.sock" "$@"
 }
 
 # make_key FILE ARGUMENT...: a pre-auth key into $W/FILE
