@@ -1,0 +1,38 @@
+#pragma once
+/*
+ * peers: the set of peers of one map, found by id (sorted array) and by key (hash table).
+ *
+ * For the files of daemon/netmap only. Owns the nodes.
+ */
+#include <stdint.h>
+
+#include "proto/tailcfg.h"
+
+struct netmap_peer {
+	struct tailcfg_node *node;
+	uint8_t digest[16]; /* of the text the node stands for; zero when a patch changed it */
+	uint32_t change;    /* during netmap_apply: index + 1 of its entry in the changes */
+	bool expired;
+	bool leaving; /* during netmap_apply: gone unless the message still names it */
+};
+
+struct netmap_peers {
+	struct netmap_peer **by_id;
+	size_t n, cap;
+	struct netmap_peer **slots; /* open addressing; a power of two of them, at most half full */
+	size_t n_slots;
+	uint8_t seed[16];
+};
+
+void peers_init(struct netmap_peers *ps);
+void peers_done(struct netmap_peers *ps);
+struct netmap_peer *peers_by_id(const struct netmap_peers *ps, int64_t id);
+struct netmap_peer *peers_by_key(const struct netmap_peers *ps, const struct key *key);
+/* Takes the node; neither its id nor its key is in the set. -ENOMEM, -ENOBUFS. */
+int peers_add(struct netmap_peers *ps, struct tailcfg_node *n, struct netmap_peer **ret);
+/* Before and after a change of p->node->key. */
+void peers_key_remove(struct netmap_peers *ps, const struct netmap_peer *p);
+void peers_key_insert(struct netmap_peers *ps, struct netmap_peer *p);
+void peers_remove(struct netmap_peers *ps, struct netmap_peer *p);
+/* Removes all that are leaving. */
+void peers_sweep(struct netmap_peers *ps);
