@@ -1,0 +1,137 @@
+#include "daemon/kernel/privs.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/capability.h>
+#include <pwd.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "lib/cleanup.h"
+
+#define KEPT (1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW | 1u << CAP_NET_BIND_SERVICE)
+
+int privs_user_find(const char *text, struct privs_user *ret, char error[static PRIVS_ERROR_MAX])
+{
+	unsigned int uid, gid;
+	struct passwd *pw;
+	int n = 0;
+
+	if (sscanf(text, "%9u:%9u%n", &uid, &gid, &n) == 2 && text[n] == '\0') {
+		*ret = (struct privs_user){ uid, gid };
+	} else {
+		pw = getpwnam(text);
+		if (!pw) {
+			snprintf(error, PRIVS_ERROR_MAX,
+				 "no user '%.64s': make it (useradd --system --user-group --no-create-home "
+				 "--shell /usr/sbin/nologin %.64s) or give --user UID:GID",
+				 text, text);
+			return -ENOENT;
+		}
+		*ret = (struct privs_user){ pw->pw_uid, pw->pw_gid };
+	}
+	if (ret->uid == 0 || ret->gid == 0) {
+		snprintf(error, PRIVS_ERROR_MAX, "--user %.64s is root: give an ordinary user", text);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+int privs_own_folder(const char *path, mode_t mode, const struct privs_user *u,
+		     char error[static PRIVS_ERROR_MAX])
+{
+	CLEANUP(fd_close) int fd = -1;
+
+	if (mkdir(path, mode) < 0 && errno != EEXIST)
+		goto fail;
+	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		goto fail;
+	if (geteuid() == 0 && u && fchown(fd, u->uid, u->gid) < 0)
+		goto fail;
+	return 0;
+fail:
+	snprintf(error, PRIVS_ERROR_MAX, "cannot use folder %.150s: %s", path, strerror(errno));
+	return -errno;
+}
+
+static int capset_kept(void)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2] = { { .effective = KEPT, .permitted = KEPT } };
+
+	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
+}
+
+static uint32_t caps_effective(void)
+{
+	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
+	struct __user_cap_data_struct d[2] = { 0 };
+
+	return syscall(SYS_capget, &h, d) < 0 ? 0 : d[0].effective;
+}
+
+int privs_drop(const struct privs_user *u, char error[static PRIVS_ERROR_MAX])
+{
+	const char *step;
+
+	step = "no_new_privs";
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		goto fail;
+	step = "bounding set";
+	for (unsigned long c = 0; prctl(PR_CAPBSET_READ, c, 0, 0, 0) >= 0; c++)
+		if ((c >= 32 || !(KEPT & 1u << c)) && prctl(PR_CAPBSET_DROP, c, 0, 0, 0) < 0)
+			goto fail;
+	step = "keepcaps";
+	if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0)
+		goto fail;
+	step = "groups";
+	if (setgroups(1, &u->gid) < 0 || setresgid(u->gid, u->gid, u->gid) < 0)
+		goto fail;
+	step = "user";
+	if (setresuid(u->uid, u->uid, u->uid) < 0)
+		goto fail;
+	step = "capabilities";
+	if (capset_kept() < 0)
+		goto fail;
+	step = "keepcaps";
+	if (prctl(PR_SET_KEEPCAPS, 0, 0, 0, 0) < 0)
+		goto fail;
+	return 0;
+fail:
+	snprintf(error, PRIVS_ERROR_MAX, "cannot give up root's rights (%s): %s", step,
+		 strerror(errno));
+	return -errno;
+}
+
+int privs_check(char error[static PRIVS_ERROR_MAX])
+{
+	if (caps_effective() & 1u << CAP_NET_ADMIN)
+		return 0;
+	snprintf(error, PRIVS_ERROR_MAX,
+		 "not allowed to program the network (CAP_NET_ADMIN): start it as root or by its unit");
+	return -EPERM;
+}
+
+bool privs_has_net_raw(void)
+{
+	return caps_effective() & 1u << CAP_NET_RAW;
+}
+
+void privs_hide_memory(void)
+{
+	struct rlimit none = { 0, 0 }, now;
+
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	/* The unit has LimitCORE=0 and refuses the call. */
+	if (getrlimit(RLIMIT_CORE, &now) == 0 && now.rlim_cur != 0)
+		(void)setrlimit(RLIMIT_CORE, &none);
+}

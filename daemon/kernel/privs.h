@@ -1,0 +1,33 @@
+#pragma once
+/*
+ * privs: what the process may do, and giving up the rest.
+ *
+ * Started as root, the daemon keeps CAP_NET_ADMIN, CAP_NET_RAW and CAP_NET_BIND_SERVICE and becomes
+ * an ordinary user. Under its unit it is one already: then none of the calls that the unit's filter
+ * refuses is made. Never gets anything back.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#define PRIVS_ERROR_MAX 256
+
+struct privs_user {
+	uid_t uid;
+	gid_t gid;
+};
+
+/* NAME (from the user database) or UID:GID. -EINVAL, -ENOENT with one line in error that says how to
+ * make the user. root is refused. */
+int privs_user_find(const char *text, struct privs_user *ret, char error[static PRIVS_ERROR_MAX]);
+/* Creates the folder (0700 or the given mode) where it is missing, its parent exists, and gives it
+ * to the user when we are root. Symbolic links in the last part are refused. */
+int privs_own_folder(const char *path, mode_t mode, const struct privs_user *u,
+		     char error[static PRIVS_ERROR_MAX]);
+/* Root only: becomes u with the three capabilities, no others to be had again. */
+int privs_drop(const struct privs_user *u, char error[static PRIVS_ERROR_MAX]);
+/* -EPERM with a remedy where CAP_NET_ADMIN is missing. */
+int privs_check(char error[static PRIVS_ERROR_MAX]);
+/* No core dump, no ptrace by others of our user: memory holds keys. Always allowed. */
+void privs_hide_memory(void);
+bool privs_has_net_raw(void);

@@ -1,0 +1,95 @@
+/* privs: users as given, and what a process that was root has left. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "daemon/kernel/privs.h"
+
+static void test_users(void **state)
+{
+	char error[PRIVS_ERROR_MAX];
+	struct privs_user u;
+
+	(void)state;
+	assert_int_equal(privs_user_find("1234:5678", &u, error), 0);
+	assert_int_equal(u.uid, 1234);
+	assert_int_equal(u.gid, 5678);
+	assert_int_equal(privs_user_find("nobody", &u, error), 0);
+	assert_int_equal(privs_user_find("root", &u, error), -EINVAL);
+	assert_int_equal(privs_user_find("0:0", &u, error), -EINVAL);
+	assert_int_equal(privs_user_find("no-such-user-here", &u, error), -ENOENT);
+	assert_non_null(strstr(error, "useradd"));
+	assert_int_equal(privs_user_find("12:", &u, error), -ENOENT);
+}
+
+static unsigned long long status_hex(const char *name)
+{
+	char line[256];
+	unsigned long long v = ~0ULL;
+	FILE *f = fopen("/proc/self/status", "r");
+
+	while (f && fgets(line, sizeof(line), f))
+		if (strncmp(line, name, strlen(name)) == 0)
+			v = strtoull(line + strlen(name), NULL, 16);
+	if (f)
+		fclose(f);
+	return v;
+}
+
+/* In a child: 0 when everything is as promised, else the number of the check that failed. */
+static int dropped(void)
+{
+	const unsigned long long kept = 1u << 12 | 1u << 13 | 1u << 10;
+	struct privs_user u = { 1234, 5678 };
+	char error[PRIVS_ERROR_MAX];
+
+	if (privs_drop(&u, error) < 0)
+		return 1;
+	if (getuid() != 1234 || geteuid() != 1234 || getgid() != 5678 || getgroups(0, NULL) != 1)
+		return 2;
+	if (status_hex("CapEff:") != kept || status_hex("CapPrm:") != kept)
+		return 3;
+	if (status_hex("CapBnd:") != kept || status_hex("CapInh:") != 0 || status_hex("CapAmb:") != 0)
+		return 4;
+	if (status_hex("NoNewPrivs:") != 1)
+		return 5;
+	if (setuid(0) == 0)
+		return 6;
+	if (privs_check(error) < 0 || !privs_has_net_raw())
+		return 7;
+	return 0;
+}
+
+static void test_drop(void **state)
+{
+	int status;
+	pid_t pid;
+
+	(void)state;
+	if (geteuid() != 0) {
+		print_message("not root: giving up rights is not tested\n");
+		skip();
+	}
+	pid = fork();
+	if (pid == 0)
+		_exit(dropped());
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_users),
+		cmocka_unit_test(test_drop),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
