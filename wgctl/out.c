@@ -176,7 +176,7 @@ static int fraction(char *out, size_t size, uint64_t v, uint64_t scale)
 	if (!rest)
 		return n;
 	n += snprintf(out + n, size - (size_t)n, ".");
-	while (rest && scale > 1 && (size_t)n + 1 < size) {
+	while (rest && scale >= 10 && (size_t)n + 1 < size) {
 		scale /= 10;
 		out[n++] = (char)('0' + rest / scale);
 		rest %= scale;
