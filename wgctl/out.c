@@ -176,8 +176,9 @@ static int fraction(char *out, size_t size, uint64_t v, uint64_t scale)
 	if (!rest)
 		return n;
 	n += snprintf(out + n, size - (size_t)n, ".");
-	while (rest && scale >= 10 && (size_t)n + 1 < size) {
-		scale /= 10;
+	while (rest && (size_t)n + 1 < size) {
+		scale /= 10; /* a power of ten: rest is 0 once it is 1 */
+		/* cppcheck-suppress zerodivcond */
 		out[n++] = (char)('0' + rest / scale);
 		rest %= scale;
 	}
