@@ -33,7 +33,7 @@ measure() {
 join alice
 measure 3
 stop coordinator
-sqlite3 "$W/coord/db.sqlite" <<-EOF
+check sqlite3 "$W/coord/db.sqlite" <<-EOF
 	WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 997)
 	INSERT INTO nodes(user_id, machine_key, node_key, disco_key, ipv4, ipv6, hostname, given_name,
 		given_fixed, tags, ephemeral, method, created_at, expires_at, last_seen_at, cap, host_info,
@@ -45,6 +45,5 @@ sqlite3 "$W/coord/db.sqlite" <<-EOF
 		'["203.0.113.' || (i % 250 + 1) || ':41641","10.0.' || (i / 250) || '.' || (i % 250 + 1) || ':41641"]'
 	FROM n;
 EOF
-[ $? = 0 ] || fail "the synthetic nodes cannot be stored"
 run_coordinator
 measure 1000

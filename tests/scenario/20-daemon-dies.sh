@@ -1,0 +1,42 @@
+#!/bin/bash
+# The daemon is killed, stays away for a while, and starts again: not one packet of an established
+# direct path is lost, interface, key and table are the same.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#                                                 - bob   198.51.100.12
+. "$(dirname "$0")/lib.sh"
+need wg
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+join alice
+join bob
+expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
+wait_until 10 direct bob alice || fail "bob has no direct path"
+key=$(on alice wg show kernscale0 public-key)
+
+on alice ping -i 0.1 -c 100 -W 1 "$(ip4 bob)" >"$W/ping" 2>&1 &
+traffic=$!
+sleep 1
+stop alice KILL
+step "killed"
+[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the interface went with the daemon"
+check on alice nft list table inet kernscale >/dev/null
+sleep 2
+start_node alice
+wait_until 5 wgctl alice status || fail "the daemon is not back: $(wgctl alice status 2>&1)"
+step "back"
+wait $traffic
+tail -n 3 "$W/ping"
+grep -q ' 0% packet loss' "$W/ping" || fail "packets were lost"
+[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+
+step "stopped in order, the mesh stays up"
+check stop alice
+check on alice ping -q -c 3 -i 0.2 -W 1 "$(ip4 bob)"
+check on alice nft list table inet kernscale >/dev/null
+start_node alice
+expect 0 wgctl alice down
+nothing_left alice
