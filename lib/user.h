@@ -1,0 +1,16 @@
+#pragma once
+/*
+ * user: whom a program started as root becomes.
+ */
+#include <sys/types.h>
+
+struct user {
+	uid_t uid;
+	gid_t gid;
+};
+
+/* "NAME" or "UID:GID" in digits. -ENOENT: no such user; -EBADMSG. */
+int user_parse(const char *spec, struct user *ret);
+/* Groups, gid, uid, for good, with no way back: no new privileges, no core dumps of what was read as
+ * root. Drops all capabilities. Nothing to do when not root. */
+int user_become(const struct user *u);
