@@ -1,0 +1,155 @@
+#pragma once
+/*
+ * client: one client's connection to the relay, its key's set of connections, and who sent to whom.
+ *
+ * Inside of relay/ only. relay.c owns life and time (making, timers, limits); client.c reads frames
+ * and writes them; peers.c keeps the keys. relay_client_drop() only marks a connection; it is taken
+ * apart on the loop's next turn, so that nobody loses an object in hand, and one loss that leads to
+ * the next (a notice that cannot be written) does not recurse.
+ */
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "lib/loop.h"
+#include "lib/stream.h"
+#include "proto/derp.h"
+#include "relay/packet.h"
+#include "relay/relay.h"
+
+#define UTHASH_NO_ABORT
+#define HASH_NONFATAL_OOM 1
+#define HASH_FUNCTION(p, len, v) ((v) = relay_hash((p), (len)))
+/* Keyed: clients choose their keys, and must not be able to choose our buckets. */
+unsigned int relay_hash(const void *p, size_t len);
+#include <uthash.h>
+#include <utlist.h>
+
+#define RELAY_WHEEL_SLOTS   128		  /* one second each */
+#define RELAY_WRITE_BATCH   (64u << 10)	  /* leaves the process at the latest */
+#define RELAY_OUT_MAX	    (512u << 10)  /* our own ceiling of the stream's queue */
+#define RELAY_INFO_MAX	    (16u << 10)	  /* ClientInfo we take; stock ones have 104 to 400 bytes */
+#define RELAY_EDGES_MAX	    16384	  /* senders remembered for one connection */
+
+enum client_state {
+	CLIENT_STATE_GREETING, /* ServerKey is out, ClientInfo not in */
+	CLIENT_STATE_WAITING,  /* for the verdict */
+	CLIENT_STATE_ACTIVE,
+	CLIENT_STATE_DEAD, /* dropped, to be taken apart */
+};
+
+struct relay_peer;
+struct relay_client;
+
+struct relay_edge_id {
+	uint64_t src, dst; /* of peer and client */
+};
+
+/* "src has sent to dst on this connection": dst is told when src leaves. */
+struct relay_edge {
+	struct relay_edge_id id;
+	struct relay_peer *peer;
+	struct relay_client *client;
+	struct relay_edge *out_prev, *out_next; /* of peer */
+	struct relay_edge *in_prev, *in_next;	/* of client */
+	UT_hash_handle hh;
+};
+
+/* One key with one or more connections. */
+struct relay_peer {
+	struct key key;
+	uint64_t id;
+	struct relay_client *clients; /* peer_prev, peer_next */
+	struct relay_client *active;
+	unsigned int n_clients;
+	struct relay_edge *out;
+	UT_hash_handle hh;
+};
+
+struct relay_client {
+	struct relay *relay;
+	struct stream *stream;
+	struct relay_peer *peer; /* NULL before ACTIVE */
+	enum client_state state;
+	uint64_t id; /* also the admission ticket */
+	struct derp_reader reader;
+	struct addr remote;
+	struct key key;
+
+	bool preferred, not_ideal;
+	bool listed;	 /* in relay->greeting */
+	bool corked;	 /* in relay->batch */
+	bool blocked;	 /* in relay->blocked: the socket is full */
+	bool paused;	 /* in relay->throttled */
+	bool pong_due;
+	uint8_t pong[DERP_PING_LEN];
+	uint64_t last_spoke;	/* order of activity within the peer */
+	uint64_t since_usec;	/* of this state */
+	uint64_t progress_usec; /* of the blocked socket */
+	size_t progress_left;
+	int64_t tokens;		/* rate limit, bytes */
+	uint64_t tokens_usec;
+	uint8_t gone_tokens; /* PeerGone 01: one a second, three at once */
+	uint64_t gone_usec;
+
+	struct packet_queue queue[RELAY_KIND_COUNT];
+	struct relay_edge *in;
+	unsigned int n_in;
+	uint64_t last_src; /* peer id of the newest edge used */
+
+	struct relay_client *prev, *next;		/* relay->clients */
+	struct relay_client *peer_prev, *peer_next;
+	struct relay_client *wheel_prev, *wheel_next;	/* keep-alive */
+	struct relay_client *batch_prev, *batch_next;
+	struct relay_client *wait_prev, *wait_next;	/* relay->greeting, later relay->blocked */
+	struct relay_client *slow_prev, *slow_next;	/* relay->throttled */
+	struct relay_client *doom_next;			/* relay->doomed */
+	unsigned int wheel_slot;
+};
+
+struct relay {
+	struct loop *loop;
+	struct relay_config cfg;
+	struct key_pair key;
+	struct relay_stats stats;
+	struct packet_pool pool;
+	uint64_t next_id, spoke;
+
+	struct relay_client *greeting; /* not yet admitted, oldest first */
+	struct relay_client *clients;
+	struct relay_peer *peers;
+	struct relay_edge *edges;
+	struct relay_client *batch, *blocked, *throttled, *doomed;
+	struct loop_defer *reaper;
+
+	struct loop_timer *tick; /* one second: keep-alive, greeting deadline */
+	struct loop_timer *fast; /* while somebody is blocked or throttled */
+	struct relay_client *wheel[RELAY_WHEEL_SLOTS];
+	unsigned int wheel_at;
+};
+
+/* client.c */
+extern const struct stream_ops relay_client_ops;
+void relay_client_admitted(struct relay_client *c);
+void relay_client_keepalive(struct relay_client *c);
+void relay_client_gone(struct relay_client *c, const struct key *peer, enum derp_gone_reason why);
+/* Ends a batch: what was gathered for each client leaves. */
+void relay_flush(struct relay *r);
+/* Goes on reading after a pause, if tokens allow. */
+void relay_client_unthrottle(struct relay_client *c, uint64_t now);
+
+/* relay.c */
+void relay_client_drop(struct relay_client *c, const char *why);
+void relay_client_block(struct relay_client *c);
+void relay_client_unblock(struct relay_client *c);
+void relay_client_throttle(struct relay_client *c);
+void relay_client_wheel(struct relay_client *c);
+void relay_greeting_end(struct relay_client *c); /* leaves the list of those not yet admitted */
+
+/* peers.c */
+struct relay_peer *relay_peer_find(const struct relay *r, const struct key *k);
+int relay_peer_join(struct relay_client *c);  /* the newest connection is the active one; -ENOMEM */
+void relay_peer_leave(struct relay_client *c); /* tells the others when the key is gone */
+void relay_peer_spoke(struct relay_client *c);
+/* Remembers that src wrote to this connection. */
+void relay_edge_note(struct relay_client *dst, struct relay_peer *src);
+void relay_edges_drop(struct relay_client *c);

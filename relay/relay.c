@@ -1,0 +1,425 @@
+#include "relay/relay.h"
+
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/log.h"
+#include "relay/client.h"
+
+#define FAST_TICK_USEC (100 * USEC_PER_MSEC)
+
+const char *relay_drop_name(enum relay_drop d)
+{
+	switch (d) {
+	case RELAY_DROP_UNKNOWN_DEST:
+		return "unknown_dest";
+	case RELAY_DROP_GONE:
+		return "gone_disconnected";
+	case RELAY_DROP_QUEUE_HEAD:
+		return "queue_head";
+	case RELAY_DROP_QUEUE_TAIL:
+		return "queue_tail";
+	case RELAY_DROP_WRITE_ERROR:
+		return "write_error";
+	case RELAY_DROP_COUNT:
+		break;
+	}
+	unreachable();
+}
+
+void relay_client_drop(struct relay_client *c, const char *why)
+{
+	struct relay *r = c->relay;
+
+	(void)why;
+	if (c->state == CLIENT_STATE_DEAD)
+		return;
+	if (c->state == CLIENT_STATE_ACTIVE && c->not_ideal)
+		r->stats.not_ideal_connections--;
+	c->state = CLIENT_STATE_DEAD;
+	c->doom_next = r->doomed;
+	r->doomed = c;
+	loop_defer_arm(r->reaper);
+}
+
+void relay_greeting_end(struct relay_client *c)
+{
+	if (!c->listed)
+		return;
+	DL_DELETE2(c->relay->greeting, c, wait_prev, wait_next);
+	c->listed = false;
+	c->relay->stats.greeting--;
+}
+
+void relay_client_block(struct relay_client *c)
+{
+	struct relay *r = c->relay;
+
+	if (c->blocked || c->state != CLIENT_STATE_ACTIVE)
+		return;
+	c->blocked = true;
+	c->progress_usec = loop_now(r->loop);
+	c->progress_left = stream_pending(c->stream);
+	DL_APPEND2(r->blocked, c, wait_prev, wait_next);
+	if (!loop_timer_armed(r->fast))
+		loop_timer_in(r->fast, FAST_TICK_USEC);
+}
+
+void relay_client_unblock(struct relay_client *c)
+{
+	if (!c->blocked)
+		return;
+	c->blocked = false;
+	DL_DELETE2(c->relay->blocked, c, wait_prev, wait_next);
+}
+
+void relay_client_throttle(struct relay_client *c)
+{
+	struct relay *r = c->relay;
+
+	c->paused = true;
+	stream_pause(c->stream);
+	DL_APPEND2(r->throttled, c, slow_prev, slow_next);
+	if (!loop_timer_armed(r->fast))
+		loop_timer_in(r->fast, FAST_TICK_USEC);
+}
+
+static void client_wheel_out(struct relay_client *c)
+{
+	if (c->wheel_slot == RELAY_WHEEL_SLOTS)
+		return;
+	DL_DELETE2(c->relay->wheel[c->wheel_slot], c, wheel_prev, wheel_next);
+	c->wheel_slot = RELAY_WHEEL_SLOTS;
+}
+
+/* The next KeepAlive: a minute and a jitter that stays the same for this connection. */
+void relay_client_wheel(struct relay_client *c)
+{
+	struct relay *r = c->relay;
+	uint64_t sec = (r->cfg.keepalive_usec + USEC_PER_SEC - 1) / USEC_PER_SEC + c->id % 6;
+
+	client_wheel_out(c);
+	c->wheel_slot = (r->wheel_at + (unsigned int)MIN(sec, RELAY_WHEEL_SLOTS - 1u)) % RELAY_WHEEL_SLOTS;
+	DL_APPEND2(r->wheel[c->wheel_slot], c, wheel_prev, wheel_next);
+}
+
+/* Takes a dropped client apart. Others may be dropped on the way: they join the list. */
+static void client_reap(struct relay_client *c)
+{
+	struct relay *r = c->relay;
+
+	relay_greeting_end(c);
+	relay_client_unblock(c);
+	client_wheel_out(c);
+	if (c->paused)
+		DL_DELETE2(r->throttled, c, slow_prev, slow_next);
+	if (c->corked)
+		DL_DELETE2(r->batch, c, batch_prev, batch_next);
+	DL_DELETE(r->clients, c);
+	r->stats.connections--;
+	if (c->preferred)
+		r->stats.home_connections--;
+	relay_edges_drop(c);
+	relay_peer_leave(c);
+	for (int kind = 0; kind < RELAY_KIND_COUNT; kind++) {
+		struct packet *k;
+
+		while ((k = packet_queue_pop(&c->queue[kind]))) {
+			r->stats.packets_dropped[RELAY_DROP_GONE][kind]++;
+			r->stats.bytes_dropped[RELAY_DROP_GONE][kind] += k->len - DERP_PACKET_HEAD_LEN;
+			packet_free(&r->pool, k);
+		}
+	}
+	r->stats.queued_bytes = r->pool.bytes;
+	stream_free(c->stream);
+	derp_reader_done(&c->reader);
+	free(c);
+}
+
+static void relay_reap(void *data)
+{
+	struct relay *r = data;
+
+	while (r->doomed) {
+		struct relay_client *c = r->doomed;
+
+		r->doomed = c->doom_next;
+		client_reap(c);
+	}
+	relay_flush(r); /* PeerGone to those who remain */
+	if (r->doomed)
+		loop_defer_arm(r->reaper);
+}
+
+/* Blocked clients that took nothing for too long, throttled ones that may go on. */
+static void relay_fast(void *data)
+{
+	struct relay_client *c, *next;
+	struct relay *r = data;
+	uint64_t now = loop_now(r->loop);
+
+	DL_FOREACH_SAFE2(r->blocked, c, next, wait_next) {
+		size_t left = stream_pending(c->stream);
+
+		if (left < c->progress_left) {
+			c->progress_left = left;
+			c->progress_usec = now;
+		} else if (now - c->progress_usec >= r->cfg.write_usec) {
+			r->stats.write_timeouts++;
+			relay_client_drop(c, "write timeout");
+		}
+	}
+	DL_FOREACH_SAFE2(r->throttled, c, next, slow_next) {
+		relay_client_unthrottle(c, now);
+		if (c->tokens < 0 || c->state == CLIENT_STATE_DEAD)
+			continue;
+		c->paused = false;
+		DL_DELETE2(r->throttled, c, slow_prev, slow_next);
+		stream_resume(c->stream);
+	}
+	if (r->blocked || r->throttled)
+		loop_timer_in(r->fast, FAST_TICK_USEC);
+}
+
+static void relay_second(void *data)
+{
+	struct relay_client *c, *next;
+	struct relay *r = data;
+	uint64_t now = loop_now(r->loop);
+
+	r->wheel_at = (r->wheel_at + 1) % RELAY_WHEEL_SLOTS;
+	DL_FOREACH_SAFE2(r->wheel[r->wheel_at], c, next, wheel_next) {
+		relay_client_keepalive(c);
+		relay_client_wheel(c);
+	}
+	DL_FOREACH_SAFE2(r->greeting, c, next, wait_next) {
+		if (now - c->since_usec < r->cfg.greet_usec)
+			continue;
+		r->stats.greet_timeouts++;
+		relay_client_drop(c, "no greeting in time");
+	}
+	relay_flush(r);
+	if (r->clients)
+		loop_timer_in(r->tick, USEC_PER_SEC);
+}
+
+int relay_new(struct loop *l, const struct relay_config *cfg, struct relay **ret)
+{
+	CLEANUP(relay_free) struct relay *r = calloc(1, sizeof(*r));
+	int e;
+
+	if (!r)
+		return -ENOMEM;
+	r->loop = l;
+	r->cfg = *cfg;
+	r->key = *cfg->key;
+	r->cfg.key = NULL;
+	if (!r->cfg.max_clients)
+		r->cfg.max_clients = 65536;
+	if (!r->cfg.max_greeting)
+		r->cfg.max_greeting = 1024;
+	if (!r->cfg.queue_packets)
+		r->cfg.queue_packets = 32;
+	if (!r->cfg.queue_bytes)
+		r->cfg.queue_bytes = (size_t)256 << 20;
+	if (!r->cfg.write_usec)
+		r->cfg.write_usec = 2 * USEC_PER_SEC;
+	if (!r->cfg.greet_usec)
+		r->cfg.greet_usec = 10 * USEC_PER_SEC;
+	if (!r->cfg.keepalive_usec)
+		r->cfg.keepalive_usec = 60 * USEC_PER_SEC;
+	r->cfg.rate_burst_bytes = MAX(r->cfg.rate_burst_bytes, (uint64_t)KEY_LEN + DERP_PACKET_MAX);
+	r->pool.max_bytes = r->cfg.queue_bytes;
+	r->next_id = randombytes_random(); /* tickets and jitter start anywhere */
+	e = loop_timer_new(l, relay_second, r, &r->tick);
+	if (e >= 0)
+		e = loop_timer_new(l, relay_fast, r, &r->fast);
+	if (e >= 0)
+		e = loop_defer_new(l, relay_reap, r, &r->reaper);
+	if (e < 0)
+		return e;
+	*ret = TAKE(r);
+	return 0;
+}
+
+void relay_free(struct relay *r)
+{
+	if (!r)
+		return;
+	/* Marked dead first: nobody is told that the others leave. */
+	for (struct relay_client *c = r->clients; c; c = c->next)
+		c->state = CLIENT_STATE_DEAD;
+	while (r->clients)
+		client_reap(r->clients);
+	loop_timer_free(r->tick);
+	loop_timer_free(r->fast);
+	loop_defer_drop(r->reaper);
+	packet_pool_done(&r->pool);
+	key_pair_wipe(&r->key);
+	free(r);
+}
+
+static void client_socket_options(int fd)
+{
+	static const int yes = 1, idle_sec = 600, user_msec = 15000;
+
+	/* A peer that vanished is noticed by the bytes it does not acknowledge. */
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
+	setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle_sec, sizeof(idle_sec));
+	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_msec, sizeof(user_msec));
+}
+
+/* 101 (unless the client started without waiting for it) and ServerKey leave together. */
+static void client_hello(struct relay_client *c, bool fast)
+{
+	char hex[KEY_TEXT_MAX];
+	struct buf b = { 0 };
+
+	if (!fast)
+		buf_printf(&b,
+			   "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n"
+			   "Derp-Version: %d\r\nDerp-Public-Key: %s\r\n\r\n",
+			   DERP_VERSION, key_text(KEY_KIND_HEX, &c->relay->key.pub, hex));
+	derp_put_server_key(&b, &c->relay->key.pub);
+	if (b.bad || stream_write(c->stream, buf_data(&b), b.len) < 0)
+		relay_client_drop(c, "cannot write");
+	buf_done(&b);
+}
+
+static void client_start(struct relay *r, struct relay_client *c, struct httpd_req *q)
+{
+	const struct http_head *h = httpd_head(q);
+	bool fast = http_str_eq(http_find(h, "Derp-Fast-Start"), "1");
+
+	c->relay = r;
+	c->id = ++r->next_id;
+	c->wheel_slot = RELAY_WHEEL_SLOTS;
+	c->state = CLIENT_STATE_GREETING;
+	c->since_usec = loop_now(r->loop);
+	c->remote = httpd_peer_of(q)->remote.addr;
+	c->not_ideal = http_find(h, "Ideal-Node").len > 0;
+	c->tokens = (int64_t)r->cfg.rate_burst_bytes;
+	c->tokens_usec = c->since_usec;
+	for (int kind = 0; kind < RELAY_KIND_COUNT; kind++)
+		packet_queue_init(&c->queue[kind]);
+	derp_reader_init(&c->reader, DERP_ROLE_SERVER);
+	c->reader.info_max = RELAY_INFO_MAX;
+	c->stream = httpd_take(q);
+	stream_set_ops(c->stream, &relay_client_ops, c);
+	stream_set_limits(c->stream, RELAY_OUT_MAX, 0);
+	client_socket_options(stream_fd(c->stream));
+	DL_APPEND(r->clients, c);
+	DL_APPEND2(r->greeting, c, wait_prev, wait_next);
+	c->listed = true;
+	r->stats.connections++;
+	r->stats.greeting++;
+	r->stats.accepts++;
+	if (!loop_timer_armed(r->tick))
+		loop_timer_in(r->tick, USEC_PER_SEC);
+	client_hello(c, fast);
+}
+
+void relay_upgrade(void *data, struct httpd_req *q)
+{
+	struct http_str up = http_find(httpd_head(q), "Upgrade");
+	struct relay_client *c;
+	struct relay *r = data;
+
+	if (!http_str_ieq(up, "derp") && !http_str_ieq(up, "websocket")) {
+		httpd_header(q, "Upgrade", "DERP");
+		httpd_respond_text(q, 426, "DERP requires connection upgrade");
+		return;
+	}
+	if (http_str_ieq(up, "websocket") &&
+	    http_has_token(httpd_head(q), "Sec-WebSocket-Protocol", "derp")) {
+		httpd_respond_text(q, 501, "DERP over WebSocket is not served here");
+		return;
+	}
+	if (r->stats.connections >= r->cfg.max_clients || r->stats.greeting >= r->cfg.max_greeting) {
+		r->stats.over_limit++;
+		httpd_respond_text(q, 503, "too many connections");
+		return;
+	}
+	c = calloc(1, sizeof(*c));
+	if (!c) {
+		httpd_respond_text(q, 503, "no memory");
+		return;
+	}
+	client_start(r, c, q);
+}
+
+static void relay_probe(void *data, struct httpd_req *q)
+{
+	struct http_str m = httpd_head(q)->method;
+
+	(void)data;
+	if (!http_str_eq(m, "GET") && !http_str_eq(m, "HEAD")) {
+		httpd_respond_text(q, 405, "bogus probe method");
+		return;
+	}
+	httpd_header(q, "Access-Control-Allow-Origin", "*");
+	httpd_respond(q, 200, NULL, "", 0);
+}
+
+int relay_route(struct relay *r, struct httpd *h)
+{
+	int e = httpd_route(h, NULL, "/derp", 0, relay_upgrade, r);
+
+	if (e >= 0)
+		e = httpd_route(h, NULL, "/derp/probe", 0, relay_probe, r);
+	if (e >= 0)
+		e = httpd_route(h, NULL, "/derp/latency-check", 0, relay_probe, r);
+	return e;
+}
+
+void relay_admit(struct relay *r, uint64_t ticket, bool allow)
+{
+	struct relay_client *c;
+
+	DL_FOREACH2(r->greeting, c, wait_next) {
+		if (c->id != ticket || c->state != CLIENT_STATE_WAITING)
+			continue;
+		if (allow) {
+			relay_client_admitted(c);
+			stream_resume(c->stream);
+		} else {
+			r->stats.refused++;
+			relay_client_drop(c, "not admitted");
+		}
+		relay_flush(r);
+		return;
+	}
+}
+
+const struct key *relay_public_key(const struct relay *r)
+{
+	return &r->key.pub;
+}
+
+const struct relay_stats *relay_stats(const struct relay *r)
+{
+	return &r->stats;
+}
+
+bool relay_has_client(const struct relay *r, const struct key *node)
+{
+	return relay_peer_find(r, node) != NULL;
+}
+
+unsigned int relay_disconnect(struct relay *r, const struct key *node)
+{
+	struct relay_peer *p = relay_peer_find(r, node);
+	struct relay_client *c;
+	unsigned int n = 0;
+
+	if (!p)
+		return 0;
+	DL_FOREACH2(p->clients, c, peer_next) {
+		relay_client_drop(c, "removed");
+		n++;
+	}
+	return n;
+}
