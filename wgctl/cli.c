@@ -190,7 +190,8 @@ static int check_value(const struct cli_opt *o, const char *v, char why[static C
 	if (!o->only)
 		return CLI_EXIT_GOOD;
 	if (o->kind == CLI_OPT_BOOL ? b != !strcmp(o->only, "true") : strcmp(v, o->only) != 0) {
-		why_printf(why, "%s=%s is not supported yet, only %s=%s is", label, v, label, o->only);
+		why_printf(why, "%s=%s is not supported yet, only %s=%s is; leave the flag out", label,
+			   o->secret ? "…" : v, label, o->only);
 		return CLI_EXIT_FAILED;
 	}
 	return CLI_EXIT_GOOD;
@@ -466,6 +467,30 @@ static void help_opts(const struct cli_command *cmd, struct buf *out)
 	}
 }
 
+/* Known flags with one value: a line of its own, so that nobody takes them for offers. */
+static void help_only(const struct cli_command *cmd, struct buf *out)
+{
+	size_t column = 0;
+
+	for (size_t i = 0; i < cmd->n_opts; i++) {
+		const struct cli_opt *o = &cmd->opts[i];
+		char label[96];
+		size_t n;
+
+		if (!o->only)
+			continue;
+		n = (size_t)snprintf(label, sizeof(label), "--%s=%s", o->name, o->only);
+		if (!column)
+			buf_put_str(out, "\nknown, and accepted only as they are:\n ");
+		else if (column + n > 90)
+			buf_put_str(out, "\n "), column = 0;
+		buf_printf(out, " %s", label);
+		column += n + 1;
+	}
+	if (column)
+		buf_put_u8(out, '\n');
+}
+
 static bool shows_opts(const struct cli_command *cmd)
 {
 	for (size_t i = 0; i < cmd->n_opts; i++)
@@ -492,6 +517,7 @@ void cli_help(const struct cli *c, struct buf *out)
 	if (shows_opts(cmd))
 		buf_put_str(out, "\nflags:\n");
 	help_opts(cmd, out);
+	help_only(cmd, out);
 	for (size_t l = c->depth - 1; l-- > 0;) {
 		if (!shows_opts(c->path[l]))
 			continue;

@@ -85,7 +85,11 @@ struct cli {
 	bool help;
 };
 
-extern const struct cli_command cli_root;
+extern const struct cli_command cli_root; /* table.c */
+
+/* The whole program: the command line apart, one command run, its exit status. Apart from main() so that
+ * tests can be the program. */
+int cli_main(int argc, char **argv);
 
 /*
  * Takes argc/argv apart. CLI_EXIT_GOOD, or CLI_EXIT_USAGE with the sentence in why. Borrows argv.

@@ -51,19 +51,47 @@ static void bash_case(const struct cli_command *cmd, const char *path, struct bu
 	buf_printf(out, "' peers=%s ;;\n", cmd->complete ? "yes" : "");
 }
 
-static void bash_flag_with_value(const struct cli_command *cmd, const char *path, struct buf *out)
+/* Patterns for "path:flag" of the flags whose value is the next word; those of a group hold below it too. */
+static void value_patterns(const struct cli_command *cmd, const char *path, const char *between, struct buf *out)
 {
-	(void)path;
 	for (size_t i = 0; i < cmd->n_opts; i++) {
 		const struct cli_opt *o = &cmd->opts[i];
 
 		if (o->kind == CLI_OPT_BOOL || !shown(o))
 			continue;
-		if (o->name)
-			buf_printf(out, "|--%s", o->name);
-		if (o->letter)
-			buf_printf(out, "|-%c", o->letter);
+		for (int letter = 0; letter < 2; letter++) {
+			char flag[48];
+
+			if (letter ? !o->letter : !o->name)
+				continue;
+			if (letter)
+				snprintf(flag, sizeof(flag), "-%c", o->letter);
+			else
+				snprintf(flag, sizeof(flag), "--%s", o->name);
+			if (!*path)
+				buf_printf(out, "%s*:%s", out->len ? between : "", flag);
+			else
+				buf_printf(out, "%s'%s:%s'", out->len ? between : "", path, flag);
+			if (*path && cmd->n_sub)
+				buf_printf(out, "%s'%s '*:%s", between, path, flag);
+		}
 	}
+}
+
+static void patterns_bars(const struct cli_command *cmd, const char *path, struct buf *out)
+{
+	value_patterns(cmd, path, "|", out);
+}
+
+
+static void put_patterns(const struct cli_command *root, walk_fn *fn, struct buf *out)
+{
+	struct buf b = { 0 };
+
+	walk(root, "", fn, &b);
+	buf_put(out, buf_data(&b), b.len);
+	out->bad |= b.bad;
+	buf_done(&b);
 }
 
 void completion_bash(const struct cli_command *root, struct buf *out)
@@ -75,14 +103,17 @@ void completion_bash(const struct cli_command *root, struct buf *out)
 			 "\tlocal -a before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n"
 			 "\tCOMPREPLY=()\n"
 			 "\tfor word in \"${before[@]}\"; do\n"
+			 "\t\t# bash cuts --flag=value into three words\n"
+			 "\t\tif [[ $word == '=' ]]; then\n\t\t\tskip=yes\n\t\t\tcontinue\n\t\tfi\n"
 			 "\t\tif [[ -n $skip ]]; then\n\t\t\tskip=''\n\t\t\tcontinue\n\t\tfi\n"
-			 "\t\tcase $word in\n\t\t=");
-	walk(root, "", bash_flag_with_value, out);
+			 "\t\tcase $path:$word in\n\t\t");
+	put_patterns(root, patterns_bars, out);
 	buf_put_str(out, ") skip=yes ;;\n"
-			 "\t\t-*) ;;\n"
+			 "\t\t*:-*) ;;\n"
 			 "\t\t*) path=${path:+$path }$word ;;\n"
 			 "\t\tesac\n"
 			 "\tdone\n"
+			 "\t[[ $cur == '=' ]] && skip=yes\n"
 			 "\t[[ -n $skip ]] && { mapfile -t COMPREPLY < <(compgen -f -- \"${cur#=}\"); return; }\n"
 			 "\tcase $path in\n");
 	walk(root, "", bash_case, out);
@@ -146,10 +177,10 @@ void completion_zsh(const struct cli_command *root, struct buf *out)
 			 "\tlocal -a words_ flags_ names_\n"
 			 "\tfor word in ${words[2,CURRENT-1]}; do\n"
 			 "\t\tif [[ -n $skip ]]; then skip=''; continue; fi\n"
-			 "\t\tcase $word in\n\t\t(=");
-	walk(root, "", bash_flag_with_value, out);
+			 "\t\tcase $path_:$word in\n\t\t(");
+	put_patterns(root, patterns_bars, out);
 	buf_put_str(out, ") skip=yes ;;\n"
-			 "\t\t(-*) ;;\n"
+			 "\t\t(*:-*) ;;\n"
 			 "\t\t(*) path_=${path_:+$path_ }$word ;;\n"
 			 "\t\tesac\n"
 			 "\tdone\n"
@@ -168,6 +199,28 @@ void completion_zsh(const struct cli_command *root, struct buf *out)
 			 "\tfi\n"
 			 "}\n"
 			 "_wgctl \"$@\"\n");
+}
+
+/* fish expands a * outside quotes as file names, and reads it as a wildcard of `case` inside them. */
+static void patterns_fish(const struct cli_command *cmd, const char *path, struct buf *out)
+{
+	struct buf b = { 0 };
+	const char *p;
+
+	value_patterns(cmd, path, "|", &b);
+	p = buf_str(&b);
+	while (p && *p) {
+		size_t n = strcspn(p, "|");
+
+		buf_put_str(out, out->len ? " '" : "'");
+		for (size_t i = 0; i < n; i++)
+			if (p[i] != '\'')
+				buf_put_u8(out, (uint8_t)p[i]);
+		buf_put_u8(out, '\'');
+		p += n + (p[n] == '|');
+	}
+	out->bad |= b.bad;
+	buf_done(&b);
 }
 
 /* fish takes '' quotes with \' inside. */
@@ -219,18 +272,11 @@ void completion_fish(const struct cli_command *root, struct buf *out)
 			 "\tset -l path\n\tset -l skip no\n"
 			 "\tfor word in (commandline -opc)[2..-1]\n"
 			 "\t\tif test $skip = yes\n\t\t\tset skip no\n\t\t\tcontinue\n\t\tend\n"
-			 "\t\tswitch $word\n"
-			 "\t\t\tcase =");
-	{
-		struct buf bars = { 0 };
-
-		walk(root, "", bash_flag_with_value, &bars);
-		for (size_t i = 0; i < bars.len; i++)
-			buf_put_u8(out, buf_data(&bars)[i] == '|' ? ' ' : buf_data(&bars)[i]);
-		buf_done(&bars);
-	}
+			 "\t\tswitch \"$path:$word\"\n"
+			 "\t\t\tcase ");
+	put_patterns(root, patterns_fish, out);
 	buf_put_str(out, "\n\t\t\t\tset skip yes\n"
-			 "\t\t\tcase '-*'\n"
+			 "\t\t\tcase '*:-*'\n"
 			 "\t\t\tcase '*'\n\t\t\t\tset -a path $word\n"
 			 "\t\tend\n\tend\n"
 			 "\ttest \"$path\" = \"$argv[1]\"\n"

@@ -15,31 +15,32 @@ static const struct cli_opt root_opts[] = {
 	{ .name = "version", .letter = 'V', .kind = CLI_OPT_BOOL, .help = "print the version" },
 };
 
-/* What the daemon does not act on yet it refuses itself, by its own table; here is what has no meaning at all. */
+/* Stock's flags that are not acted on yet are taken with the one value that is true today; the daemon's own table
+ * (daemon/api/prefs.c) says the same to other clients, and a test holds the two together. */
 static const struct cli_opt up_opts[] = {
 	TEXT("login-server", "URL", "coordination server"),
 	{ .name = "auth-key", .alias = "authkey", .kind = CLI_OPT_TEXT, .secret = true, .value = "file:PATH|-|KEY",
 	  .help = "pre-auth key: in a file, on standard input, or here" },
 	TEXT("hostname", "NAME", "name in the mesh, instead of the machine's own"),
-	FLAG("accept-dns", "take DNS settings of the mesh"),
-	FLAG("accept-routes", "take routes that peers offer"),
-	TEXT("advertise-routes", "PREFIX,…", "offer routes to peers"),
-	FLAG("advertise-exit-node", "offer to be an exit node"),
-	TEXT("advertise-tags", "TAG,…", "ask for tags"),
-	TEXT("exit-node", "PEER", "send everything through this peer"),
-	FLAG("exit-node-allow-lan-access", "reach the LAN beside an exit node"),
-	FLAG("shields-up", "let nothing in"),
-	FLAG("ssh", "serve SSH"),
-	FLAG("snat-subnet-routes", "masquerade traffic to offered routes"),
-	FLAG("stateful-filtering", "filter forwarded traffic by state"),
-	TEXT("netfilter-mode", "MODE", "on, nodivert or off"),
-	TEXT("operator", "USER", "who may change the mesh beside root"),
-	TEXT("nickname", "NAME", "name of this login"),
-	FLAG("report-posture", "tell the server about this machine"),
 	FLAG("reset", "what is not given goes back to its default"),
 	FLAG("force-reauth", "log in anew"),
 	DURATION("timeout", "give up after (0: never)"),
 	FLAG("json", "print JSON"),
+	ONLY_FLAG("accept-dns", "false"),
+	ONLY_FLAG("accept-routes", "false"),
+	ONLY_TEXT("advertise-routes", ""),
+	ONLY_FLAG("advertise-exit-node", "false"),
+	ONLY_TEXT("advertise-tags", ""),
+	ONLY_TEXT("exit-node", ""),
+	ONLY_FLAG("exit-node-allow-lan-access", "false"),
+	ONLY_FLAG("shields-up", "false"),
+	ONLY_FLAG("ssh", "false"),
+	ONLY_FLAG("snat-subnet-routes", "true"),
+	ONLY_FLAG("stateful-filtering", "false"),
+	ONLY_TEXT("netfilter-mode", "on"),
+	ONLY_TEXT("operator", ""),
+	ONLY_TEXT("nickname", ""),
+	ONLY_FLAG("report-posture", "false"),
 	ONLY_FLAG("qr", "false"),
 	ONLY_FLAG("advertise-connector", "false"),
 	ONLY_FLAG("host-routes", "true"),
@@ -149,7 +150,7 @@ static const struct cli_opt key_create_opts[] = {
 	FLAG("ephemeral", "its nodes go when they are away"),
 	{ .name = "expiration", .letter = 'e', .kind = CLI_OPT_DURATION, .value = "DURATION",
 	  .help = "how long it admits (1h)" },
-	TEXT("tags", "TAG,…", "tags its nodes get"),
+	TEXT("tags", "TAG,...", "tags its nodes get"),
 };
 static const struct cli_opt key_opts[] = { ID_OPT("id of the key") };
 
@@ -170,7 +171,7 @@ static const struct cli_opt node_expire_opts[] = {
 };
 static const struct cli_opt node_tag_opts[] = {
 	ID_OPT("id or name of the node"),
-	{ .name = "tags", .letter = 't', .kind = CLI_OPT_TEXT, .value = "TAG,…", .help = "the whole list" },
+	{ .name = "tags", .letter = 't', .kind = CLI_OPT_TEXT, .value = "TAG,...", .help = "the whole list" },
 };
 static const struct cli_opt node_register_opts[] = {
 	{ .name = "key", .letter = 'k', .kind = CLI_OPT_TEXT, .value = "ID", .help = "what the node's URL ends in" },
