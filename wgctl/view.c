@@ -335,6 +335,7 @@ static void detail_peer(const json_t *status, const json_t *peer, int64_t now, s
 	struct buf t = { 0 };
 	char rx[32], tx[32], transfer[80];
 	const char *direct = str(peer, "CurAddr"), *relay = str(peer, "Relay"), *path = str(peer, "Path");
+	bool self = peer == json_get(status, "Self");
 
 	view_peer_name(status, peer, &t);
 	if (!t.bad)
@@ -343,13 +344,20 @@ static void detail_peer(const json_t *status, const json_t *peer, int64_t now, s
 	buf_clear(&t);
 	field_list(b, "Addresses:", json_get(peer, "TailscaleIPs"));
 	field(b, "Public key:", str(peer, "PublicKey"));
-	field(b, "Tags:", "");
 	field_list(b, "Tags:", json_get(peer, "Tags"));
+	if (self) { /* no path leads here, and nothing is counted */
+		field_list(b, "Candidates:", json_get(peer, "Addrs"));
+		buf_put_u8(b, '\n');
+		buf_done(&t);
+		return;
+	}
 	peer_state(peer, now, &t);
 	if (!t.bad)
 		field(b, "Status:", buf_str(&t));
 	buf_clear(&t);
-	buf_printf(&t, "%s%s%s", path, *direct ? " " : *relay ? " via home relay " : "", *direct ? direct : relay);
+	if (!*direct && strcmp(path, "relay") != 0)
+		relay = "";
+	buf_printf(&t, "%s%s%s", path, *direct || *relay ? " " : "", *direct ? direct : relay);
 	if (!t.bad)
 		field(b, "Path:", buf_str(&t));
 	field(b, "Reason:", str(peer, "Reason"));
