@@ -20,7 +20,8 @@ step "alice joined"
 
 expect 0 ts stan status
 said 'alice'
-if grep -q 'Health check' <<<"$SAID"; then fail "stock status complains"; fi
+# A stock program built from source says so of itself; that is no complaint.
+if grep '^#     - ' <<<"$SAID" | grep -v 'unstable version'; then fail "stock status complains"; fi
 expect 0 ts stan netcheck
 said 'UDP: true'
 said 'Nearest DERP: Test'
