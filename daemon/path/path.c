@@ -305,8 +305,10 @@ static void discover(struct path *p, bool call_me, uint64_t now)
 		p->called = now;
 		n = 1;
 	}
-	if (n)
-		p->env->ops->call_me(p->peer);
+	if (!n && !p->call_due)
+		return;
+	p->call_due = false;
+	p->env->ops->call_me(p->peer);
 }
 
 static bool direct_known_good(const struct path *p)
@@ -461,6 +463,10 @@ void path_gone(struct path *p)
 
 static void touch(struct path *p, uint64_t now)
 {
+	/* The first send after a rest: the peer hears our addresses even if its own were all pinged
+	 * just now, because it called us first. */
+	if (!path_active(p, now))
+		p->call_due = true;
 	p->sent = now;
 	if (!p->beat_at)
 		p->beat_at = now + PATH_HEARTBEAT_USEC;
@@ -469,7 +475,8 @@ static void touch(struct path *p, uint64_t now)
 void path_traffic(struct path *p, uint64_t now)
 {
 	touch(p, now);
-	if (!direct_known_good(p) && (!p->round || now - p->round >= PATH_GAP_USEC))
+	if (!direct_known_good(p) &&
+	    (p->call_due || !p->round || now - p->round >= PATH_GAP_USEC))
 		discover(p, true, now);
 }
 

@@ -108,6 +108,7 @@ struct path {
 	uint8_t missed; /* heartbeats in a row without pong */
 	bool pinned;	/* the kernel roamed here: no change for a better one while it answers */
 	bool gone;	/* a relay said that the peer is not there */
+	bool call_due;	/* it has not heard our addresses since traffic began */
 	bool waiting;	/* held, and its daemon was heard: the best must answer now */
 
 	struct endpoint best; /* family 0 = none */
