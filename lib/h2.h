@@ -53,12 +53,13 @@ int h2_ping(struct h2 *h, void (*on_pong)(void *data), void *data);
 /* True when neither side will send anything any more: GOAWAY and no streams. */
 bool h2_finished(const struct h2 *h);
 size_t h2_open_streams(const struct h2 *h);
-void h2_set_error(struct h2 *h, void (*on_error)(void *data, int r, const char *why), void *data); /* told at most once, outside of feed: write failed */
+/* Told once when a write fails outside of h2_feed() and h2_drained(); streams have been closed by then. */
+void h2_set_error(struct h2 *h, void (*on_error)(void *data, int r, const char *why), void *data);
 
 struct h2_stream *h2_stream_ref(struct h2_stream *st);
 void h2_stream_unref(struct h2_stream *st);
-/* Ends the stream at once (RST_STREAM CANCEL); its last callback comes, before this returns or after the callback we
- * are in. */
+/* Drops what is queued and ends the stream (RST_STREAM CANCEL). Its last callback follows, as soon as that has been
+ * handed to the transport: perhaps before this returns. */
 void h2_reset(struct h2_stream *st);
 
 /* ---- client */
@@ -81,6 +82,7 @@ struct h2_request {
 };
 /* Sends preface and SETTINGS at once. */
 int h2_client_new(const struct h2_io *io, void *io_data, struct h2 **ret);
+/* *ret is set before anything is sent: where the transport fails at once, on_end comes before this returns 0. */
 int h2_request(struct h2 *h, const struct h2_request *rq, const struct h2_client_ops *ops, void *data,
 	       struct h2_stream **ret);
 

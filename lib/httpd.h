@@ -66,8 +66,8 @@ unsigned int httpd_conns(const struct httpd *h);
  */
 typedef void httpd_fn(void *data, struct httpd_req *q);
 
-/* method NULL: any. path ending in '/' or '*' matches what begins with it (without the '*'), else exactly; the longest
- * match wins. body_max: 0 = requests with a body are refused (413). No match: 404; path but not method: 405. */
+/* method NULL: any; GET serves HEAD too. A path that ends in '/' or '*' matches what begins with it (without the '*'),
+ * "/" alone and all others match exactly; the longest wins. Routes are made before the first request comes. body_max: 0 = requests with a body are refused (413). No match: 404; path but not method: 405. */
 int httpd_route(struct httpd *h, const char *method, const char *path, size_t body_max, httpd_fn *fn,
 		void *data);
 

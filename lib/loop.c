@@ -77,8 +77,8 @@ int loop_new(struct loop **ret)
 	r = sd_event_add_defer(l->e, &l->burial, burial_event, l);
 	if (r < 0)
 		return r;
-	/* After everything else: events that were in hand have run by then. */
-	sd_event_source_set_priority(l->burial, SD_EVENT_PRIORITY_IDLE);
+	/* sd-event dispatches one source at a time and never one that was freed, so the callback that gave up an object
+	 * has returned by then. In turn with the others: at idle priority a busy loop would never come to it. */
 	sd_event_source_set_enabled(l->burial, SD_EVENT_OFF);
 	*ret = TAKE(l);
 	return 0;

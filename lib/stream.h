@@ -48,7 +48,7 @@ int stream_new(struct loop *l, int fd, const struct stream_opts *o, struct strea
 /* At once, queue dropped. No callback comes any more. NULL is fine. */
 void stream_free(struct stream *s);
 DEFINE_CLEANUP(struct stream *, stream_free)
-/* Gives the stream up: what is queued is written (for at most 10 s), then it closes and frees itself. No callback
+/* Gives the stream up: what is queued is written (while something moves every 10 s), then it closes and frees itself. No callback
  * comes any more, input is thrown away. */
 void stream_finish(struct stream *s);
 

@@ -21,7 +21,7 @@ struct ts2021_conn_ops {
 	void (*on_input)(void *data, struct ts2021_conn *c, const uint8_t *p, size_t n);
 	void (*on_drained)(void *data, struct ts2021_conn *c); /* optional */
 	/* Last callback; the owner frees. error 0: the peer's orderly end. -EKEYREJECTED: the server has another key
-	 * or refuses the version (control.md T3); -EPROTO: it did not upgrade (why holds the status). */
+	 * or refuses the version (closed right after 101, control.md T3; or status 400); -EPROTO: it did not upgrade (why holds the status). */
 	void (*on_closed)(void *data, struct ts2021_conn *c, int error, const char *why);
 };
 
