@@ -53,6 +53,7 @@ obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
 programs := $(if $(wildcard daemon/main.c),$(B)/kernscaled) $(if $(wildcard wgctl/main.c),$(B)/wgctl) \
 	$(if $(wildcard coordinator/main.c),$(B)/kernscale-coordinator) $(if $(wildcard relay/main.c),$(B)/kernscale-relay)
 units  := $(patsubst %.c,$(B)/%,$(wildcard tests/unit/test_*.c))
+kernel_tests := $(patsubst %.c,$(B)/%,$(wildcard tests/kernel/test_*.c))
 replay := $(patsubst tests/fuzz/fuzz_%.c,$(B)/tests/fuzz/replay_%,$(wildcard tests/fuzz/fuzz_*.c))
 fuzz   := $(patsubst tests/fuzz/fuzz_%.c,$(B)/tests/fuzz/fuzz_%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -92,6 +93,9 @@ $(B)/obj/%.o: %.c
 $(B)/tests/unit/test_%: $(B)/obj/tests/unit/test_%.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link) -lcmocka
+$(B)/tests/kernel/test_%: $(B)/obj/tests/kernel/test_%.o $(archives)
+	$(say) LINK $@
+	$(Q)$(link)
 $(B)/tests/fuzz/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link)

@@ -99,6 +99,11 @@ int loop_run(struct loop *l)
 	return sd_event_loop(l->e);
 }
 
+int loop_iterate(struct loop *l, uint64_t timeout_usec)
+{
+	return sd_event_run(l->e, timeout_usec);
+}
+
 void loop_exit(struct loop *l, int code)
 {
 	sd_event_exit(l->e, code);

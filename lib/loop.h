@@ -32,6 +32,9 @@ DEFINE_CLEANUP(struct loop *, loop_free)
 /* Runs until loop_exit(); returns its code, or a negative errno. */
 int loop_run(struct loop *l);
 void loop_exit(struct loop *l, int code);
+/* One iteration, waiting at most so long for something to do (for tests and for draining at the
+ * end). 1 when something ran, 0 when time was up, or a negative errno. */
+int loop_iterate(struct loop *l, uint64_t timeout_usec);
 /* Time of this iteration. */
 uint64_t loop_now(struct loop *l);
 /* Sends READY=1 and so on; nothing without NOTIFY_SOCKET. Watchdog pings start by themselves. */

@@ -13,7 +13,7 @@ deps:
 	$(Q)scripts/deps all
 
 test-programs: $(units) $(replay)
-programs: all $(B)/tests/bench/netload
+programs: all $(B)/tests/bench/netload $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs

@@ -1,0 +1,17 @@
+#!/bin/bash
+# limit: 240 s
+# The modules that talk to the kernel, each by a test program of its own (tests/kernel), each in a
+# network namespace that it makes: device, links, port sharing, relay shuttle, packet filter, rights.
+. "$(dirname "$0")/lib.sh"
+need wg nft ip
+
+ran=0
+for p in "$BIN"/tests/kernel/test_*; do
+	case $p in *.o | *.d) continue ;; esac
+	[ -x "$p" ] || continue
+	step "${p##*/}"
+	"$p" || { [ $? = 77 ] && continue; fail "${p##*/}"; }
+	ran=$((ran + 1))
+done
+[ $ran -gt 0 ] || skip "no test programs in $BIN/tests/kernel"
+step "$ran programs"
