@@ -10,7 +10,7 @@
 
 #define PING_COUNT	   10
 #define PING_TIMEOUT_MSEC  5000
-#define PING_INTERVAL_NSEC INT64_C(1000000000)
+#define PING_INTERVAL_MSEC 1000
 
 /* A name that is no peer's: what the resolver says, as stock asks it. */
 static bool resolve(const char *name, char out[static ADDR_TEXT_MAX])
@@ -85,6 +85,7 @@ static int ping_rounds(const struct cli *c, const char *ip)
 	struct client node = client_node(c);
 	long count = cli_int(c, "c", PING_COUNT);
 	int64_t timeout = cli_msec(c, "timeout", PING_TIMEOUT_MSEC);
+	int64_t interval = cli_msec(c, "interval", PING_INTERVAL_MSEC) * 1000000;
 	bool until_direct = cli_bool(c, "until-direct", true), any = false;
 	int r;
 
@@ -97,7 +98,7 @@ static int ping_rounds(const struct cli *c, const char *ip)
 		any |= got != ROUND_NO_ANSWER;
 		if (got == ROUND_DIRECT && until_direct)
 			return CLI_EXIT_GOOD;
-		rest = PING_INTERVAL_NSEC - (out_now() - began);
+		rest = interval - (out_now() - began);
 		if (n != count && rest > 0) {
 			struct timespec ts = { .tv_sec = rest / 1000000000, .tv_nsec = rest % 1000000000 };
 

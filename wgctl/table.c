@@ -71,6 +71,7 @@ static const struct cli_opt status_opts[] = {
 static const struct cli_opt ping_opts[] = {
 	{ .letter = 'c', .kind = CLI_OPT_INT, .value = "N", .help = "at most N pings (10; 0: for ever)" },
 	DURATION("timeout", "give a ping up after (5s)"),
+	DURATION("interval", "between two pings (1s)"),
 	FLAG("until-direct", "stop at the first direct answer (true)"),
 	FLAG("verbose", "say what a name means"),
 	ONLY_FLAG("tsmp", "false"),

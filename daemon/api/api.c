@@ -625,7 +625,7 @@ static const struct {
 	{ "GET", "/v1/whois", 0, handle_whois },
 	{ "GET", "/localapi/v0/whois", 0, handle_whois },
 	{ "GET", "/localapi/v0/status", 0, handle_status },
-	{ NULL, "/", BODY_MAX, handle_unknown },
+	{ NULL, "/*", BODY_MAX, handle_unknown },
 };
 
 /* The socket and its lock */
