@@ -78,10 +78,11 @@ static bool take_value(struct json_scan *s, struct json_slice *ret)
 
 static int scan_open(struct json_slice text, char open, char shut, struct json_scan *ret)
 {
-	struct json_scan s = { .p = text.p, .end = text.p + text.len, .close = shut, .first = true };
+	struct json_scan s = { .p = text.p, .close = shut, .first = true };
 
 	if (!text.p)
 		return -EBADMSG;
+	s.end = text.p + text.len;
 	skip_space(&s);
 	if (s.p == s.end || *s.p != open)
 		return -EBADMSG;

@@ -53,6 +53,8 @@ int tailcfg_grow(void *array_p, size_t n, size_t max, size_t element_bytes)
 	if (n & (n - 1)) /* capacity is the next power of two */
 		return 0;
 	memcpy(&v, array_p, sizeof(v));
+	/* On failure the caller still has the old array. */
+	/* cppcheck-suppress memleakOnRealloc */
 	v = realloc(v, (n ? 2 * n : 1) * element_bytes);
 	if (!v)
 		return -ENOMEM;

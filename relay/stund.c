@@ -166,7 +166,7 @@ int stund_new(struct loop *l, const struct endpoint *at, struct endpoint *ret_bo
 {
 	CLEANUP(stund_free) struct stund *s = calloc(1, sizeof(*s));
 	bool both = at->addr.family == 6 && addr_is_unspecified(&at->addr);
-	struct endpoint bound, v4 = { .addr = addr_v4(0, 0, 0, 0) };
+	struct endpoint bound = { 0 }, v4 = { .addr = addr_v4(0, 0, 0, 0) };
 	int r;
 
 	if (!s)

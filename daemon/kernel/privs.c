@@ -25,6 +25,7 @@ int privs_user_find(const char *text, struct privs_user *ret, char error[static 
 	struct passwd *pw;
 	int n = 0;
 
+	/* Nine digits do not overflow: NOLINTNEXTLINE(cert-err34-c) */
 	if (sscanf(text, "%9u:%9u%n", &uid, &gid, &n) == 2 && text[n] == '\0') {
 		*ret = (struct privs_user){ uid, gid };
 	} else {

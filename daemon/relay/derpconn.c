@@ -555,7 +555,7 @@ static int conn_addresses(const struct derp_node *n, struct dial_opts *o, struct
 	if (v4 < 0 && v6 < 0)
 		return -EAFNOSUPPORT;
 	o->addrs = at;
-	o->n_addrs = (size_t)((v4 == 1) + (v6 == 1));
+	o->n_addrs = (size_t)(v4 == 1) + (size_t)(v6 == 1);
 	if (o->n_addrs == 0)
 		o->addrs = NULL;
 	if (v4 < 0)
