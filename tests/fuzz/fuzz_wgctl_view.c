@@ -1,0 +1,37 @@
+/* Any JSON as the daemon's answer: every view of it ends, and prints nothing that acts on a terminal. */
+#include <stdint.h>
+#include <stdlib.h>
+
+#include "lib/json.h"
+#include "wgctl/view.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const struct view_status o = { .self = true, .peers = true, .header = true, .detail = true,
+					      .now_unix_nsec = INT64_C(1795000000000000000) };
+	struct buf b = { 0 };
+	json_t *j = NULL;
+	bool direct, self;
+	int status;
+
+	if (json_read(data, size, 1 << 20, &j) < 0)
+		return 0;
+	view_status(j, &o, &b);
+	view_health(j, &b);
+	(void)view_not_running(j, &b, &status);
+	(void)view_find(j, "db1", &self);
+	(void)view_find(j, "100.64.0.9", &self);
+	view_pong(j, &b, &direct);
+	view_netcheck(j, true, &b);
+	view_whois(j, &b);
+	for (size_t i = 0; i < b.len; i++) {
+		uint8_t c = buf_data(&b)[i];
+
+		if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
+			abort();
+	}
+	buf_done(&b);
+	json_decref(j);
+	return 0;
+}
