@@ -105,6 +105,10 @@ SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 TMPFILESDIR ?= $(PREFIX)/lib/tmpfiles.d
 DOCDIR      ?= $(PREFIX)/share/doc/kernscale
 MANDIR      ?= $(PREFIX)/share/man
+# Where each shell looks for what a package brings.
+BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHCOMPDIR  ?= $(PREFIX)/share/zsh/vendor-completions
+FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 service_files = kernscaled.service kernscale-coordinator.service kernscale-relay.service
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) \
@@ -119,8 +123,13 @@ install: all
 	$(Q)install -m 644 README.md systemd/sysctl-gateway.conf $(wildcard docs/*.md docs/*.yaml) $(DESTDIR)$(DOCDIR)/
 	$(Q)for m in $(wildcard docs/man/*.[1-8]); do d=$(DESTDIR)$(MANDIR)/man$${m##*.}; \
 		install -d $$d && install -m 644 $$m $$d/ || exit 1; done
+	install -d $(DESTDIR)$(BASHCOMPDIR) $(DESTDIR)$(ZSHCOMPDIR) $(DESTDIR)$(FISHCOMPDIR)
+	$(Q)install -m 644 completion/wgctl.bash $(DESTDIR)$(BASHCOMPDIR)/wgctl
+	$(Q)install -m 644 completion/_wgctl $(DESTDIR)$(ZSHCOMPDIR)/_wgctl
+	$(Q)install -m 644 completion/wgctl.fish $(DESTDIR)$(FISHCOMPDIR)/wgctl.fish
 
 uninstall:
+	$(Q)rm -f $(DESTDIR)$(BASHCOMPDIR)/wgctl $(DESTDIR)$(ZSHCOMPDIR)/_wgctl $(DESTDIR)$(FISHCOMPDIR)/wgctl.fish
 	$(Q)rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,kernscaled kernscale-coordinator kernscale-relay) \
 		$(DESTDIR)$(BINDIR)/wgctl $(addprefix $(DESTDIR)$(UNITDIR)/,$(service_files)) \
 		$(DESTDIR)$(SYSUSERSDIR)/kernscale.conf $(DESTDIR)$(TMPFILESDIR)/kernscale.conf

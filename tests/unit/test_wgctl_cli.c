@@ -341,6 +341,44 @@ static void test_table_rows(void **state)
 	check_row(none, 0, &cli_root);
 }
 
+/* The manual names every command and flag that is offered. */
+static void check_manual(const struct cli_command *cmd, const char *text)
+{
+	char word[64];
+
+	snprintf(word, sizeof(word), " %s", cmd->name);
+	if (!strstr(text, word))
+		print_error("wgctl.8 does not name the command %s\n", cmd->name);
+	assert_non_null(strstr(text, word));
+	for (size_t i = 0; i < cmd->n_opts; i++) {
+		const struct cli_opt *o = &cmd->opts[i];
+
+		if (o->hidden || o->only || !o->name)
+			continue;
+		snprintf(word, sizeof(word), "-%s", o->name);
+		if (!strstr(text, word))
+			print_error("wgctl.8 does not name --%s of %s\n", o->name, cmd->name);
+		assert_non_null(strstr(text, word));
+	}
+	for (size_t i = 0; i < cmd->n_sub; i++)
+		if (!cmd->sub[i].hidden)
+			check_manual(&cmd->sub[i], text);
+}
+
+static void test_manual(void **state)
+{
+	static char text[65536];
+	FILE *f = fopen("docs/man/wgctl.8", "re");
+
+	(void)state;
+	assert_non_null(f);
+	assert_true(fread(text, 1, sizeof(text) - 1, f) > 1000);
+	fclose(f);
+	for (size_t i = 0; i < cli_root.n_sub; i++)
+		if (!cli_root.sub[i].hidden)
+			check_manual(&cli_root.sub[i], text);
+}
+
 static void test_help(void **state)
 {
 	char why[CLI_WHY_MAX], *store;
@@ -387,7 +425,7 @@ int main(void)
 		cmocka_unit_test(test_refused),	  cmocka_unit_test(test_accepted),   cmocka_unit_test(test_typed),
 		cmocka_unit_test(test_secrets),	  cmocka_unit_test(test_durations),  cmocka_unit_test(test_words),
 		cmocka_unit_test(test_safe),	  cmocka_unit_test(test_table),	     cmocka_unit_test(test_json_forms),
-		cmocka_unit_test(test_only_values), cmocka_unit_test(test_table_rows), cmocka_unit_test(test_help),	     cmocka_unit_test(test_completion_files),
+		cmocka_unit_test(test_only_values), cmocka_unit_test(test_table_rows), cmocka_unit_test(test_manual),	 cmocka_unit_test(test_help),	     cmocka_unit_test(test_completion_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
