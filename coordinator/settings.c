@@ -761,16 +761,13 @@ int settings_parse(const void *text, size_t len, struct settings *ret, struct se
 	return 0;
 }
 
-int settings_load(const char *path, bool must_exist, struct settings *ret,
-		struct settings_report *report)
+int settings_load(const char *path, struct settings *ret, struct settings_report *report)
 {
 	CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC);
 	CLEANUP(buf_done) struct buf b = { .max = YAML_BYTES_MAX + 1 };
 	ssize_t n;
 
 	if (fd < 0) {
-		if (errno == ENOENT && !must_exist)
-			return settings_parse("", 0, ret, report);
 		settings_problem(report, "%s", strerror(errno));
 		return -EINVAL;
 	}

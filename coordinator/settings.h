@@ -104,8 +104,6 @@ static inline void settings_done_cleanup(struct settings *c)
 
 /* From text. 0; -EINVAL with problems in the report (the config is then empty). */
 int settings_parse(const void *text, size_t len, struct settings *ret, struct settings_report *report);
-/* From a file. An absent file is a problem unless must_exist is false: then the defaults. */
-int settings_load(const char *path, bool must_exist, struct settings *ret,
-		struct settings_report *report);
+int settings_load(const char *path, struct settings *ret, struct settings_report *report);
 /* "30m", "24h", "180d", "0", "1h30m", a bare number is nanoseconds only when 0. -EBADMSG. */
 int settings_duration_parse(const char *s, uint64_t *ret_sec);

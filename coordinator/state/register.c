@@ -200,7 +200,7 @@ int register_apply(struct registry *s, const struct key *machine, const struct r
 }
 
 int register_approve(struct registry *s, const struct key *machine, const struct register_request *q,
-		     const struct user *u, int64_t now_nsec, struct node **ret_node)
+		     const struct registry_user *u, int64_t now_nsec, struct node **ret_node)
 {
 	struct node_new w = register_wish(machine, q);
 	struct node *bound = registry_node_by_key(s, &q->node_key);

@@ -38,4 +38,4 @@ int register_apply(struct registry *s, const struct key *machine, const struct r
 		   const struct register_decision *d, int64_t now_nsec, struct node **ret_node);
 /* An operator approved the request for this user: creates or moves on the machine's node. */
 int register_approve(struct registry *s, const struct key *machine, const struct register_request *q,
-		     const struct user *u, int64_t now_nsec, struct node **ret_node);
+		     const struct registry_user *u, int64_t now_nsec, struct node **ret_node);

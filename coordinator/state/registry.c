@@ -55,7 +55,7 @@ void registry_done(struct registry *s)
 
 /* ---- users */
 
-void registry_user_free(struct user *u)
+void registry_user_free(struct registry_user *u)
 {
 	if (!u)
 		return;
@@ -66,13 +66,13 @@ void registry_user_free(struct user *u)
 	free(u);
 }
 
-static void registry_tell_user(struct registry *s, const struct user *u, bool gone)
+static void registry_tell_user(struct registry *s, const struct registry_user *u, bool gone)
 {
 	if (s->sink && s->sink->user)
 		s->sink->user(s->sink_data, u, gone);
 }
 
-struct user *registry_user(const struct registry *s, uint64_t id)
+struct registry_user *registry_user(const struct registry *s, uint64_t id)
 {
 	size_t lo = 0, hi = s->n_user;
 
@@ -87,7 +87,7 @@ struct user *registry_user(const struct registry *s, uint64_t id)
 	return lo < s->n_user && s->user[lo]->id == id ? s->user[lo] : NULL;
 }
 
-struct user *registry_user_named(const struct registry *s, const char *name)
+struct registry_user *registry_user_named(const struct registry *s, const char *name)
 {
 	for (size_t i = 0; i < s->n_user; i++)
 		if (!strcmp(s->user[i]->name, name))
@@ -95,9 +95,9 @@ struct user *registry_user_named(const struct registry *s, const char *name)
 	return NULL;
 }
 
-int registry_user_load(struct registry *s, struct user *u)
+int registry_user_load(struct registry *s, struct registry_user *u)
 {
-	struct user **grown = reallocarray(s->user, s->n_user + 1, sizeof(struct user *));
+	struct registry_user **grown = reallocarray(s->user, s->n_user + 1, sizeof(struct registry_user *));
 
 	if (!grown)
 		return -ENOMEM;
@@ -109,9 +109,9 @@ int registry_user_load(struct registry *s, struct user *u)
 }
 
 int registry_user_create(struct registry *s, const char *name, const char *display, const char *email,
-		      const char *picture, int64_t now_nsec, struct user **ret)
+		      const char *picture, int64_t now_nsec, struct registry_user **ret)
 {
-	CLEANUP(registry_user_free) struct user *u = NULL;
+	CLEANUP(registry_user_free) struct registry_user *u = NULL;
 	int r;
 
 	if (!name_user_ok(name))
@@ -139,7 +139,7 @@ int registry_user_create(struct registry *s, const char *name, const char *displ
 	return 0;
 }
 
-int registry_user_rename(struct registry *s, struct user *u, const char *name)
+int registry_user_rename(struct registry *s, struct registry_user *u, const char *name)
 {
 	char *copy;
 
@@ -158,7 +158,7 @@ int registry_user_rename(struct registry *s, struct user *u, const char *name)
 	return 0;
 }
 
-int registry_user_delete(struct registry *s, struct user *u)
+int registry_user_delete(struct registry *s, struct registry_user *u)
 {
 	size_t i;
 
@@ -176,7 +176,7 @@ int registry_user_delete(struct registry *s, struct user *u)
 	}
 	for (i = 0; s->user[i] != u; i++)
 		;
-	memmove(s->user + i, s->user + i + 1, (s->n_user - i - 1) * sizeof(struct user *));
+	memmove(s->user + i, s->user + i + 1, (s->n_user - i - 1) * sizeof(struct registry_user *));
 	s->n_user--;
 	registry_tell_user(s, u, true);
 	registry_user_free(u);
@@ -248,7 +248,7 @@ int registry_authkey_load(struct registry *s, struct authkey *k)
 	return 0;
 }
 
-int registry_authkey_create(struct registry *s, const struct user *u, bool reusable, bool ephemeral,
+int registry_authkey_create(struct registry *s, const struct registry_user *u, bool reusable, bool ephemeral,
 			 const struct strs *tags, int64_t expiry_nsec, int64_t now_nsec,
 			 char text[static AUTHKEY_TEXT_MAX], struct authkey **ret)
 {
@@ -439,7 +439,7 @@ static int registry_reserve(struct registry *s)
 
 int registry_node_load(struct registry *s, struct node *n)
 {
-	struct user *u;
+	struct registry_user *u;
 	size_t at;
 	int r = registry_reserve(s);
 
@@ -529,7 +529,7 @@ static void registry_netinfo_forget(struct registry *s, struct netinfo_kept *k)
 {
 	table_del(&s->netinfos, &k->link);
 	if (s->sink && s->sink->netinfo)
-		s->sink->netinfo(s->sink_data, &k->machine, NULL);
+		s->sink->netinfo(s->sink_data, &k->machine, NULL, 0);
 	netinfo_free(k);
 }
 
@@ -638,7 +638,7 @@ static void registry_follow_hostname(struct registry *s, struct node *n)
 int registry_node_relogin(struct registry *s, struct node *n, const struct node_new *w, int64_t now_nsec)
 {
 	struct strs tags = { 0 };
-	struct user *u;
+	struct registry_user *u;
 
 	if (w->tags && strs_copy(w->tags, &tags) < 0)
 		return -ENOMEM;
@@ -672,7 +672,7 @@ int registry_node_relogin(struct registry *s, struct node *n, const struct node_
 static void registry_unlink_node(struct registry *s, struct node *n)
 {
 	size_t at = registry_node_index(s, n->id);
-	struct user *u = node_tagged(n) ? NULL : registry_user(s, n->user);
+	struct registry_user *u = node_tagged(n) ? NULL : registry_user(s, n->user);
 
 	memmove(s->node + at, s->node + at + 1, (s->n_node - at - 1) * sizeof(struct node *));
 	s->n_node--;
@@ -689,7 +689,7 @@ void registry_node_delete(struct registry *s, struct node *n)
 {
 	if (n->netinfo && registry_netinfo_load(s, &n->machine_key, n->netinfo, n->home) == 0 &&
 	    s->sink && s->sink->netinfo)
-		s->sink->netinfo(s->sink_data, &n->machine_key, n->netinfo);
+		s->sink->netinfo(s->sink_data, &n->machine_key, n->netinfo, n->home);
 	registry_unlink_node(s, n);
 	if (s->sink && s->sink->removed)
 		s->sink->removed(s->sink_data, n);
@@ -831,7 +831,7 @@ int registry_node_rename(struct registry *s, struct node *n, const char *label)
 
 int registry_node_set_tags(struct registry *s, struct node *n, const struct strs *tags)
 {
-	struct user *u = node_tagged(n) ? NULL : registry_user(s, n->user);
+	struct registry_user *u = node_tagged(n) ? NULL : registry_user(s, n->user);
 	struct strs copy;
 
 	if (strs_equal(&n->tags, tags))

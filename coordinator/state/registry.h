@@ -29,7 +29,7 @@
 #define USER_TAGGED_DEVICES UINT64_C(2147455555) /* who owns tagged nodes, on the wire */
 #define NSEC_PER_SEC	    INT64_C(1000000000)
 
-struct user {
+struct registry_user {
 	uint64_t id;
 	char *name, *display, *email, *picture;
 	int64_t created_nsec;
@@ -52,6 +52,7 @@ enum node_change {
 };
 
 struct blob;
+struct map_session;
 
 struct node {
 	uint64_t id;   /* never used again, also after deletion */
@@ -75,28 +76,36 @@ struct node {
 
 	/* Not on disk. */
 	bool online;
+	bool unsaved;	       /* store's: something that may be written a little later */
 	bool announced;	       /* peers may know it: it has had a disco key */
 	uint32_t changes;      /* enum node_change, for the fan-out */
-	bool dirty_list;       /* fan-out's: it is in its list */
 	uint64_t disco_source; /* connection that said the disco key */
-	struct blob *json;     /* map's: the node as its peers see it; NULL: to be made anew */
-	void *session;	       /* map's: its stream and timers */
+
+	/* The fan-out's. */
+	struct blob *json;	     /* the node as its peers see it; NULL: to be made anew */
+	struct map_session *session; /* its stream; NULL: none */
+	struct node *next_dirty;
+	uint64_t gone_usec;  /* when its last stream ended; 0: has one, or never had */
+	uint32_t batch;	     /* changes that the message being built tells */
+	bool queued, known;  /* in the list of dirty nodes; told to peers before */
+
 	struct table_link by_key, by_machine, by_name, by_v4, by_v6;
 };
 
 /* Told of each change; any of them may be NULL. gone: the object is about to be freed. */
 struct registry_sink {
-	void (*user)(void *data, const struct user *u, bool gone);
+	void (*user)(void *data, const struct registry_user *u, bool gone);
 	void (*authkey)(void *data, const struct authkey *k, bool gone);
 	/* soon: nothing waits for it, it may be written with others a little later. */
 	void (*node)(void *data, struct node *n, bool gone, bool soon);
-	void (*netinfo)(void *data, const struct key *machine, const char *json); /* NULL: forget */
+	void (*netinfo)(void *data, const struct key *machine, const char *json,
+			uint32_t home); /* NULL: forget */
 	void (*changed)(void *data, struct node *n); /* n->changes has something new */
 	void (*removed)(void *data, struct node *n); /* before it is freed */
 };
 
 struct registry {
-	struct user **user;
+	struct registry_user **user;
 	size_t n_user;
 	struct authkey **authkey; /* both by id, ascending */
 	size_t n_authkey;
@@ -114,24 +123,24 @@ void registry_init(struct registry *s);
 void registry_done(struct registry *s);
 
 /* ---- users. Views are valid until the user is deleted. */
-struct user *registry_user(const struct registry *s, uint64_t id);
-struct user *registry_user_named(const struct registry *s, const char *name);
+struct registry_user *registry_user(const struct registry *s, uint64_t id);
+struct registry_user *registry_user_named(const struct registry *s, const char *name);
 /* -EEXIST, -EINVAL (name), -ENOSPC, -ENOMEM */
 int registry_user_create(struct registry *s, const char *name, const char *display, const char *email,
-		      const char *picture, int64_t now_nsec, struct user **ret);
-int registry_user_rename(struct registry *s, struct user *u, const char *name);
-int registry_user_delete(struct registry *s, struct user *u); /* -ENOTEMPTY while it owns nodes; its keys go too */
+		      const char *picture, int64_t now_nsec, struct registry_user **ret);
+int registry_user_rename(struct registry *s, struct registry_user *u, const char *name);
+int registry_user_delete(struct registry *s, struct registry_user *u); /* -ENOTEMPTY while it owns nodes; its keys go too */
 /* From the store: takes u on success. */
-int registry_user_load(struct registry *s, struct user *u);
-void registry_user_free(struct user *u);
-DEFINE_CLEANUP(struct user *, registry_user_free)
+int registry_user_load(struct registry *s, struct registry_user *u);
+void registry_user_free(struct registry_user *u);
+DEFINE_CLEANUP(struct registry_user *, registry_user_free)
 
 /* ---- pre-auth keys */
 struct authkey *registry_authkey(const struct registry *s, uint64_t id);
 /* By text, secret compared. NULL: no such key. */
 struct authkey *registry_authkey_find(const struct registry *s, const char *text);
 /* tags are copied. text gets the whole key, shown this once. */
-int registry_authkey_create(struct registry *s, const struct user *u, bool reusable, bool ephemeral,
+int registry_authkey_create(struct registry *s, const struct registry_user *u, bool reusable, bool ephemeral,
 			 const struct strs *tags, int64_t expiry_nsec, int64_t now_nsec,
 			 char text[static AUTHKEY_TEXT_MAX], struct authkey **ret);
 void registry_authkey_use(struct registry *s, struct authkey *k);

@@ -350,7 +350,7 @@ static int column_endpoints(sqlite3_stmt *q, int i, struct node *n)
 
 static int load_user(sqlite3_stmt *q, struct registry *s)
 {
-	CLEANUP(registry_user_free) struct user *u = calloc(1, sizeof(*u));
+	CLEANUP(registry_user_free) struct registry_user *u = calloc(1, sizeof(*u));
 	int r;
 
 	if (!u)
@@ -797,7 +797,7 @@ static void store_delete(struct store *st, enum store_stmt stmt, uint64_t id)
 	store_queue(st, op);
 }
 
-void store_put_user(struct store *st, const struct user *u, bool gone)
+void store_put_user(struct store *st, const struct registry_user *u, bool gone)
 {
 	struct store_op *op;
 

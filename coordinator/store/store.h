@@ -30,7 +30,7 @@ int store_start(struct store *st, struct loop *l, loop_fn *on_commit, void *data
 void store_free(struct store *st);
 DEFINE_CLEANUP(struct store *, store_free)
 
-void store_put_user(struct store *st, const struct user *u, bool gone);
+void store_put_user(struct store *st, const struct registry_user *u, bool gone);
 void store_put_authkey(struct store *st, const struct authkey *k, bool gone);
 void store_put_node(struct store *st, const struct node *n, bool gone);
 void store_put_netinfo(struct store *st, const struct key *machine, const char *json, uint32_t home);

@@ -14,7 +14,7 @@
 
 struct world {
 	struct registry s;
-	struct user *alice, *bob;
+	struct registry_user *alice, *bob;
 	char reusable[AUTHKEY_TEXT_MAX], once[AUTHKEY_TEXT_MAX], expired[AUTHKEY_TEXT_MAX];
 	char ephemeral[AUTHKEY_TEXT_MAX], tagged[AUTHKEY_TEXT_MAX], bobs[AUTHKEY_TEXT_MAX];
 };

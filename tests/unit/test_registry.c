@@ -109,7 +109,7 @@ static void test_alloc(void **state)
 static void test_authkey(void **state)
 {
 	struct registry s;
-	struct user *u;
+	struct registry_user *u;
 	struct authkey *k;
 	char text[AUTHKEY_TEXT_MAX], wrong[AUTHKEY_TEXT_MAX];
 
@@ -150,7 +150,7 @@ static struct node *add(struct registry *s, uint64_t user, uint8_t seed, const c
 static void test_nodes(void **state)
 {
 	struct registry s;
-	struct user *u;
+	struct registry_user *u;
 	struct node *a, *b, *c;
 	struct key k;
 	char text[ADDR_TEXT_MAX];
@@ -204,7 +204,7 @@ static void test_nodes(void **state)
 static void test_changes(void **state)
 {
 	struct registry s;
-	struct user *u;
+	struct registry_user *u;
 	struct node *n;
 	struct endpoint e[2];
 	struct key d;

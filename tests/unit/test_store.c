@@ -54,7 +54,7 @@ struct run {
 
 static void write_three(struct run *r)
 {
-	struct user *u;
+	struct registry_user *u;
 
 	for (int i = 0; i < 3; i++) {
 		char name[32];
@@ -77,7 +77,7 @@ static void on_commit(void *data)
 		write_three(r);
 }
 
-static void sink_user(void *data, const struct user *u, bool gone)
+static void sink_user(void *data, const struct registry_user *u, bool gone)
 {
 	store_put_user(((struct run *)data)->st, u, gone);
 }
@@ -93,9 +93,9 @@ static void sink_node(void *data, struct node *n, bool gone, bool soon)
 	store_put_node(((struct run *)data)->st, n, gone);
 }
 
-static void sink_netinfo(void *data, const struct key *machine, const char *json)
+static void sink_netinfo(void *data, const struct key *machine, const char *json, uint32_t home)
 {
-	store_put_netinfo(((struct run *)data)->st, machine, json, 9);
+	store_put_netinfo(((struct run *)data)->st, machine, json, home);
 }
 
 static const struct registry_sink sink = { .user = sink_user,
@@ -133,7 +133,7 @@ static void run_close(struct run *r, struct registry *s)
 	loop_free(r->l);
 }
 
-static struct node *add(struct registry *s, const struct user *u, const struct authkey *k, uint8_t seed)
+static struct node *add(struct registry *s, const struct registry_user *u, const struct authkey *k, uint8_t seed)
 {
 	struct node_new w = { .user = u->id, .authkey = k->id, .hostname = "box", .hostinfo = "{\"a\":1}",
 			      .netinfo = "{\"PreferredDERP\":9}", .home = 9, .cap = 131, .tags = &k->tags,
@@ -151,7 +151,7 @@ static void test_again(void **state)
 	struct fixture *f = *state;
 	struct run r = { 0 };
 	struct registry s;
-	struct user *u;
+	struct registry_user *u;
 	struct authkey *k;
 	struct node *n;
 	struct endpoint e;

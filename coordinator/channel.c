@@ -1,0 +1,593 @@
+#include "coordinator/channel.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/map/mapjson.h"
+#include "coordinator/state/register.h"
+#include "coordinator/state/request.h"
+#include "lib/h2.h"
+#include "lib/log.h"
+#include "proto/ts2021_conn.h"
+
+#define CHANNEL_OUT_MAX	     (1u << 20)
+#define CHANNEL_STRANGER_USEC (60 * USEC_PER_SEC) /* idle, of a machine without a node */
+#define CHANNEL_IDLE_USEC    (600 * USEC_PER_SEC)
+
+struct channel {
+	struct channel *prev, *next, *next_dead;
+	struct channels *cs;
+	struct ts2021_conn *conn;
+	struct h2 *h2;
+	struct key machine;
+	uint64_t id;
+	uint64_t used_usec; /* last request */
+	bool dead;
+	struct table_link by_machine;
+};
+
+struct channels {
+	struct coord *c;
+	struct channel *first, *dead;
+	unsigned int n;
+	uint64_t last_id;
+	struct table by_machine;
+	struct loop_defer *reaper;
+	struct loop_timer *sweeper;
+};
+
+/* ---- life of a connection */
+
+static void channel_free(struct channel *ch)
+{
+	struct channels *cs = ch->cs;
+
+	/* Streams end first: their sessions forget them. */
+	h2_free(ch->h2);
+	ts2021_conn_free(ch->conn);
+	if (ch->prev)
+		ch->prev->next = ch->next;
+	else
+		cs->first = ch->next;
+	if (ch->next)
+		ch->next->prev = ch->prev;
+	table_del(&cs->by_machine, &ch->by_machine);
+	cs->n--;
+	free(ch);
+}
+
+/* It ends when whoever is in the middle of something with it has returned. */
+static void channel_kill(struct channel *ch)
+{
+	if (ch->dead)
+		return;
+	ch->dead = true;
+	ch->next_dead = ch->cs->dead;
+	ch->cs->dead = ch;
+	loop_defer_arm(ch->cs->reaper);
+}
+
+static void channels_reap(void *data)
+{
+	struct channels *cs = data;
+
+	while (cs->dead) {
+		struct channel *ch = cs->dead;
+
+		cs->dead = ch->next_dead;
+		channel_free(ch);
+	}
+}
+
+static int channel_io_write(void *data, const uint8_t *p, size_t n)
+{
+	struct channel *ch = data;
+
+	return ch->dead ? -EPIPE : ts2021_conn_write(ch->conn, p, n);
+}
+
+static size_t channel_io_pending(void *data)
+{
+	return ts2021_conn_pending(((struct channel *)data)->conn);
+}
+
+static const struct h2_io channel_io = { .write = channel_io_write, .pending = channel_io_pending };
+
+static void channel_on_input(void *data, struct ts2021_conn *conn, const uint8_t *p, size_t n)
+{
+	struct channel *ch = data;
+
+	(void)conn;
+	if (!ch->dead && h2_feed(ch->h2, p, n) < 0)
+		channel_kill(ch);
+}
+
+static void channel_on_drained(void *data, struct ts2021_conn *conn)
+{
+	struct channel *ch = data;
+
+	(void)conn;
+	if (!ch->dead && h2_drained(ch->h2) < 0)
+		channel_kill(ch);
+}
+
+static void channel_on_closed(void *data, struct ts2021_conn *conn, int error, const char *why)
+{
+	struct channel *ch = data;
+
+	(void)conn;
+	log_debug("connection %llu: closed: %s (%d)", (unsigned long long)ch->id, why, error);
+	channel_kill(ch);
+}
+
+static void channel_on_error(void *data, int r, const char *why)
+{
+	struct channel *ch = data;
+
+	log_debug("connection %llu: %s (%d)", (unsigned long long)ch->id, why, r);
+	channel_kill(ch);
+}
+
+static const struct ts2021_conn_ops channel_conn_ops = {
+	.on_input = channel_on_input,
+	.on_drained = channel_on_drained,
+	.on_closed = channel_on_closed,
+};
+
+/* ---- answers */
+
+/* One that waits for the disk; the stream may be gone by then. */
+struct answer {
+	struct h2_stream *st;
+	int status;
+	struct buf body;
+};
+
+static void answer_send(void *data)
+{
+	struct answer *a = data;
+
+	h2_respond(a->st, a->status, a->body.len ? "application/json" : NULL, buf_data(&a->body),
+		   a->body.len);
+	h2_stream_unref(a->st);
+	buf_done(&a->body);
+	free(a);
+}
+
+/* Takes the body. */
+static void channel_answer(struct channel *ch, struct h2_stream *st, int status, struct buf *body)
+{
+	struct answer *a = body->bad ? NULL : malloc(sizeof(*a));
+
+	if (!a) {
+		buf_done(body);
+		h2_respond(st, 500, NULL, NULL, 0);
+		return;
+	}
+	*a = (struct answer){ .st = h2_stream_ref(st), .status = status, .body = *body };
+	*body = (struct buf){ 0 };
+	coord_when_stored(ch->cs->c, answer_send, a);
+}
+
+static void channel_text(struct h2_stream *st, int status, const char *text)
+{
+	h2_respond(st, status, "text/plain; charset=utf-8", text, strlen(text));
+}
+
+static void channel_answer_error(struct channel *ch, struct h2_stream *st, const char *error)
+{
+	struct buf b = { 0 };
+
+	ch->cs->c->register_failures++;
+	mapjson_register_error(&b, error);
+	channel_answer(ch, st, 200, &b);
+}
+
+/* ---- /machine/register */
+
+static void channel_answer_node(struct channel *ch, struct h2_stream *st, const struct node *n,
+				bool key_expired)
+{
+	const struct registry_user *u = NULL;
+	struct buf b = { 0 };
+
+	if (n && !node_tagged(n))
+		u = registry_user(&ch->cs->c->reg, n->user);
+	mapjson_register(&b, u, key_expired);
+	channel_answer(ch, st, 200, &b);
+}
+
+static void channel_answer_url(struct coord *c, struct h2_stream *st, const struct signin *x)
+{
+	struct buf b = { 0 };
+	char url[1024];
+
+	if (!x) {
+		h2_respond(st, 500, NULL, NULL, 0);
+		return;
+	}
+	snprintf(url, sizeof(url), "%s/register/%s", c->cfg.server_url, x->id);
+	mapjson_register_url(&b, url);
+	h2_respond(st, 200, "application/json", buf_data(&b), b.len);
+	buf_done(&b);
+}
+
+/* A follow-up that waits for an operator. */
+struct followup {
+	struct signin_wait wait;
+	struct coord *c;
+	struct h2_stream *st;
+	struct key machine;
+	struct key node_key;
+};
+
+static void followup_free(struct followup *f)
+{
+	signin_unwait(&f->wait);
+	h2_stream_unref(f->st);
+	free(f);
+}
+
+static void followup_on_closed(void *data, struct h2_stream *st, int error)
+{
+	(void)st;
+	(void)error;
+	followup_free(data);
+}
+
+static void followup_stored(void *data)
+{
+	struct followup *f = data;
+	const struct node *n = registry_node_by_key(&f->c->reg, &f->node_key);
+	struct buf b = { 0 };
+
+	if (n)
+		mapjson_register(&b, node_tagged(n) ? NULL : registry_user(&f->c->reg, n->user), false);
+	else
+		mapjson_register_error(&b, "the node was deleted meanwhile");
+	h2_respond(f->st, 200, "application/json", buf_data(&b), b.len);
+	buf_done(&b);
+	followup_free(f);
+}
+
+static void followup_on_end(struct signin_wait *w, enum signin_end end)
+{
+	struct followup *f = container_of(w, struct followup, wait);
+	struct buf b = { 0 };
+
+	h2_on_closed(f->st, NULL, NULL);
+	switch (end) {
+	case SIGNIN_APPROVED:
+		coord_when_stored(f->c, followup_stored, f);
+		return;
+	case SIGNIN_REJECTED:
+		mapjson_register_error(&b, "the login was rejected by an operator");
+		break;
+	case SIGNIN_EXPIRED:
+		mapjson_register_error(&b, "the login was not approved in time: run `up` again");
+		break;
+	}
+	h2_respond(f->st, 200, "application/json", buf_data(&b), b.len);
+	buf_done(&b);
+	followup_free(f);
+}
+
+static void channel_wait(struct channel *ch, struct h2_stream *st, struct register_request *q)
+{
+	struct coord *c = ch->cs->c;
+	struct signin *x = signin_followed(&c->signins, q->followup, &ch->machine);
+	struct followup *f;
+
+	if (!x || !key_equal(&x->q.node_key, &q->node_key)) { /* too late, or not its own: another URL */
+		channel_answer_url(c, st, signin_new(&c->signins, &ch->machine, q, coord_mono_usec()));
+		return;
+	}
+	f = calloc(1, sizeof(*f));
+	if (!f) {
+		h2_respond(st, 500, NULL, NULL, 0);
+		return;
+	}
+	f->c = c;
+	f->st = h2_stream_ref(st);
+	f->machine = ch->machine;
+	f->node_key = q->node_key;
+	f->wait.fn = followup_on_end;
+	signin_wait(x, &f->wait);
+	h2_on_closed(st, followup_on_closed, f);
+}
+
+static void channel_apply(struct channel *ch, struct h2_stream *st, const struct register_request *q,
+			  const struct register_decision *d, int64_t now)
+{
+	struct coord *c = ch->cs->c;
+	const struct registry_user *u = NULL;
+	struct node *n = NULL;
+	struct buf b = { 0 };
+	int r;
+
+	if (!coord_writable(c)) {
+		channel_answer_error(ch, st, "the coordinator cannot write its database now: try again later");
+		return;
+	}
+	if (d->outcome == REGISTER_LOGOUT && !node_tagged(d->node))
+		u = registry_user(&c->reg, d->node->user);
+	r = register_apply(&c->reg, &ch->machine, q, d, now, &n);
+	if (r < 0) {
+		log_remote(LOG_LEVEL_WARNING, "register: %s", strerror(-r));
+		channel_answer_error(ch, st, r == -ENOSPC ? "no addresses are left in the mesh's prefix" :
+							    "the coordinator is out of memory");
+		return;
+	}
+	if (d->outcome == REGISTER_LOGOUT) {
+		mapjson_register(&b, u, true);
+		channel_answer(ch, st, 200, &b);
+		return;
+	}
+	log_info("node %s: %s (id %llu)", n->given,
+		 d->outcome == REGISTER_CREATE ? "joined" : "logged in again", (unsigned long long)n->id);
+	channel_answer_node(ch, st, n, false);
+}
+
+static void channel_register(struct channel *ch, struct h2_stream *st, const uint8_t *body, size_t len)
+{
+	struct register_request q;
+	struct register_decision d;
+	int64_t now = coord_wall_nsec();
+	int r = register_request_parse(body, len, &q);
+
+	ch->cs->c->registers++;
+	if (r < 0 && !q.version) {
+		channel_text(st, 400, "malformed register request\n");
+		return;
+	}
+	if (r < 0) {
+		channel_answer_error(ch, st, r == -ENOBUFS ? "the register request is too large" :
+							     "the register request is malformed");
+		return;
+	}
+	register_decide(&ch->cs->c->reg, &ch->machine, &q, now, &d);
+	log_debug("connection %llu: register: %s", (unsigned long long)ch->id,
+		  register_outcome_name(d.outcome));
+	switch (d.outcome) {
+	case REGISTER_REFUSE:
+		log_remote(LOG_LEVEL_INFO, "register from %s: refused: %s",
+			   q.hostinfo.hostname ? q.hostinfo.hostname : "?", d.error);
+		channel_answer_error(ch, st, d.error);
+		break;
+	case REGISTER_OK:
+		channel_answer_node(ch, st, d.node, false);
+		break;
+	case REGISTER_KEY_EXPIRED:
+	case REGISTER_GONE:
+		channel_answer_node(ch, st, d.node, true);
+		break;
+	case REGISTER_LOGOUT:
+	case REGISTER_CREATE:
+	case REGISTER_RELOGIN:
+		channel_apply(ch, st, &q, &d, now);
+		break;
+	case REGISTER_WAIT:
+		channel_wait(ch, st, &q);
+		break;
+	case REGISTER_ASK:
+		channel_answer_url(ch->cs->c, st,
+				   signin_new(&ch->cs->c->signins, &ch->machine, &q, coord_mono_usec()));
+		break;
+	}
+	register_request_done(&q);
+}
+
+/* ---- /machine/map */
+
+/* What a lite update, or the first request of a node, says about it. */
+static void channel_store(struct channel *ch, struct node *n, const struct map_request *q)
+{
+	struct registry *reg = &ch->cs->c->reg;
+
+	if (!key_is_zero(&q->disco_key)) {
+		registry_node_set_disco(reg, n, &q->disco_key);
+		n->disco_source = ch->id;
+	}
+	if (q->has_endpoints)
+		registry_node_set_endpoints(reg, n, q->endpoint, q->n_endpoint);
+	if (q->hostinfo.text)
+		registry_node_set_hostinfo(reg, n, q->hostinfo.hostname, q->hostinfo.text);
+	if (q->hostinfo.netinfo)
+		registry_node_set_netinfo(reg, n, q->hostinfo.netinfo, q->hostinfo.home);
+}
+
+static void channel_map_stream(struct channel *ch, struct h2_stream *st, struct node *n,
+			       const struct map_request *q)
+{
+	/* A stream's words may be older than a lite update's that is already stored. Its disco key
+	 * counts on a new connection: the stream of a restarted daemon can come before its update,
+	 * and peers would be given the dead key (control.md 7.2). */
+	if (key_is_zero(&n->disco_key)) {
+		channel_store(ch, n, q);
+	} else if (!key_is_zero(&q->disco_key) && n->disco_source != ch->id) {
+		registry_node_set_disco(&ch->cs->c->reg, n, &q->disco_key);
+		n->disco_source = ch->id;
+	}
+	fanout_open(ch->cs->c->fanout, n, st, q->zstd);
+}
+
+static void channel_map(struct channel *ch, struct h2_stream *st, const uint8_t *body, size_t len)
+{
+	struct map_request q;
+	struct node *n;
+	int r = map_request_parse(body, len, &q);
+
+	if (r < 0) {
+		channel_text(st, r == -ENOMEM ? 500 : 400, "malformed map request\n");
+		return;
+	}
+	n = registry_node_by_key(&ch->cs->c->reg, &q.node_key);
+	if (q.version < REQUEST_CAP_MIN) {
+		channel_text(st, 400, "unsupported client version\n");
+	} else if (!n || !key_equal(&n->machine_key, &ch->machine)) {
+		channel_text(st, 404, "node not found\n");
+	} else {
+		registry_node_set_cap(&ch->cs->c->reg, n, q.version);
+		if (q.stream) {
+			channel_map_stream(ch, st, n, &q);
+		} else {
+			channel_store(ch, n, &q);
+			h2_respond(st, 200, NULL, NULL, 0);
+		}
+	}
+	map_request_done(&q);
+}
+
+/* ---- requests */
+
+static void channel_on_request(void *data, struct h2_stream *st, const char *method, const char *path,
+			       const uint8_t *body, size_t len)
+{
+	static const char *const later[] = { "/machine/set-dns",	 "/machine/id-token",
+					     "/machine/feature/query", "/machine/set-device-attr",
+					     "/machine/audit-log",	 "/machine/whoami",
+					     "/machine/c2n" };
+	struct channel *ch = data;
+	size_t n = strcspn(path, "?");
+	bool post = !strcmp(method, "POST");
+
+	ch->used_usec = loop_now(ch->cs->c->loop);
+	if (post && n == 17 && !strncmp(path, "/machine/register", n)) {
+		channel_register(ch, st, body, len);
+		return;
+	}
+	if (post && n == 12 && !strncmp(path, "/machine/map", n)) {
+		channel_map(ch, st, body, len);
+		return;
+	}
+	if (n == 22 && !strncmp(path, "/machine/update-health", n)) {
+		h2_respond(st, 204, NULL, NULL, 0);
+		return;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(later); i++) {
+		if (strlen(later[i]) == n && !strncmp(path, later[i], n)) {
+			channel_text(st, 501, "Not implemented yet\n");
+			return;
+		}
+	}
+	channel_text(st, 404, "404 page not found\n");
+}
+
+static const struct h2_server_ops channel_h2_ops = { .on_request = channel_on_request };
+
+/* ---- all of them */
+
+static unsigned int channels_of_machine(const struct channels *cs, const struct key *machine)
+{
+	unsigned int n = 0;
+
+	for (struct table_link *l = table_find(&cs->by_machine, machine, sizeof(*machine)); l;
+	     l = table_more(l))
+		n += key_equal(&container_of(l, struct channel, by_machine)->machine, machine);
+	return n;
+}
+
+/* One too many of a machine: the one used least recently goes, a daemon may have left it behind. */
+static void channels_trim(struct channels *cs, const struct key *machine)
+{
+	struct channel *oldest = NULL;
+
+	if (channels_of_machine(cs, machine) < CHANNEL_MACHINE_MAX)
+		return;
+	for (struct table_link *l = table_find(&cs->by_machine, machine, sizeof(*machine)); l;
+	     l = table_more(l)) {
+		struct channel *ch = container_of(l, struct channel, by_machine);
+
+		if (!ch->dead && key_equal(&ch->machine, machine) &&
+		    (!oldest || ch->used_usec < oldest->used_usec))
+			oldest = ch;
+	}
+	if (oldest)
+		channel_kill(oldest);
+}
+
+void channel_upgrade(void *data, struct httpd_req *q)
+{
+	struct channels *cs = data;
+	struct channel *ch = NULL;
+
+	if (cs->n >= CHANNEL_MAX || table_reserve(&cs->by_machine) < 0 || !(ch = calloc(1, sizeof(*ch)))) {
+		httpd_respond_text(q, 503, "too many connections");
+		return;
+	}
+	ch->cs = cs;
+	if (ts2021_conn_server(q, &cs->c->noise_key, true, &channel_conn_ops, ch, &ch->conn) < 0) {
+		free(ch);
+		return;
+	}
+	ch->id = ++cs->last_id;
+	ch->machine = *ts2021_conn_peer(ch->conn);
+	ch->used_usec = loop_now(cs->c->loop);
+	channels_trim(cs, &ch->machine);
+	ch->next = cs->first;
+	if (ch->next)
+		ch->next->prev = ch;
+	cs->first = ch;
+	cs->n++;
+	table_add(&cs->by_machine, &ch->by_machine, &ch->machine, sizeof(ch->machine));
+	stream_set_limits(ts2021_conn_stream(ch->conn), CHANNEL_OUT_MAX, 0);
+	if (h2_server_new(&channel_io, ch, &channel_h2_ops, ch, &ch->h2) < 0) {
+		channel_kill(ch);
+		return;
+	}
+	h2_set_error(ch->h2, channel_on_error, ch);
+}
+
+static void channels_sweep(void *data)
+{
+	struct channels *cs = data;
+	uint64_t now = loop_now(cs->c->loop);
+
+	loop_timer_in(cs->sweeper, 10 * USEC_PER_SEC);
+	for (struct channel *ch = cs->first; ch; ch = ch->next) {
+		uint64_t most = registry_node_of_machine_any(&cs->c->reg, &ch->machine) ?
+					CHANNEL_IDLE_USEC :
+					CHANNEL_STRANGER_USEC;
+
+		if (!ch->dead && !h2_open_streams(ch->h2) && now > ch->used_usec + most)
+			channel_kill(ch);
+	}
+}
+
+unsigned int channels_count(const struct channels *cs)
+{
+	return cs->n;
+}
+
+int channels_new(struct coord *c, struct channels **ret)
+{
+	CLEANUP(channels_free) struct channels *cs = calloc(1, sizeof(*cs));
+	int r;
+
+	if (!cs)
+		return -ENOMEM;
+	cs->c = c;
+	r = loop_defer_new(c->loop, channels_reap, cs, &cs->reaper);
+	if (r == 0)
+		r = loop_timer_new(c->loop, channels_sweep, cs, &cs->sweeper);
+	if (r < 0)
+		return r;
+	loop_timer_in(cs->sweeper, 10 * USEC_PER_SEC);
+	*ret = TAKE(cs);
+	return 0;
+}
+
+void channels_free(struct channels *cs)
+{
+	if (!cs)
+		return;
+	cs->dead = NULL;
+	while (cs->first)
+		channel_free(cs->first);
+	table_done(&cs->by_machine);
+	loop_defer_drop(cs->reaper);
+	loop_timer_free(cs->sweeper);
+	free(cs);
+}
