@@ -269,9 +269,19 @@ int out_duration_parse(const char *s, int64_t *ret_msec)
 	return 0;
 }
 
+int64_t out_since(int64_t now, int64_t then)
+{
+	int64_t d;
+
+	/* Times come from elsewhere and may be of any year. */
+	if (__builtin_sub_overflow(now, then, &d))
+		return now > then ? INT64_MAX : 0;
+	return MAX(d, 0);
+}
+
 const char *out_age(int64_t now, int64_t then, char out[static OUT_DURATION_MAX])
 {
-	int64_t sec = MAX((now - then) / NSEC_PER_SEC, 60);
+	int64_t sec = MAX(out_since(now, then) / NSEC_PER_SEC, 60);
 
 	if (sec < 3600)
 		snprintf(out, OUT_DURATION_MAX, "%" PRId64 "m ago", sec / 60);

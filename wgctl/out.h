@@ -36,6 +36,8 @@ void out_table_print(const struct out_table *t, const char *between, struct buf 
 const char *out_duration(int64_t nsec, char out[static OUT_DURATION_MAX]);
 /* "30s", "1m30s", "1.5h", "90d", "0"; up to 100 years. -EINVAL. */
 int out_duration_parse(const char *s, int64_t *ret_msec);
+/* From then to now in nanoseconds; 0 when then is later. */
+int64_t out_since(int64_t now_unix_nsec, int64_t then_unix_nsec);
 /* "5m ago", "3h ago", "2d ago"; at least a minute. */
 const char *out_age(int64_t now_unix_nsec, int64_t then_unix_nsec, char out[static OUT_DURATION_MAX]);
 /* "1 minute, 4 seconds" */

@@ -325,7 +325,7 @@ static void detail_times(const json_t *peer, int64_t now, struct buf *b)
 
 	if (latency > 0 && latency < 1e6)
 		field(b, "Latency:", out_duration((int64_t)(latency * 1e4 + 0.5) * 100000, text));
-	field(b, "Last handshake:", handshake ? out_ago_words(now - handshake, words) : "never");
+	field(b, "Last handshake:", handshake ? out_ago_words(out_since(now, handshake), words) : "never");
 	if (expiry)
 		field(b, "Key expires:", json_time_text(expiry, when));
 }

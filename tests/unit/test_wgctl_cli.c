@@ -209,6 +209,9 @@ static void test_words(void **state)
 	assert_string_equal(out_age(1000 * sec, 990 * sec, age), "1m ago");
 	assert_string_equal(out_age(10000 * sec, 0, age), "2h ago");
 	assert_string_equal(out_age(3 * 86400 * sec, 0, age), "3d ago");
+	assert_string_equal(out_age(1795000000 * sec, INT64_MIN, age), "106751d ago"); /* no year overflows */
+	assert_string_equal(out_age(1795000000 * sec, INT64_MAX, age), "1m ago");
+	assert_int_equal(out_since(5, 7), 0);
 	assert_string_equal(out_bytes(88, bytes), "88 B");
 	assert_string_equal(out_bytes(1258291, bytes), "1.20 MiB");
 	assert_string_equal(out_bytes(UINT64_MAX, bytes), "16.00 EiB");
