@@ -96,6 +96,9 @@ $(B)/tests/unit/test_%: $(B)/obj/tests/unit/test_%.o $(archives)
 $(B)/tests/kernel/test_%: $(B)/obj/tests/kernel/test_%.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link)
+$(B)/tests/interop/%: $(B)/obj/tests/interop/%.o $(B)/libdaemon.a $(base)
+	$(say) LINK $@
+	$(Q)$(link)
 $(B)/tests/fuzz/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link)

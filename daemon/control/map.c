@@ -1,0 +1,261 @@
+/* The map stream: one request that never ends, a watchdog over it, and what its messages mean for us. */
+#include <errno.h>
+#include <malloc.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/control/internal.h"
+#include "lib/log.h"
+
+#define WATCHDOG_USEC	(120 * USEC_PER_SEC)
+#define EXPIRY_MAX_USEC (3600 * USEC_PER_SEC)
+#define TRIM_BYTES	(1u << 20)
+
+static int64_t wall_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+void control_stream_drop(struct control *c)
+{
+	control_request_cancel(&c->stream);
+	ts2021_frames_done(&c->frames);
+	loop_timer_stop(c->watchdog);
+	c->map_live = false;
+}
+
+/* The stream is over; the next one not before a while. */
+static void stream_again(struct control *c, const char *why)
+{
+	uint64_t wait = control_backoff_usec(++c->stream_failures, control_random());
+
+	log_debug("control: map stream: %s, again in %u ms", why, (unsigned int)(wait / 1000));
+	control_stream_drop(c);
+	loop_timer_in(c->watchdog, wait);
+	if (c->state == CONTROL_STATE_RUNNING)
+		control_set_state(c, CONTROL_STATE_SYNCING, "map stream: %s", why);
+}
+
+void control_watchdog(void *data)
+{
+	struct control *c = data;
+
+	if (!c->stream.st) {
+		control_advance(c);
+		return;
+	}
+	/* Whatever the connection is, it carries nothing: a new one tells more than a new stream. */
+	control_stream_drop(c);
+	control_retry(c, false, "the server has been silent for two minutes");
+}
+
+void control_map_state(struct control *c)
+{
+	const struct tailcfg_node *self = c->nm->self;
+
+	if (!c->map_live || !self || c->need_register)
+		return;
+	if (c->nm->self_expired)
+		control_set_state(c, CONTROL_STATE_EXPIRED, "the node key has expired");
+	else if (!self->machine_authorized)
+		control_set_state(c, CONTROL_STATE_NEEDS_APPROVAL,
+				  "an administrator has to authorize this machine");
+	else
+		control_set_state(c, CONTROL_STATE_RUNNING, "%s", "");
+}
+
+/* What our own node's change means. */
+static void self_changed(struct control *c, unsigned int aspects)
+{
+	if (!(aspects & NETMAP_EXPIRED))
+		return;
+	if (!c->nm->self_expired) {
+		if (c->parked && c->state == CONTROL_STATE_EXPIRED) {
+			c->parked = c->need_register = false;
+			loop_timer_stop(c->retry);
+		}
+		return;
+	}
+	if (!c->parked && !c->need_register) { /* the server says what is to be done */
+		c->need_register = true;
+		control_advance(c);
+	}
+}
+
+static void expiry_arm(struct control *c, int64_t next, int64_t now)
+{
+	uint64_t wait = next > now ? (uint64_t)(next - now) / 1000 + USEC_PER_MSEC : USEC_PER_SEC;
+
+	if (next)
+		loop_timer_in(c->expiry, MIN(wait, (uint64_t)EXPIRY_MAX_USEC));
+	else
+		loop_timer_stop(c->expiry);
+}
+
+void control_expiry_check(void *data)
+{
+	CLEANUP(netmap_changes_done) struct netmap_changes changes = { 0 };
+	struct control *c = data;
+	int64_t now = wall_now();
+
+	expiry_arm(c, netmap_tick(c->nm, now, &changes), now);
+	if (netmap_changes_empty(&changes))
+		return;
+	c->ops->on_map(c->data, &changes, false);
+	self_changed(c, changes.self);
+	control_map_state(c);
+}
+
+static void browse(struct control *c, const char *url)
+{
+	if (!c->ops->on_browse || (c->last_browse && strcmp(c->last_browse, url) == 0))
+		return;
+	free(c->last_browse);
+	c->last_browse = strdup(url);
+	c->ops->on_browse(c->data, url);
+}
+
+/* The map has taken m in: everybody hears of it. */
+static void map_changed(struct control *c, const struct netmap_changes *changes)
+{
+	struct h2_stream *st = c->stream.st;
+
+	if (changes->full) {
+		c->map_live = true;
+		c->stream_failures = 0;
+		c->failures = 0;
+	}
+	if (changes->n_skipped)
+		log_remote(LOG_LEVEL_WARNING, "control: %zu entries of a map message left out",
+			   changes->n_skipped);
+	if (!netmap_changes_empty(changes) || changes->full)
+		c->ops->on_map(c->data, changes, changes->full);
+	if (c->stream.st != st)
+		return;
+	control_map_state(c);
+	self_changed(c, changes->self);
+}
+
+static int message(struct control *c, struct json_slice text)
+{
+	CLEANUP(tailcfg_map_done) struct tailcfg_map_response m = { 0 };
+	CLEANUP(netmap_changes_done) struct netmap_changes changes = { 0 };
+	struct h2_stream *st = c->stream.st;
+	int64_t now = wall_now();
+	int r;
+
+	c->maps++;
+	c->bytes += text.len;
+	c->last_message = loop_now(c->loop);
+	loop_timer_in(c->watchdog, WATCHDOG_USEC);
+	r = tailcfg_map_decode(text, &m);
+	if (r < 0)
+		return r;
+	r = netmap_apply(c->nm, &m, now, &changes);
+	if (r < 0)
+		return r;
+	if (m.ping)
+		control_ping(c, m.ping);
+	if (m.browse_url)
+		browse(c, m.browse_url);
+	if (!m.keep_alive)
+		map_changed(c, &changes);
+	if (c->stream.st == st) {
+		netmap_changes_done(&changes);
+		expiry_arm(c, netmap_tick(c->nm, now, &changes), now);
+	}
+	return 0;
+}
+
+static void stream_data(void *data, struct h2_stream *st, const uint8_t *p, size_t n)
+{
+	struct control_request *q = data;
+	struct control *c = q->c;
+	const char *text;
+	size_t len;
+	int r;
+
+	if (q->st != st)
+		return;
+	if (q->status != 200) {
+		buf_put(&q->body, p, n);
+		return;
+	}
+	r = ts2021_frames_feed(&c->frames, p, n);
+	while (r >= 0) {
+		r = ts2021_frames_next(&c->frames, &text, &len);
+		if (r <= 0)
+			break;
+		r = message(c, (struct json_slice){ text, len });
+		if (q->st != st)
+			return;
+		if (len > TRIM_BYTES)
+			malloc_trim(0);
+	}
+	if (r < 0)
+		stream_again(c, r == -EPROTO ? "the first message has no node of ours"
+					     : "a message that cannot be read");
+}
+
+static void stream_headers(void *data, struct h2_stream *st, int status)
+{
+	struct control_request *q = data;
+
+	control_request_on_headers(data, st, status);
+	if (q->st == st && status == 200)
+		loop_timer_in(q->c->watchdog, WATCHDOG_USEC);
+}
+
+static void stream_end(void *data, struct h2_stream *st, int error)
+{
+	struct control_request *q = data;
+	struct control *c = q->c;
+	char why[64];
+
+	if (!control_request_over(q, st))
+		return;
+	if (error == -EPIPE) { /* with its connection, whose end is told apart */
+		control_stream_drop(c);
+		return;
+	}
+	if (error == 0 && q->status == 404) { /* deleted, or another machine's: the server has to say */
+		control_stream_drop(c);
+		c->need_register = true;
+		control_advance(c);
+		return;
+	}
+	if (error < 0)
+		snprintf(why, sizeof(why), "%s", strerror(-error));
+	else
+		snprintf(why, sizeof(why), "ended, status %d", q->status);
+	stream_again(c, why);
+}
+
+static const struct h2_client_ops stream_ops = {
+	.on_headers = stream_headers,
+	.on_data = stream_data,
+	.on_end = stream_end,
+};
+
+void control_stream(struct control *c)
+{
+	CLEANUP(buf_done) struct buf body = { 0 };
+	int r;
+
+	ts2021_frames_done(&c->frames);
+	ts2021_frames_init(&c->frames, TS2021_CODING_ZSTD);
+	netmap_stream_begin(c->nm);
+	r = control_encode_map_request(c, true, true, &body);
+	if (r == 0)
+		r = control_request_start(c, &c->stream, "POST", "/machine/map", &body, &stream_ops);
+	if (r < 0) {
+		stream_again(c, strerror(-r));
+		return;
+	}
+	loop_timer_in(c->watchdog, WATCHDOG_USEC);
+	if (c->state != CONTROL_STATE_EXPIRED)
+		control_set_state(c, CONTROL_STATE_SYNCING, "waiting for the first map");
+}
