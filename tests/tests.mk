@@ -13,7 +13,7 @@ deps:
 	$(Q)scripts/deps all
 
 test-programs: $(units) $(replay)
-programs: all $(B)/tests/bench/netload $(kernel_tests)
+programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs
@@ -149,6 +149,10 @@ help:
 	@echo 'make lint format     cppcheck, clang-tidy, shellcheck, mandoc; clang-format'
 	@echo 'make install         DESTDIR= PREFIX=/usr; make uninstall'
 
+$(B)/tests/interop/%: $(B)/obj/tests/interop/%.o $(archives)
+	$(say) LINK $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(link)
 $(B)/tests/bench/%: $(B)/obj/tests/bench/%.o
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)

@@ -129,8 +129,9 @@ static void conn_on_up(void *data, struct derpconn *c)
 	g->failures = 0;
 	g->first_node = 0;
 	g->info.heard_usec = loop_now(g->d->loop);
-	log_info("relay %s: connected to %s at %s", g->def.code, g->def.nodes[derpconn_node(c)].name,
-		 endpoint_text(derpconn_remote(c), at));
+	log_info("relay %s: connected to %s at %s%s", g->def.code, g->def.nodes[derpconn_node(c)].name,
+		 endpoint_text(derpconn_remote(c), at),
+		 !derpconn_tls(c) ? ", without TLS" : derpconn_fast(c) ? ", fast start" : "");
 	region_say(g, true, "");
 }
 

@@ -46,7 +46,7 @@ struct derpconn {
 	struct loop_defer *downer;   /* tells the owner */
 	uint64_t heard_usec;
 	enum derpconn_reach reach;
-	bool home, corked;
+	bool home, corked, fast;
 	unsigned int busy; /* callbacks that are running */
 	bool freed;	   /* by one of them */
 	int error;
@@ -251,7 +251,7 @@ static void conn_greet(struct derpconn *c, struct buf *b)
 	c->state = DERPCONN_STATE_GREETED;
 }
 
-static void conn_request(const struct derpconn *c, bool fast, struct buf *b)
+static void conn_request(const struct derpconn *c, struct buf *b)
 {
 	const struct derp_node *n = conn_node(c);
 	uint16_t port = c->remote.port;
@@ -265,7 +265,7 @@ static void conn_request(const struct derpconn *c, bool fast, struct buf *b)
 	http_put_request(b, "GET", "/derp", host);
 	http_put_header(b, "User-Agent", "kernscaled/" KERNSCALE_VERSION);
 	http_put_header(b, "Connection", "Upgrade");
-	if (fast)
+	if (c->fast)
 		http_put_header(b, "Derp-Fast-Start", "1");
 	if (c->node != 0)
 		http_put_header(b, "Ideal-Node", c->o.region->nodes[0].name);
@@ -293,18 +293,17 @@ static void conn_ready(void *data, struct stream *s)
 {
 	struct derpconn *c = data;
 	struct buf b = { 0 };
-	bool fast = false;
 
 	if (c->state != DERPCONN_STATE_TLS)
 		return;
 	if (stream_is_tls(s) && stream_tls_version(s) == 0x0304) {
 		stream_peer_certs(s, conn_meta_cert, &c->server);
-		fast = !key_is_zero(&c->server);
+		c->fast = !key_is_zero(&c->server);
 	}
-	conn_request(c, fast, &b);
+	conn_request(c, &b);
 	c->state = DERPCONN_STATE_HTTP;
 	c->reach = DERPCONN_REACH_TLS;
-	if (fast)
+	if (c->fast)
 		conn_greet(c, &b);
 	if (c->state != DERPCONN_STATE_DOWN)
 		conn_write(c, &b);
@@ -655,6 +654,11 @@ const struct endpoint *derpconn_remote(const struct derpconn *c)
 const struct key *derpconn_server_key(const struct derpconn *c)
 {
 	return &c->server;
+}
+
+bool derpconn_fast(const struct derpconn *c)
+{
+	return c->fast;
 }
 
 enum derpconn_reach derpconn_reached(const struct derpconn *c)

@@ -79,6 +79,7 @@ void derpconn_check(struct derpconn *c, uint64_t within_usec);
 
 bool derpconn_up(const struct derpconn *c);
 bool derpconn_tls(const struct derpconn *c);
+bool derpconn_fast(const struct derpconn *c); /* knew the relay's key by its certificates */
 enum derpconn_reach derpconn_reached(const struct derpconn *c);
 size_t derpconn_node(const struct derpconn *c); /* index of the node dialled last */
 const struct endpoint *derpconn_remote(const struct derpconn *c);
