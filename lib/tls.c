@@ -444,6 +444,8 @@ int tls_ssl_new(struct tls_ctx *t, const struct tls_expect *e, struct ssl_st **r
 		r = expect_name(ssl, e->name);
 	else if (!e->pin_sha256 && !e->insecure)
 		r = -EINVAL;
+	if (r == 0 && e->sni && !is_literal(e->sni) && SSL_set_tlsext_host_name(ssl, e->sni) != 1)
+		r = -EINVAL;
 	if (r < 0) {
 		SSL_free(ssl);
 		return fail(r, "no name to verify");

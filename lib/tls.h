@@ -42,6 +42,7 @@ DEFINE_CLEANUP(struct tls_ctx *, tls_ctx_unref)
 /* Whom a client expects. Copied by stream_new(). */
 struct tls_expect {
 	const char *name;	   /* DNS name (also SNI) or address literal (IP SAN); NULL only with pin or insecure */
+	const char *sni;	   /* DNS name to ask for where it is not the one to verify; NULL = name */
 	const uint8_t *pin_sha256; /* 32 bytes: the leaf's DER has this hash; replaces chain and name checks */
 	bool insecure;		   /* takes any certificate */
 };
