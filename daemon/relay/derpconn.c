@@ -530,12 +530,14 @@ static void conn_dialled(void *data, int fd, const struct endpoint *to, const ch
 			return;
 		}
 		so.expect.name = n->hostname;
-		if (r == 1)
+		if (r == 1) {
 			so.expect.pin_sha256 = pin;
-		else if (*n->cert_name)
-			so.expect.name = n->cert_name;
-		else
+		} else if (*n->cert_name) {
+			so.expect.name = n->cert_name; /* domain fronting: asks for one, verifies the other */
+			so.expect.sni = n->hostname;
+		} else {
 			so.expect.insecure = n->insecure_for_tests;
+		}
 	}
 	c->state = DERPCONN_STATE_TLS;
 	r = stream_new(c->loop, fd, &so, &c->stream);
