@@ -144,7 +144,7 @@ help:
 	@echo 'make check-scenario  real programs on a real kernel; SCENARIO=PATTERN picks, KERNEL=host|uml|vm'
 	@echo 'make check-vm        scenarios and systemd units on Debian'"'"'s kernel in an emulator'
 	@echo 'make interop         against stock programs on PATH or in KERNSCALE_STOCK'
-	@echo 'make bench           what it costs; BENCH="datapath join memory" picks'
+	@echo 'make bench           what it costs; BENCH="datapath join memory relay" picks'
 	@echo 'make fuzz            FUZZ=NAME FUZZ_SECONDS=60'
 	@echo 'make lint format     cppcheck, clang-tidy, shellcheck, mandoc; clang-format'
 	@echo 'make install         DESTDIR= PREFIX=/usr; make uninstall'
