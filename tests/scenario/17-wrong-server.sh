@@ -30,7 +30,8 @@ expect 2 failing_up ftp://198.51.100.10
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=198.51.100.20 \
 	-keyout "$W/web.key" -out "$W/web.pem" 2>/dev/null
 start tls web openssl s_server -www -accept 8443 -key "$W/web.key" -cert "$W/web.pem"
-start http web "$BIN/kernscale-relay" --listen 198.51.100.20:8080 --stun 198.51.100.20:3478 --tls none
+start http web "$BIN/kernscale-relay" --listen 198.51.100.20:8080 --stun off --tls none \
+	--state "$W/relay" --user "$NODE_USER"
 expect 5 failing_up http://198.51.100.20:8080
 said '404|coordination server|/key'
 expect 5 failing_up https://198.51.100.20:8443
