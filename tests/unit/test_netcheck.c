@@ -1,0 +1,832 @@
+/* netcheck, report, endpoints: plans, the effect of answers, the choice of home, rounds on a clock of
+ * the test's own against model servers (near, far, silent, UDP blocked), own addresses. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+#include <sodium.h>
+
+#include "daemon/path/endpoints.h"
+#include "daemon/path/netcheck.h"
+#include "lib/cleanup.h"
+#include "lib/json.h"
+
+#define MSEC UINT64_C(1000)
+#define SEC  UINT64_C(1000000)
+#define T0   (5000 * SEC)
+
+static struct endpoint ep(const char *s)
+{
+	struct endpoint e;
+
+	assert_int_equal(endpoint_parse(s, strlen(s), &e), 0);
+	return e;
+}
+
+static struct addr ip(const char *s)
+{
+	struct addr a;
+
+	assert_int_equal(addr_parse(s, strlen(s), &a), 0);
+	return a;
+}
+
+/* n regions 1 … n with one node 192.0.2.ID each, and its IPv6 2001:db8::ID. */
+static struct derp_map map_of(unsigned int n, const char *extra)
+{
+	char text[16384];
+	size_t at = 0;
+	struct derp_map m;
+	json_t *j;
+
+	at += (size_t)snprintf(text + at, sizeof(text) - at, "{\"Regions\":{");
+	for (unsigned int i = 1; i <= n; i++)
+		at += (size_t)snprintf(text + at, sizeof(text) - at,
+				       "%s\"%u\":{\"RegionID\":%u,\"RegionCode\":\"r%u\",\"RegionName\":\"R%u\","
+				       "\"Nodes\":[{\"Name\":\"%ua\",\"RegionID\":%u,\"HostName\":\"derp%u.example.com\","
+				       "\"IPv4\":\"192.0.2.%u\",\"IPv6\":\"2001:db8::%u\"}]}",
+				       i > 1 ? "," : "", i, i, i, i, i, i, i, i, i);
+	at += (size_t)snprintf(text + at, sizeof(text) - at, "%s}}", extra ? extra : "");
+	assert_int_equal(json_read(text, at, sizeof(text), &j), 0);
+	assert_int_equal(derp_map_decode(j, &m), 0);
+	json_decref(j);
+	return m;
+}
+
+/* ---- plans ---- */
+
+static void test_full_plan(void **state)
+{
+	static const char *const extra =
+		",\"8\":{\"RegionID\":8,\"RegionCode\":\"x\",\"RegionName\":\"X\",\"NoMeasureNoHome\":true,"
+		"\"Nodes\":[{\"Name\":\"8a\",\"RegionID\":8,\"HostName\":\"h\"}]}"
+		",\"9\":{\"RegionID\":9,\"RegionCode\":\"y\",\"RegionName\":\"Y\",\"Avoid\":true,"
+		"\"Nodes\":[{\"Name\":\"9a\",\"RegionID\":9,\"HostName\":\"h\",\"IPv6\":\"none\"},"
+		"{\"Name\":\"9b\",\"RegionID\":9,\"HostName\":\"h\",\"STUNPort\":-1}]}";
+	struct derp_map m = map_of(2, extra);
+	struct netcheck_input in = { .map = &m, .have4 = true, .have6 = true };
+	struct netcheck_list l[8];
+	size_t n = netcheck_plan(&in, l);
+
+	(void)state;
+	assert_int_equal(n, 5); /* two families for 1 and 2; of 9 only IPv4 of its first node */
+	for (size_t i = 0; i < 4; i++) {
+		assert_int_equal(l[i].region, i / 2);
+		assert_int_equal(l[i].family, i % 2 ? 6 : 4);
+		assert_int_equal(l[i].n, 3);
+		for (unsigned int t = 0; t < 3; t++) {
+			assert_int_equal(l[i].tries[t].delay_usec, t * 100 * MSEC);
+			assert_int_equal(l[i].tries[t].node, 0);
+		}
+	}
+	assert_int_equal(l[4].n, 2); /* the second try would go to the node without STUN */
+	assert_int_equal(l[4].tries[1].delay_usec, 200 * MSEC);
+	in.have6 = false;
+	assert_int_equal(netcheck_plan(&in, l), 3);
+	in.have4 = false;
+	assert_int_equal(netcheck_plan(&in, l), 0);
+	in.map = NULL;
+	assert_int_equal(netcheck_plan(&in, l), 0);
+	derp_map_done(&m);
+}
+
+static void test_incremental_plan(void **state)
+{
+	struct derp_map m = map_of(6, NULL);
+	struct netcheck_input in = { .map = &m, .have4 = true, .have6 = true, .home = 5 };
+	struct endpoint seen4 = ep("203.0.113.9:41641"), seen6 = ep("[2001:db8::99]:41641");
+	struct netcheck_list l[14];
+	struct report last;
+	size_t n;
+
+	(void)state;
+	report_init(&last, T0);
+	for (int64_t id = 1; id <= 6; id++) {
+		assert_int_equal(report_stun(&last, id, 4, &seen4, (uint64_t)(id * 10) * MSEC), 0);
+		assert_int_equal(report_stun(&last, id, 6, &seen6, (uint64_t)(id * 10) * MSEC), 0);
+	}
+	in.last = &last;
+	n = netcheck_plan(&in, l);
+	assert_int_equal(n, 7); /* 1 and 2 with both, 3 (rank 2: even) with IPv4, home with both */
+	assert_int_equal(m.regions[l[0].region].id, 1);
+	assert_int_equal(l[0].n, 2);
+	assert_int_equal(l[0].tries[1].delay_usec, 12 * MSEC);
+	assert_int_equal(m.regions[l[4].region].id, 3);
+	assert_int_equal(l[4].family, 4);
+	assert_int_equal(l[4].n, 1);
+	assert_int_equal(m.regions[l[5].region].id, 5);
+	assert_int_equal(l[5].n, 4);
+	assert_int_equal(l[5].tries[2].delay_usec, 2 * 60 * MSEC + 100 * MSEC);
+
+	/* netcheck.md 5.2: home at 10 ms: 0, 12, 124, 186 ms */
+	in.home = 1;
+	n = netcheck_plan(&in, l);
+	assert_int_equal(n, 5);
+	assert_int_equal(l[0].n, 4);
+	assert_int_equal(l[0].tries[1].delay_usec, 12 * MSEC);
+	assert_int_equal(l[0].tries[2].delay_usec, 124 * MSEC);
+	assert_int_equal(l[0].tries[3].delay_usec, 186 * MSEC);
+	report_done(&last);
+
+	/* IPv6 did not work: only the first try of the best asks again */
+	report_init(&last, T0);
+	for (int64_t id = 1; id <= 6; id++)
+		assert_int_equal(report_stun(&last, id, 4, &seen4, (uint64_t)(id * 10) * MSEC), 0);
+	n = netcheck_plan(&in, l);
+	assert_int_equal(n, 5);
+	assert_int_equal(l[1].family, 6);
+	assert_int_equal(l[1].n, 1);
+	assert_int_equal(l[4].family, 4); /* rank 2: no IPv6 */
+	in.full = true;
+	assert_int_equal(netcheck_plan(&in, l), 12);
+	report_done(&last);
+	derp_map_done(&m);
+}
+
+static void test_provisional(void **state)
+{
+	struct derp_map one = map_of(1, NULL), many = map_of(3, NULL);
+	struct addr v[] = { ip("127.0.0.1"), ip("169.254.1.1"), ip("100.64.0.7"), ip("fe80::1"),
+			    ip("fd7a:115c:a1e0::1") };
+
+	(void)state;
+	assert_int_equal(netcheck_provisional_home(&one, 0), 1);
+	assert_int_equal(netcheck_provisional_home(&one, 9), 1); /* the saved one is gone */
+	assert_int_equal(netcheck_provisional_home(&many, 0), 0);
+	assert_int_equal(netcheck_provisional_home(&many, 3), 3);
+	assert_false(netcheck_usable(v, ARRAY_SIZE(v), 4));
+	assert_false(netcheck_usable(v, ARRAY_SIZE(v), 6));
+	v[0] = ip("10.0.0.1");
+	v[3] = ip("fd00::1");
+	assert_true(netcheck_usable(v, ARRAY_SIZE(v), 4));
+	assert_true(netcheck_usable(v, ARRAY_SIZE(v), 6));
+	derp_map_done(&one);
+	derp_map_done(&many);
+}
+
+/* ---- answers ---- */
+
+static void test_effects(void **state)
+{
+	struct endpoint a = ep("203.0.113.9:1"), b = ep("203.0.113.9:2"), six = ep("[2001:db8::9]:1"),
+			six2 = ep("[2001:db8::9]:2");
+	struct report r;
+	json_t *j;
+
+	(void)state;
+	report_init(&r, T0);
+	assert_int_equal(r.mapping_varies, -1);
+	report_stun(&r, 1, 4, &a, 30 * MSEC);
+	assert_true(r.udp && r.ipv4 && !r.ipv6);
+	assert_int_equal(r.mapping_varies, -1); /* one answer proves nothing */
+	report_stun(&r, 1, 4, &a, 20 * MSEC);
+	assert_int_equal(r.mapping_varies, 0);
+	assert_int_equal(report_region(&r, 1)->latency_usec, 20 * MSEC);
+	report_stun(&r, 2, 4, &b, 40 * MSEC);
+	assert_int_equal(r.mapping_varies, 1);
+	report_stun(&r, 2, 4, &a, 50 * MSEC);
+	assert_int_equal(r.mapping_varies, 1); /* for good */
+	assert_true(endpoint_equal(&r.global_v4, &a)); /* the first */
+	report_stun(&r, 2, 6, &six, 10 * MSEC);
+	report_stun(&r, 1, 6, &six2, 10 * MSEC);
+	assert_true(endpoint_equal(&r.global_v6, &six2)); /* the latest */
+	assert_int_equal(report_region(&r, 2)->latency_usec, 10 * MSEC);
+	assert_int_equal(report_region(&r, 2)->v4_usec, 40 * MSEC);
+	assert_null(report_region(&r, 3));
+	assert_int_equal(r.n_counters, 4);
+	j = report_netinfo(&r, 2, true);
+	assert_int_equal(json_get_int(j, "PreferredDERP", 0), 2);
+	assert_true(json_get_bool(j, "WorkingUDP", false));
+	assert_true(json_get_bool(j, "MappingVariesByDestIP", false));
+	assert_null(json_object_get(j, "UPnP"));
+	assert_true(json_get_real(json_get(j, "DERPLatency"), "2-v4", 0) > 0.0399);
+	json_decref(j);
+	report_done(&r);
+
+	report_init(&r, T0);
+	report_https(&r, 5, 4, 7 * MSEC);
+	assert_false(r.udp);
+	assert_true(r.ipv4);
+	/* many mappings do not grow without end */
+	for (unsigned int i = 1; i < 1000; i++) {
+		a.port = (uint16_t)i;
+		report_stun(&r, 5, 4, &a, MSEC);
+	}
+	assert_int_equal(r.n_counters, REPORT_COUNTERS_MAX);
+	report_done(&r);
+}
+
+/* netcheck.md 7; times in msec, a pair for each region 1, 2; 0 = no answer. */
+static void test_home(void **state)
+{
+	static const struct {
+		unsigned int round[3][2];
+		int64_t previous, want;
+		unsigned int heard_before_msec; /* 0 = never */
+	} t[] = {
+		{ { { 4000, 5000 }, { 4000, 3000 } }, 1, 1, 0 },	      /* not a third faster */
+		{ { { 4000, 5000 }, { 4000, 3000 }, { 4000, 1000 } }, 1, 2, 0 },
+		{ { { 34, 23 } }, 1, 1, 0 },
+		{ { { 34, 22 } }, 1, 2, 0 },
+		{ { { 4, 1 } }, 1, 1, 0 },		  /* less than 10 ms apart */
+		{ { { 0, 50 } }, 1, 2, 0 },		  /* home is silent */
+		{ { { 0, 50 } }, 1, 1, 5000 },		  /* but it talks */
+		{ { { 0, 50 } }, 1, 2, 9000 },
+		{ { { 0, 0 } }, 1, 1, 100000 },		  /* no data: kept for two minutes */
+		{ { { 0, 0 } }, 1, 0, 121000 },
+		{ { { 0, 0 } }, 1, 0, 0 },
+		{ { { 50, 50 } }, 0, 1, 0 },
+		{ { { 100, 10 }, { 100, 60 } }, 1, 2, 0 },	      /* the best of the last minutes counts */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
+		struct report_history h = { .n = 0 };
+		struct endpoint seen = ep("203.0.113.9:1");
+		int64_t home = t[i].previous;
+
+		for (size_t k = 0; k < 3; k++) {
+			struct report r;
+
+			if (k && !t[i].round[k][0] && !t[i].round[k][1])
+				break;
+			report_init(&r, T0 + k * 20 * SEC);
+			for (int64_t id = 1; id <= 2; id++)
+				if (t[i].round[k][id - 1])
+					report_stun(&r, id, 4, &seen, t[i].round[k][id - 1] * MSEC);
+			r.ended = r.started + 100 * MSEC;
+			home = report_choose_home(&h, &r, NULL, home,
+						  t[i].heard_before_msec ?
+							  r.ended - t[i].heard_before_msec * MSEC : 0);
+			report_history_add(&h, &r);
+			report_done(&r);
+		}
+		if (home != t[i].want)
+			print_error("case %zu\n", i);
+		assert_int_equal(home, t[i].want);
+		report_history_done(&h);
+	}
+}
+
+static void test_history_bounded(void **state)
+{
+	struct report_history h = { .n = 0 };
+	struct endpoint seen = ep("203.0.113.9:1");
+	struct report r;
+
+	(void)state;
+	for (unsigned int i = 0; i < 1000; i++) {
+		report_init(&r, T0 + i * SEC);
+		r.ended = r.started;
+		report_stun(&r, 1, 4, &seen, i ? 100 * MSEC : MSEC);
+		report_history_add(&h, &r);
+		assert_true(h.n <= REPORT_HISTORY_MAX);
+		report_done(&r);
+	}
+	report_init(&r, T0 + 3000 * SEC);
+	r.ended = r.started;
+	report_stun(&r, 1, 4, &seen, 100 * MSEC);
+	report_history_add(&h, &r);
+	assert_int_equal(h.n, 1); /* what is older than five minutes is forgotten */
+	report_done(&r);
+	report_history_done(&h);
+}
+
+/* ---- rounds ---- */
+
+struct host {
+	struct netcheck *n;
+	struct derp_map map;
+	uint64_t now, wake;
+	uint64_t rtt[16];   /* by region; 0 = silent */
+	uint64_t https[16]; /* the same */
+	bool varies, fail_send, wanted, dns_fails;
+	unsigned int sent, lookups, done, hints;
+	int64_t hint, home;
+	struct report got; /* shallow */
+	struct {
+		uint64_t at;
+		uint8_t kind; /* 1 STUN, 2 HTTPS, 3 look-up */
+		int64_t region;
+		uint32_t cookie;
+		uint8_t family;
+		uint8_t data[STUN_RESPONSE_MAX];
+		size_t len;
+	} ev[256];
+	size_t n_ev;
+};
+
+static int64_t region_of_addr(const struct addr *a)
+{
+	return a->b[a->family == 4 ? 3 : 15];
+}
+
+static int host_send(void *data, const struct endpoint *to, const void *p, size_t len)
+{
+	struct host *h = data;
+	int64_t region = region_of_addr(&to->addr);
+	struct endpoint seen = { to->addr.family == 4 ? addr_v4(203, 0, 113, 9) : ip("2001:db8::99"),
+				 (uint16_t)(41641 + (h->varies ? region : 0)) };
+	uint8_t txid[STUN_TXID_LEN];
+
+	assert_int_equal(len, STUN_REQUEST_LEN);
+	assert_int_equal(to->port, 3478);
+	assert_int_equal(stun_request_decode(p, len, txid), 0);
+	h->sent++;
+	if (h->fail_send)
+		return -ENETUNREACH;
+	if (!h->rtt[region])
+		return 0;
+	assert_in_range(h->n_ev, 0, ARRAY_SIZE(h->ev) - 1);
+	h->ev[h->n_ev].at = h->now + h->rtt[region];
+	h->ev[h->n_ev].kind = 1;
+	h->ev[h->n_ev].len = stun_response_encode(txid, &seen, h->ev[h->n_ev].data);
+	h->n_ev++;
+	return 0;
+}
+
+static void host_lookup(void *data, const char *name, uint8_t family, uint32_t cookie)
+{
+	struct host *h = data;
+
+	h->lookups++;
+	assert_non_null(strstr(name, "example.com"));
+	h->ev[h->n_ev].at = h->now + 5 * MSEC;
+	h->ev[h->n_ev].kind = 3;
+	h->ev[h->n_ev].family = family;
+	h->ev[h->n_ev++].cookie = cookie;
+}
+
+static void host_https(void *data, int64_t region)
+{
+	struct host *h = data;
+
+	if (!h->https[region])
+		return; /* never an answer */
+	h->ev[h->n_ev].at = h->now + h->https[region];
+	h->ev[h->n_ev].kind = 2;
+	h->ev[h->n_ev++].region = region;
+}
+
+static uint64_t host_heard(void *data, int64_t region)
+{
+	(void)data;
+	(void)region;
+	return 0;
+}
+
+static bool host_wanted(void *data)
+{
+	return ((struct host *)data)->wanted;
+}
+
+static void host_hint(void *data, int64_t region)
+{
+	struct host *h = data;
+
+	h->hints++;
+	h->hint = region;
+}
+
+static void host_done(void *data, const struct report *r)
+{
+	struct host *h = data;
+
+	h->done++;
+	h->got = *r;
+	if (r->preferred)
+		h->home = r->preferred;
+	netcheck_set_home(h->n, h->home);
+}
+
+static void host_wake(void *data, uint64_t when)
+{
+	((struct host *)data)->wake = when;
+}
+
+static const struct netcheck_ops host_ops = { .send_udp = host_send,
+					      .lookup = host_lookup,
+					      .https = host_https,
+					      .heard = host_heard,
+					      .wanted = host_wanted,
+					      .hint = host_hint,
+					      .done = host_done,
+					      .wake = host_wake };
+
+static void host_init(struct host *h, unsigned int regions, const char *extra)
+{
+	*h = (struct host){ .now = T0, .wake = UINT64_MAX };
+	h->map = map_of(regions, extra);
+	assert_int_equal(netcheck_new(&host_ops, h, &h->n), 0);
+	netcheck_set_map(h->n, &h->map, h->now);
+	netcheck_set_host(h->n, true, false, true);
+}
+
+static void host_done_free(struct host *h)
+{
+	netcheck_free(h->n);
+	derp_map_done(&h->map);
+}
+
+static void host_run(struct host *h, uint64_t for_usec)
+{
+	uint64_t until = h->now + for_usec;
+
+	for (;;) {
+		size_t first = 0;
+		uint64_t at = UINT64_MAX;
+
+		for (size_t i = 0; i < h->n_ev; i++)
+			if (h->ev[i].at < at) {
+				at = h->ev[i].at;
+				first = i;
+			}
+		if (MIN(at, h->wake) > until)
+			break;
+		h->now = MAX(h->now, MIN(at, h->wake));
+		if (at > h->now) {
+			h->wake = UINT64_MAX;
+			netcheck_tick(h->n, h->now);
+			continue;
+		}
+		__auto_type e = h->ev[first];
+
+		h->ev[first] = h->ev[--h->n_ev];
+		if (e.kind == 1)
+			assert_true(netcheck_received(h->n, e.data, e.len, h->now));
+		else if (e.kind == 2)
+			netcheck_https(h->n, e.region, 4, h->https[e.region] / 2, h->now);
+		else
+			netcheck_address(h->n, e.cookie,
+					 h->dns_fails ? NULL :
+					 e.family == 4 ? &(struct addr){ 4, { 192, 0, 2, 7 } } : NULL, h->now);
+	}
+	h->now = until;
+}
+
+static void test_round(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_init(&h, 4, NULL);
+	h.rtt[1] = 80 * MSEC;
+	h.rtt[2] = 20 * MSEC;
+	h.rtt[3] = 40 * MSEC;
+	h.rtt[4] = 90 * MSEC;
+	netcheck_start(h.n, false, h.now);
+	assert_int_equal(h.sent, 4); /* all at once */
+	host_run(&h, 21 * MSEC);
+	assert_int_equal(h.hint, 2); /* the nearest is the first to answer: home at once */
+	host_run(&h, 70 * MSEC);
+	assert_int_equal(h.done, 1); /* with all four answers nothing is waited for */
+	assert_int_equal(h.hints, 1);
+	assert_int_equal(h.got.preferred, 2);
+	assert_true(h.got.udp && h.got.ipv4 && !h.got.ipv6 && h.got.os_has_ipv6);
+	assert_int_equal(h.got.mapping_varies, 0);
+	assert_int_equal(h.got.n_regions, 4);
+	assert_int_equal(h.sent, 4); /* no try was repeated in vain */
+	/* nothing by itself while it is not wanted */
+	host_run(&h, 600 * SEC);
+	assert_int_equal(h.done, 1);
+	assert_int_equal(h.wake, UINT64_MAX);
+
+	h.wanted = true;
+	h.sent = h.done = 0;
+	netcheck_start(h.n, false, h.now); /* five minutes later: all again */
+	host_run(&h, SEC);
+	assert_int_equal(h.got.n_regions, 4);
+	h.sent = h.done = 0;
+	host_run(&h, 120 * SEC);
+	assert_in_range(h.done, 4, 6); /* every 20 to 26 s */
+	assert_true(h.sent <= h.done * 8); /* and only the nearest three */
+	assert_int_equal(h.got.n_regions, 3);
+	host_done_free(&h);
+}
+
+static void test_far_region_is_not_waited_for(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_init(&h, 5, NULL);
+	for (unsigned int i = 1; i <= 4; i++)
+		h.rtt[i] = i * 10 * MSEC;
+	h.rtt[5] = 900 * MSEC;
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, 29 * MSEC + 2 * 30 * MSEC);
+	assert_int_equal(h.done, 0);
+	host_run(&h, 5 * MSEC); /* 30 ms for three, twice that again */
+	assert_int_equal(h.done, 1);
+	assert_int_equal(h.got.n_regions, 4);
+	host_done_free(&h);
+}
+
+static void test_retries_and_silence(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_init(&h, 2, NULL);
+	h.rtt[1] = 50 * MSEC;
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, 2999 * MSEC);
+	assert_int_equal(h.done, 0);
+	/* two to the one that answers (a second answer tells whether the mapping varies) … */
+	assert_int_equal(h.sent, 1 + 3);
+	host_run(&h, MSEC);
+	assert_int_equal(h.done, 1);
+	assert_int_equal(h.got.preferred, 1);
+	assert_int_equal(h.got.mapping_varies, -1);
+	h.varies = true;
+	h.rtt[2] = 60 * MSEC;
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, SEC);
+	assert_int_equal(h.got.mapping_varies, 1);
+	host_done_free(&h);
+}
+
+static void test_udp_blocked(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_init(&h, 3, NULL);
+	h.https[1] = 200 * MSEC;
+	h.https[2] = 80 * MSEC;
+	netcheck_start(h.n, false, h.now);
+	host_run(&h, 585 * MSEC);
+	assert_int_equal(h.hint, 2); /* half a second of silence, then the first to answer by TCP */
+	host_run(&h, 4 * SEC);
+	assert_int_equal(h.done, 0);
+	host_run(&h, SEC); /* region 3 never answers */
+	assert_int_equal(h.done, 1);
+	assert_false(h.got.udp);
+	assert_true(h.got.ipv4 && h.got.ipv4_can_send);
+	assert_int_equal(h.got.preferred, 2);
+	assert_int_equal(h.got.global_v4.addr.family, 0);
+	assert_int_equal(h.got.n_regions, 2);
+
+	/* UDP comes late, but it comes: what HTTPS said is not mixed in */
+	h.home = 0;
+	h.rtt[3] = 700 * MSEC;
+	h.https[3] = 100 * MSEC;
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, 5 * SEC);
+	assert_int_equal(h.done, 2);
+	assert_true(h.got.udp);
+	assert_int_equal(h.got.n_regions, 1);
+	/* nothing gets out at all: over at once where there is no HTTPS either */
+	h.rtt[3] = 0;
+	memset(h.https, 0, sizeof(h.https));
+	h.fail_send = true;
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, 5 * SEC);
+	assert_int_equal(h.done, 3);
+	assert_false(h.got.ipv4_can_send);
+	assert_int_equal(h.got.preferred, 0);
+	host_done_free(&h);
+}
+
+static void test_names(void **state)
+{
+	static const char *const extra =
+		",\"7\":{\"RegionID\":7,\"RegionCode\":\"x\",\"RegionName\":\"X\","
+		"\"Nodes\":[{\"Name\":\"7a\",\"RegionID\":7,\"HostName\":\"derp7.example.com\"}]}"
+		",\"6\":{\"RegionID\":6,\"RegionCode\":\"y\",\"RegionName\":\"Y\","
+		"\"Nodes\":[{\"Name\":\"6a\",\"RegionID\":6,\"HostName\":\"192.0.2.6\"}]}";
+	struct host h;
+
+	(void)state;
+	host_init(&h, 0, ""); /* no region: over before it began, and no crash */
+	netcheck_start(h.n, false, h.now);
+	assert_int_equal(h.done, 1);
+	host_done_free(&h);
+
+	host_init(&h, 0, extra + 1);
+	h.rtt[7] = h.rtt[6] = 30 * MSEC;
+	netcheck_start(h.n, false, h.now);
+	assert_int_equal(h.lookups, 1); /* an address needs none */
+	host_run(&h, SEC);
+	assert_int_equal(h.done, 1);
+	assert_int_equal(h.got.n_regions, 2);
+	assert_int_equal(report_region(&h.got, 7)->latency_usec, 30 * MSEC); /* without the look-up */
+	h.dns_fails = true;
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, SEC);
+	assert_int_equal(h.done, 2); /* does not wait for what cannot be asked */
+	assert_int_equal(h.got.n_regions, 1);
+	/* a late answer to a look-up of an earlier round is none */
+	netcheck_start(h.n, true, h.now);
+	netcheck_address(h.n, 0, &(struct addr){ 4, { 192, 0, 2, 7 } }, h.now);
+	host_run(&h, SEC);
+	assert_int_equal(h.got.n_regions, 1);
+	host_done_free(&h);
+}
+
+static void test_coalesced(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_init(&h, 2, NULL);
+	h.rtt[1] = h.rtt[2] = 50 * MSEC;
+	netcheck_start(h.n, false, h.now);
+	for (int i = 0; i < 10; i++)
+		netcheck_start(h.n, i == 5, h.now);
+	assert_true(netcheck_running(h.n));
+	host_run(&h, 10 * SEC);
+	assert_int_equal(h.done, 2); /* one more, not ten */
+	assert_true(h.got.full);
+	/* a new map in the middle of a round: begun anew with it */
+	netcheck_start(h.n, false, h.now);
+	host_run(&h, 10 * MSEC);
+	derp_map_done(&h.map);
+	h.map = map_of(1, NULL);
+	netcheck_set_map(h.n, &h.map, h.now);
+	host_run(&h, 5 * SEC);
+	assert_int_equal(h.done, 3);
+	assert_int_equal(h.got.n_regions, 1);
+	host_done_free(&h);
+}
+
+static void test_stray_answers(void **state)
+{
+	struct endpoint seen = ep("6.6.6.6:6");
+	uint8_t txid[STUN_TXID_LEN] = { 0 }, wire[STUN_RESPONSE_MAX];
+	struct host h;
+	size_t len;
+
+	(void)state;
+	host_init(&h, 2, NULL);
+	assert_false(netcheck_received(h.n, "\x04\0\0\0", 4, h.now)); /* WireGuard */
+	len = stun_response_encode(txid, &seen, wire);
+	assert_true(netcheck_received(h.n, wire, len, h.now)); /* not running */
+	netcheck_start(h.n, false, h.now);
+	for (unsigned int i = 0; i < 65536; i++) { /* guesses: index and try are known, the rest is not */
+		txid[0] = 0;
+		txid[1] = (uint8_t)(i & 3);
+		txid[2] = (uint8_t)(i >> 2 & 3);
+		txid[3] = (uint8_t)(i >> 4);
+		len = stun_response_encode(txid, &seen, wire);
+		assert_true(netcheck_received(h.n, wire, len, h.now));
+	}
+	host_run(&h, 6 * SEC);
+	assert_int_equal(h.done, 1);
+	assert_false(h.got.udp);
+	host_done_free(&h);
+}
+
+/* Answers that stock servers gave. */
+static void test_recorded(void **state)
+{
+	char line[1024], req_hex[128], resp_hex[128], seen_text[64];
+	unsigned int n = 0;
+	FILE *f = fopen("tests/data/disco/stun.txt", "r");
+
+	(void)state;
+	assert_non_null(f);
+	while (fgets(line, sizeof(line), f)) {
+		uint8_t req[64], resp[64], txid[STUN_TXID_LEN], txid2[STUN_TXID_LEN], again[STUN_REQUEST_LEN];
+		struct endpoint seen, want;
+		struct report r;
+		size_t k, m;
+
+		if (line[0] == '#')
+			continue;
+		assert_int_equal(sscanf(line, "%127s %127s %63s", req_hex, resp_hex, seen_text), 3);
+		assert_int_equal(sodium_hex2bin(req, sizeof(req), req_hex, strlen(req_hex), NULL, &k, NULL), 0);
+		assert_int_equal(sodium_hex2bin(resp, sizeof(resp), resp_hex, strlen(resp_hex), NULL, &m, NULL), 0);
+		assert_int_equal(stun_request_decode(req, k, txid), 0);
+		stun_request_encode(txid, again);
+		assert_int_equal(k, sizeof(again));
+		assert_memory_equal(again, req, k); /* our request is theirs */
+		assert_int_equal(stun_response_decode(resp, m, txid2, &seen), 0);
+		assert_memory_equal(txid, txid2, sizeof(txid));
+		want = ep(seen_text);
+		assert_true(endpoint_equal(&seen, &want));
+		report_init(&r, T0);
+		report_stun(&r, 1, seen.addr.family, &seen, MSEC);
+		assert_int_equal(r.ipv6, seen.addr.family == 6); /* mapped IPv4 is no IPv6 */
+		report_done(&r);
+		n++;
+	}
+	fclose(f);
+	assert_true(n >= 10);
+}
+
+/* ---- own addresses ---- */
+
+static void test_local(void **state)
+{
+	struct addr out[16];
+	struct addr v[] = { ip("127.0.0.1"),	   ip("::1"),	       ip("192.168.1.9"), ip("10.1.2.3"),
+			    ip("100.64.0.3"),	   ip("fe80::1"),      ip("169.254.9.9"), ip("fd00::5"),
+			    ip("2001:db8::3"),	   ip("2001:db8::1"),  ip("2001:db8::2"), ip("2001:db8:0:1::1"),
+			    ip("192.168.1.9"),	   ip("fd7a:115c:a1e0::3") };
+	struct addr spare[] = { ip("127.0.0.1"), ip("fd00::5"), ip("169.254.9.9"), ip("fe80::1") };
+	struct addr none[] = { ip("::1"), ip("127.0.0.1"), ip("100.64.0.3") };
+
+	(void)state;
+	assert_int_equal(own_endpoints_local(v, ARRAY_SIZE(v), out, ARRAY_SIZE(out)), 5);
+	assert_true(addr_equal(&out[0], &v[3]));
+	assert_true(addr_equal(&out[1], &v[2]));
+	assert_int_equal(own_endpoints_local(spare, ARRAY_SIZE(spare), out, ARRAY_SIZE(out)), 2);
+	assert_true(addr_equal(&out[0], &spare[2]));
+	assert_int_equal(own_endpoints_local(none, ARRAY_SIZE(none), out, ARRAY_SIZE(out)), 2);
+	assert_int_equal(own_endpoints_local(NULL, 0, out, ARRAY_SIZE(out)), 0);
+}
+
+static void test_own_endpoints(void **state)
+{
+	struct endpoint a = ep("203.0.113.9:1000"), b = ep("203.0.113.9:1001"), once = ep("203.0.113.9:1002"),
+			six = ep("[2001:db8::9]:5");
+	struct addr local[] = { ip("10.1.2.3"), ip("203.0.113.9") };
+	struct own_endpoints_cache cache = { .n = 0 };
+	struct own_endpoints_input in = { .local = local, .n_local = 2, .port = 41641, .fixed_port = true };
+	struct own_endpoints o, p;
+	struct report r;
+
+	(void)state;
+	own_endpoints_determine(&cache, &in, T0, &o);
+	assert_int_equal(o.n, 2);
+	assert_int_equal(o.v[0].type, OWN_ENDPOINT_LOCAL);
+
+	report_init(&r, T0);
+	report_stun(&r, 1, 4, &a, MSEC);
+	report_stun(&r, 2, 4, &b, MSEC);
+	report_stun(&r, 3, 4, &b, MSEC);
+	report_stun(&r, 4, 4, &once, MSEC);
+	report_stun(&r, 1, 6, &six, MSEC);
+	in.report = &r;
+	own_endpoints_determine(&cache, &in, T0, &o);
+	assert_int_equal(o.n, 5);
+	assert_true(endpoint_equal(&o.v[0].at, &a));
+	assert_true(endpoint_equal(&o.v[1].at, &six));
+	assert_true(endpoint_equal(&o.v[2].at, &b)); /* seen twice; the one seen once is left out */
+	assert_int_equal(o.v[2].type, OWN_ENDPOINT_STUN);
+	/* the mapping varies and the port is fixed: perhaps somebody forwards it */
+	assert_int_equal(o.v[3].type, OWN_ENDPOINT_STUN4_LOCAL_PORT);
+	assert_int_equal(o.v[3].at.port, 41641);
+	assert_true(addr_equal(&o.v[4].at.addr, &local[0])); /* 203.0.113.9:41641 stands there already */
+
+	/* a round without answers: what was found stays for five minutes, in whatever order */
+	in.report = NULL;
+	own_endpoints_determine(&cache, &in, T0 + 300 * SEC, &p);
+	assert_true(own_endpoints_equal(&o, &p));
+	own_endpoints_determine(&cache, &in, T0 + 310 * SEC, &p);
+	assert_false(own_endpoints_equal(&o, &p));
+	assert_int_equal(p.n, 2);
+	report_done(&r);
+
+	/* a NAT that gives a new port each time: the newest six of an address */
+	in.fixed_port = false;
+	in.n_local = 0;
+	for (unsigned int i = 0; i < 50; i++) {
+		report_init(&r, T0);
+		a.port = (uint16_t)(2000 + i);
+		report_stun(&r, 1, 4, &a, MSEC);
+		in.report = &r;
+		own_endpoints_determine(&cache, &in, T0 + 400 * SEC + i * SEC, &p);
+		report_done(&r);
+	}
+	assert_int_equal(p.n, OWN_ENDPOINTS_PER_IP);
+	assert_true(endpoint_equal(&p.v[0].at, &a));
+	in.report = NULL;
+	in.portmapped = ep("198.51.100.4:4");
+	in.explicit = &six;
+	in.n_explicit = 1;
+	own_endpoints_determine(&cache, &in, T0 + 2000 * SEC, &p);
+	assert_int_equal(p.n, 2);
+	assert_int_equal(p.v[0].type, OWN_ENDPOINT_PORTMAPPED);
+	assert_int_equal(p.v[1].type, OWN_ENDPOINT_EXPLICIT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_full_plan),
+		cmocka_unit_test(test_incremental_plan),
+		cmocka_unit_test(test_provisional),
+		cmocka_unit_test(test_effects),
+		cmocka_unit_test(test_home),
+		cmocka_unit_test(test_history_bounded),
+		cmocka_unit_test(test_round),
+		cmocka_unit_test(test_far_region_is_not_waited_for),
+		cmocka_unit_test(test_retries_and_silence),
+		cmocka_unit_test(test_udp_blocked),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_coalesced),
+		cmocka_unit_test(test_stray_answers),
+		cmocka_unit_test(test_recorded),
+		cmocka_unit_test(test_local),
+		cmocka_unit_test(test_own_endpoints),
+	};
+
+	if (key_init() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
