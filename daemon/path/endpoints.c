@@ -90,9 +90,8 @@ static void remember(struct own_endpoints_cache *c, const struct own_endpoint *e
 	unsigned int same = 0;
 
 	for (size_t i = c->n; i-- > 0;) {
-		if (endpoint_equal(&c->v[i].e.at, &e->at))
-			cache_drop(c, i);
-		else if (addr_equal(&c->v[i].e.at.addr, &e->at.addr) && ++same >= OWN_ENDPOINTS_PER_IP)
+		if (endpoint_equal(&c->v[i].e.at, &e->at) ||
+		    (addr_equal(&c->v[i].e.at.addr, &e->at.addr) && ++same >= OWN_ENDPOINTS_PER_IP))
 			cache_drop(c, i);
 	}
 	if (c->n == OWN_ENDPOINTS_CACHE_MAX)

@@ -504,7 +504,7 @@ static void run_dump(struct paths *p)
 	for (size_t i = 0; i < p->n_heap; i++) {
 		const struct path *x = p->heap[i]->path;
 
-		if (!path_watched(x, p->now))
+		if (!x || !path_watched(x, p->now))
 			continue;
 		watched = true;
 		active |= x->state != PATH_STATE_HELD || path_active(x, p->now);
