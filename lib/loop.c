@@ -19,6 +19,7 @@ struct loop {
 	sd_event *e;
 	sd_event_source *burial;
 	struct loop_grave *graves;
+	struct loop_orphan *orphans;
 };
 
 struct loop_io {
@@ -32,6 +33,13 @@ struct loop_timer {
 	sd_event *e;
 	loop_fn *fn;
 	void *data;
+};
+
+struct loop_orphan {
+	struct loop_orphan *prev, *next;
+	struct loop *l;
+	loop_fn *fn;
+	void *p;
 };
 
 struct loop_signal {
@@ -88,6 +96,8 @@ void loop_free(struct loop *l)
 {
 	if (!l)
 		return;
+	while (l->orphans)
+		l->orphans->fn(l->orphans->p);
 	loop_bury(l);
 	sd_event_source_disable_unref(l->burial);
 	sd_event_unref(l->e);
@@ -332,4 +342,31 @@ void loop_defer_free(struct loop *l, void *p, loop_fn *fn)
 	*g = (struct loop_grave){ .next = l->graves, .p = p, .fn = fn };
 	l->graves = g;
 	sd_event_source_set_enabled(l->burial, SD_EVENT_ONESHOT);
+}
+
+int loop_orphan_new(struct loop *l, loop_fn *fn, void *p, struct loop_orphan **ret)
+{
+	struct loop_orphan *o = malloc(sizeof(*o));
+
+	if (!o)
+		return -ENOMEM;
+	*o = (struct loop_orphan){ .next = l->orphans, .l = l, .fn = fn, .p = p };
+	if (o->next)
+		o->next->prev = o;
+	l->orphans = o;
+	*ret = o;
+	return 0;
+}
+
+void loop_orphan_free(struct loop_orphan *o)
+{
+	if (!o)
+		return;
+	if (o->prev)
+		o->prev->next = o->next;
+	else
+		o->l->orphans = o->next;
+	if (o->next)
+		o->next->prev = o->prev;
+	free(o);
 }

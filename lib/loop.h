@@ -18,6 +18,7 @@ struct loop_io;
 struct loop_timer;
 struct loop_signal;
 struct loop_defer;
+struct loop_orphan;
 
 #define USEC_PER_MSEC UINT64_C(1000)
 #define USEC_PER_SEC  UINT64_C(1000000)
@@ -71,3 +72,9 @@ DEFINE_CLEANUP(struct loop_defer *, loop_defer_drop)
 
 /* Calls fn(p) when no event that was in hand can reach p any more; immediately when the loop ends. */
 void loop_defer_free(struct loop *l, void *p, loop_fn *fn);
+
+/* For an object that nobody owns any more and that frees itself later: fn(p) is called if the loop is freed before
+ * that. The object takes itself off (loop_orphan_free) when it goes earlier, and also inside fn. */
+int loop_orphan_new(struct loop *l, loop_fn *fn, void *p, struct loop_orphan **ret);
+void loop_orphan_free(struct loop_orphan *o);
+DEFINE_CLEANUP(struct loop_orphan *, loop_orphan_free)

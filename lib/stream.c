@@ -36,6 +36,7 @@ struct stream {
 	struct loop_io *io;
 	struct loop_timer *timer; /* handshake, later finish */
 	struct loop_defer *turn;
+	struct loop_orphan *orphan; /* while finishing: the loop may end first */
 	unsigned int due;
 	const struct stream_ops *ops;
 	void *data;
@@ -626,6 +627,8 @@ void stream_free(struct stream *s)
 	loop_io_free(s->io);
 	loop_timer_free(s->timer);
 	loop_defer_drop(s->turn);
+	loop_orphan_free(s->orphan);
+	s->orphan = NULL;
 	s->io = NULL;
 	s->timer = NULL;
 	s->turn = NULL;
@@ -685,6 +688,11 @@ int stream_new(struct loop *l, int fd, const struct stream_opts *o, struct strea
 	return 0;
 }
 
+static void stream_orphaned(void *p)
+{
+	stream_free(p);
+}
+
 void stream_finish(struct stream *s)
 {
 	if (!s || s->dead)
@@ -699,7 +707,8 @@ void stream_finish(struct stream *s)
 		buf_clear(&s->in);
 	else
 		buf_done(&s->in);
-	if (!s->timer && loop_timer_new(s->loop, timer_event, s, &s->timer) < 0) {
+	if (loop_orphan_new(s->loop, stream_orphaned, s, &s->orphan) < 0 ||
+	    (!s->timer && loop_timer_new(s->loop, timer_event, s, &s->timer) < 0)) {
 		stream_free(s);
 		return;
 	}
