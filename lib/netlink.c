@@ -225,7 +225,7 @@ static void read_datagram(struct netlink *nl, size_t len, struct answer *a)
 	const struct nlmsghdr *nlh = (const struct nlmsghdr *)(const void *)nl->recv;
 	int left = (int)len;
 
-	for (; mnl_nlmsg_ok(nlh, left) && !a->over; nlh = mnl_nlmsg_next(nlh, &left)) {
+	for (; netlink_msg_ok(nlh, left) && !a->over; nlh = mnl_nlmsg_next(nlh, &left)) {
 		if (nlh->nlmsg_seq != a->seq || nlh->nlmsg_pid != nl->portid)
 			continue; /* the tail of an answer that was given up */
 		if (nlh->nlmsg_flags & NLM_F_DUMP_INTR)
@@ -314,7 +314,7 @@ static void read_replies(struct netlink *nl, size_t len, struct replies *rep)
 	const struct nlmsghdr *nlh = (const struct nlmsghdr *)(const void *)nl->recv;
 	int left = (int)len, r;
 
-	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+	for (; netlink_msg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
 		uint32_t index = nlh->nlmsg_seq - rep->first;
 
 		if (nlh->nlmsg_type != NLMSG_ERROR || nlh->nlmsg_pid != nl->portid ||
@@ -361,7 +361,7 @@ int netlink_request_many(struct netlink *nl, void *buf, size_t len, netlink_erro
 	int left = (int)len, r;
 	size_t n = 0;
 
-	for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left), n++) {
+	for (; netlink_msg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left), n++) {
 		nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
 		nlh->nlmsg_pid = nl->portid;
 		nlh->nlmsg_seq = netlink_seq(nl);
@@ -452,7 +452,7 @@ int netlink_events(struct netlink *nl, netlink_msg_fn *fn, void *data)
 			return 0;
 		if (n < 0)
 			return (int)n;
-		for (; mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
+		for (; netlink_msg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left)) {
 			if (nlh->nlmsg_type < NLMSG_MIN_TYPE)
 				continue;
 			r = fn(data, nlh);

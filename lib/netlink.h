@@ -19,6 +19,14 @@ struct netlink;
 /* Largest request that is sent as one message by our own encoders. */
 #define NETLINK_REQUEST_MAX 16384
 
+/* Whether a whole message lies in the left bytes at nlh. mnl_nlmsg_ok() takes lengths of 2 GiB and
+ * more for negative numbers and says yes. */
+static inline bool netlink_msg_ok(const struct nlmsghdr *nlh, int left)
+{
+	return left >= (int)sizeof(*nlh) && nlh->nlmsg_len >= sizeof(*nlh) &&
+	       nlh->nlmsg_len <= (uint32_t)left;
+}
+
 /* Gets every message of an answer. A negative result stops the answer and is returned. */
 typedef int netlink_msg_fn(void *data, const struct nlmsghdr *nlh);
 /* A dump begins, perhaps not for the first time: forget what came before. */

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/kernel/wg_msg.h"
+#include "lib/netlink.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -43,7 +44,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	memcpy(copy, data, size);
 	wg_reader_init(&r, &device, peer, &peers);
-	for (; e >= 0 && mnl_nlmsg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
+	for (; e >= 0 && netlink_msg_ok(nlh, left); nlh = mnl_nlmsg_next(nlh, &left))
 		e = wg_reader_message(&r, nlh);
 	if (e >= 0)
 		wg_reader_end(&r);

@@ -1,0 +1,434 @@
+#include "nft/reconcile.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <linux/netlink.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "lib/netlink.h"
+#include "nft/batch.h"
+
+#define DEBOUNCE_USEC (250 * USEC_PER_MSEC)
+
+struct nft {
+	struct netlink *nl, *events;
+	char table[NFT_NAME_MAX];
+	char error[224];
+	int persist; /* -1: not tried */
+	struct loop_io *io;
+	struct loop_timer *timer;
+	loop_fn *fn;
+	void *data;
+};
+
+int nft_open(struct nft **ret)
+{
+	CLEANUP(nft_close) struct nft *n = calloc(1, sizeof(*n));
+	int r;
+
+	if (!n)
+		return -ENOMEM;
+	n->persist = -1;
+	r = netlink_open(NETLINK_NETFILTER, &n->nl);
+	if (r < 0)
+		return r;
+	*ret = TAKE(n);
+	return 0;
+}
+
+void nft_close(struct nft *n)
+{
+	if (!n)
+		return;
+	loop_io_free(n->io);
+	loop_timer_free(n->timer);
+	netlink_close(n->nl);
+	netlink_close(n->events);
+	free(n);
+}
+
+const char *nft_error(const struct nft *n)
+{
+	return n->error;
+}
+
+uint64_t nft_changes_sent(const struct nft *n)
+{
+	return netlink_changes_sent(n->nl);
+}
+
+int nft_fd(const struct nft *n)
+{
+	return netlink_fd(n->nl);
+}
+
+/* Reading */
+
+struct reading {
+	const char *table;
+	struct nft_table_seen seen;
+	uint8_t family;
+	struct nft_elements elements;
+};
+
+static int on_table(void *data, const struct nlmsghdr *nlh)
+{
+	struct reading *r = data;
+
+	return nft_read_table(nlh, r->table, &r->seen);
+}
+
+static int on_chain(void *data, const struct nlmsghdr *nlh)
+{
+	struct reading *r = data;
+
+	return nft_read_chain(nlh, r->table, &r->seen);
+}
+
+static int on_rule(void *data, const struct nlmsghdr *nlh)
+{
+	struct reading *r = data;
+
+	return nft_read_rule(nlh, r->table, &r->seen);
+}
+
+static int on_element(void *data, const struct nlmsghdr *nlh)
+{
+	struct reading *r = data;
+
+	return nft_read_elements(nlh, r->family, &r->elements);
+}
+
+static void forget_tables(void *data)
+{
+	struct reading *r = data;
+
+	r->seen.there = false;
+}
+
+static void forget_chains(void *data)
+{
+	struct reading *r = data;
+
+	buf_clear(&r->seen.chains);
+}
+
+static void forget_rules(void *data)
+{
+	struct reading *r = data;
+
+	buf_clear(&r->seen.rules);
+}
+
+static void forget_elements(void *data)
+{
+	struct reading *r = data;
+
+	r->elements.n = 0;
+}
+
+static struct nlmsghdr *get(void *buf, uint16_t msg)
+{
+	struct nlmsghdr *nlh = mnl_nlmsg_put_header(buf);
+	struct nfgenmsg *nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
+
+	nlh->nlmsg_type = (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | msg);
+	nfg->nfgen_family = NFPROTO_INET;
+	return nlh;
+}
+
+/* The table, and if it is there and ours its chains and rules. */
+static int read_table(struct nft *n, const char *table, struct nft_table_seen *ret)
+{
+	struct reading r = { .table = table };
+	uint8_t buf[256] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh;
+	int e;
+
+	e = netlink_dump(n->nl, get(buf, NFT_MSG_GETTABLE), forget_tables, on_table, &r);
+	if (e == 0 && r.seen.there && r.seen.ours)
+		e = netlink_dump(n->nl, get(buf, NFT_MSG_GETCHAIN), forget_chains, on_chain, &r);
+	if (e == 0 && r.seen.there && r.seen.ours) {
+		nlh = get(buf, NFT_MSG_GETRULE);
+		mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, table);
+		e = netlink_dump(n->nl, nlh, forget_rules, on_rule, &r);
+	}
+	if (e < 0) {
+		nft_table_seen_done(&r.seen);
+		return e;
+	}
+	*ret = r.seen;
+	return 0;
+}
+
+static int compare_addr(const void *a, const void *b)
+{
+	return addr_cmp(a, b);
+}
+
+/* Members of a set, sorted. */
+static int read_set(struct nft *n, const char *table, const struct nft_set *set,
+		    struct nft_elements *ret)
+{
+	struct reading r = { .table = table, .family = set->family };
+	uint8_t buf[256] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh = get(buf, NFT_MSG_GETSETELEM);
+	int e;
+
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, table);
+	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set->name);
+	e = netlink_dump(n->nl, nlh, forget_elements, on_element, &r);
+	if (e < 0) {
+		free(r.elements.v);
+		return e;
+	}
+	if (r.elements.n > 1)
+		qsort(r.elements.v, r.elements.n, sizeof(*r.elements.v), compare_addr);
+	*ret = r.elements;
+	return 0;
+}
+
+/* Sending */
+
+static int fail(struct nft *n, int r)
+{
+	snprintf(n->error, sizeof(n->error), "%s", netlink_error(n->nl));
+	return r;
+}
+
+static int send_batch(struct nft *n, const struct buf *b)
+{
+	int r = netlink_batch(n->nl, buf_data(b), b->len, NULL);
+
+	return r < 0 ? fail(n, r) : 0;
+}
+
+static uint32_t reserve_seqs(struct nft *n)
+{
+	return netlink_seq(n->nl); /* answers are drained before the next request: reuse does no harm */
+}
+
+/* A dry run of one ruleset: 0 when the kernel would take it. */
+static int try_ruleset(struct nft *n, const struct nft_config *c)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct nft_ruleset rs;
+	int r = nft_ruleset_make(c, &rs);
+
+	if (r == 0)
+		r = nft_batch_try(&rs, reserve_seqs(n), &b);
+	return r < 0 ? r : send_batch(n, &b);
+}
+
+static bool try_persist(struct nft *n)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct nft_batch_opts o = { .first_seq = reserve_seqs(n), .table_flags = NFT_OWNER | NFT_PERSIST };
+	struct nft_ruleset rs = { 0 };
+
+	if (n->persist < 0) {
+		/* A table of a name that nobody has, made and gone: flags are looked at on commit. */
+		snprintf(rs.table, sizeof(rs.table), "kernscale-%u", netlink_portid(n->nl));
+		n->persist = nft_batch_replace(&rs, &o, &b) == 0 && send_batch(n, &b) == 0;
+		buf_clear(&b);
+		if (n->persist && nft_batch_delete(rs.table, reserve_seqs(n), &b) == 0)
+			send_batch(n, &b);
+	}
+	return n->persist;
+}
+
+unsigned int nft_probe(struct nft *n)
+{
+	struct nft_config c = { .ifname = "lo",
+				.ifindex = 1,
+				.port = 1,
+				.private_port = 2,
+				.mark = 0x80000,
+				.mark_mask = 0xff0000,
+				.forwarding = true };
+	unsigned int has = 0;
+
+	snprintf(c.table, sizeof(c.table), "kernscale-%u", netlink_portid(n->nl));
+	if (try_ruleset(n, &c) < 0)
+		return 0;
+	has |= NFT_HAS_TABLES;
+	c.share_port = true;
+	if (try_ruleset(n, &c) == 0)
+		has |= NFT_HAS_TPROXY;
+	if (try_persist(n))
+		has |= NFT_HAS_PERSIST;
+	return has;
+}
+
+static bool equal_buf(const struct buf *a, const struct buf *b)
+{
+	return a->len == b->len && memcmp(buf_data(a), buf_data(b), a->len) == 0;
+}
+
+static bool is_same(struct nft *n, const struct nft_ruleset *want, const struct nft_table_seen *seen)
+{
+	CLEANUP(nft_table_seen_done) struct nft_table_seen w = { 0 };
+	uint32_t flags = try_persist(n) ? NFT_OWNER | NFT_PERSIST : 0;
+
+	if (!seen->there || seen->flags != flags || nft_describe(want, &w) < 0)
+		return false;
+	return equal_buf(&w.chains, &seen->chains) && equal_buf(&w.rules, &seen->rules);
+}
+
+/* What has to be added to have and deleted from it; both sorted. */
+static int diff_set(const struct nft_set *want, const struct nft_elements *have,
+		    struct nft_set_change *c, struct addr **ret_mem)
+{
+	struct addr *add = calloc(want->n + have->n + 1, sizeof(*add));
+	struct addr *del = add + want->n;
+	size_t i = 0, k = 0;
+
+	if (!add)
+		return -ENOMEM;
+	*c = (struct nft_set_change){ .set = want->name, .family = want->family, .add = add, .del = del };
+	while (i < want->n || k < have->n) {
+		int o = i == want->n ? 1 : k == have->n ? -1 : addr_cmp(&want->addrs[i], &have->v[k]);
+
+		if (o < 0)
+			add[c->n_add++] = want->addrs[i++];
+		else if (o > 0)
+			del[c->n_del++] = have->v[k++];
+		else
+			i++, k++;
+	}
+	*ret_mem = add;
+	return 0;
+}
+
+/* Rules are the same: only the members of sets may differ. 1 when something was sent. */
+static int apply_elements(struct nft *n, const struct nft_ruleset *rs)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct nft_set_change c[NFT_SETS_MAX] = { 0 };
+	struct addr *mem[NFT_SETS_MAX] = { 0 };
+	size_t changes = 0;
+	int r = 0;
+
+	for (size_t i = 0; i < rs->n_sets && r == 0; i++) {
+		struct nft_elements have = { 0 };
+
+		r = read_set(n, rs->table, &rs->sets[i], &have);
+		if (r == 0)
+			r = diff_set(&rs->sets[i], &have, &c[i], &mem[i]);
+		free(have.v);
+		changes += c[i].n_add + c[i].n_del;
+	}
+	if (r == 0 && changes > 0) {
+		r = nft_batch_elements(rs->table, c, rs->n_sets, reserve_seqs(n), &b);
+		if (r == 0)
+			r = send_batch(n, &b);
+	}
+	for (size_t i = 0; i < rs->n_sets; i++)
+		free(mem[i]);
+	return r < 0 ? r : changes > 0;
+}
+
+static int replace(struct nft *n, const struct nft_ruleset *rs, bool there)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct nft_batch_opts o = { .first_seq = reserve_seqs(n),
+				    .delete_first = there,
+				    .table_flags = try_persist(n) ? NFT_OWNER | NFT_PERSIST : 0 };
+	int r = nft_batch_replace(rs, &o, &b);
+
+	return r < 0 ? r : send_batch(n, &b);
+}
+
+int nft_apply(struct nft *n, const struct nft_config *c)
+{
+	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
+	struct nft_ruleset rs;
+	int r = nft_ruleset_make(c, &rs);
+
+	n->error[0] = '\0';
+	if (r < 0)
+		return r;
+	r = read_table(n, c->table, &seen);
+	if (r < 0)
+		return fail(n, r);
+	if (seen.there && !seen.ours) {
+		snprintf(n->error, sizeof(n->error), "table inet %s exists and is not ours", c->table);
+		return -EEXIST;
+	}
+	memcpy(n->table, rs.table, sizeof(n->table));
+	if (is_same(n, &rs, &seen))
+		return apply_elements(n, &rs);
+	r = replace(n, &rs, seen.there);
+	return r < 0 ? r : 1;
+}
+
+int nft_remove(struct nft *n, const char *table)
+{
+	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
+	CLEANUP(buf_done) struct buf b = { 0 };
+	int r = read_table(n, table, &seen);
+
+	n->table[0] = '\0';
+	if (r < 0)
+		return fail(n, r);
+	if (!seen.there)
+		return 0;
+	if (!seen.ours)
+		return -EEXIST;
+	r = nft_batch_delete(table, reserve_seqs(n), &b);
+	return r < 0 ? r : send_batch(n, &b);
+}
+
+/* Watching */
+
+static int on_event(void *data, const struct nlmsghdr *nlh)
+{
+	struct nft *n = data;
+	char table[NFT_NAME_MAX];
+
+	/* The author's port: ours is nobody else's (its process number is another in containers). */
+	if (nlh->nlmsg_pid == netlink_portid(n->nl) || n->table[0] == '\0')
+		return 0;
+	if (strcmp(nft_event_table(nlh, table), n->table) == 0 && !loop_timer_armed(n->timer))
+		loop_timer_in(n->timer, DEBOUNCE_USEC);
+	return 0;
+}
+
+static void events_ready(void *data, int fd, uint32_t events)
+{
+	struct nft *n = data;
+	int r = netlink_events(n->events, on_event, n);
+
+	(void)fd;
+	(void)events;
+	if (r < 0 && !loop_timer_armed(n->timer)) /* lost some: look */
+		loop_timer_in(n->timer, DEBOUNCE_USEC);
+}
+
+static void debounced(void *data)
+{
+	struct nft *n = data;
+
+	n->fn(n->data);
+}
+
+int nft_watch(struct nft *n, struct loop *loop, loop_fn *fn, void *data)
+{
+	int r = netlink_open(NETLINK_NETFILTER, &n->events);
+
+	if (r == 0)
+		r = netlink_join(n->events, NFNLGRP_NFTABLES);
+	if (r < 0)
+		return r;
+	n->fn = fn;
+	n->data = data;
+	r = loop_timer_new(loop, debounced, n, &n->timer);
+	if (r < 0)
+		return r;
+	return loop_io_new(loop, netlink_fd(n->events), EPOLLIN, events_ready, n, &n->io);
+}

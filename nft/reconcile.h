@@ -1,0 +1,48 @@
+#pragma once
+/*
+ * reconcile: our nftables table in the kernel: read, compared, replaced in one transaction, watched.
+ *
+ * The edge. Owns the netlink socket that owns the table: as long as it is open nobody else can
+ * change or flush the table, and where the kernel can (6.9 on) the table outlives the socket, as an
+ * orphan that the next one takes. Elsewhere the table has no owner and the watch tells of changes.
+ * A table of our name without our tag is refused, never touched. Applying what is there already
+ * sends nothing; new members of a set alone do not replace the table.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "lib/cleanup.h"
+#include "lib/loop.h"
+#include "nft/ruleset.h"
+
+struct nft;
+
+enum nft_support {
+	NFT_HAS_TABLES = 1 << 0,  /* nf_tables with inet and connection tracking */
+	NFT_HAS_TPROXY = 1 << 1,  /* else the shared port needs raw sockets (udp.h) */
+	NFT_HAS_PERSIST = 1 << 2, /* owned tables that outlive their owner */
+};
+
+/* -EPERM: no CAP_NET_ADMIN; -EPROTONOSUPPORT: a kernel without nfnetlink. */
+int nft_open(struct nft **ret);
+void nft_close(struct nft *n);
+DEFINE_CLEANUP(struct nft *, nft_close)
+
+/* What this kernel can, tried without changing anything; loads modules. Of enum nft_support. */
+unsigned int nft_probe(struct nft *n);
+/* Makes the table what c asks for. 1: something was sent; 0: it was so already. -EEXIST: a table of
+ * that name is somebody else's; -EOPNOTSUPP, -ENOENT: the kernel lacks something. Nothing has
+ * changed after an error. */
+int nft_apply(struct nft *n, const struct nft_config *c);
+/* 0 also when there is none. */
+int nft_remove(struct nft *n, const char *table);
+/* The kernel's words, or ours, for the last failure. */
+const char *nft_error(const struct nft *n);
+uint64_t nft_changes_sent(const struct nft *n);
+/* The socket that owns the table. */
+int nft_fd(const struct nft *n);
+
+/* Calls fn (once for many, after 250 ms) when somebody else changed the table of the last
+ * nft_apply(): apply again. */
+int nft_watch(struct nft *n, struct loop *loop, loop_fn *fn, void *data);
