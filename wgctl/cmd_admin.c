@@ -116,8 +116,9 @@ static void cell_list(struct out_table *t, const json_t *list)
 	const json_t *v;
 	size_t i;
 
-	json_array_foreach(list, i, v)
+	json_array_foreach(list, i, v) {
 		buf_printf(&b, "%s%s", i ? ", " : "", json_is_string(v) ? json_string_value(v) : "?");
+	}
 	out_table_cell(t, buf_str(&b));
 	buf_done(&b);
 }
@@ -359,9 +360,10 @@ static int keys_list(const struct admin *a)
 
 	if (r != CLI_EXIT_GOOD)
 		return r;
-	json_array_foreach(json_get(answer, "preAuthKeys"), i, k)
+	json_array_foreach(json_get(answer, "preAuthKeys"), i, k) {
 		if (key_is_of(k, who))
 			json_array_append(mine, k);
+	}
 	if (wants_json(a))
 		return print_json(a, mine);
 	header(&t, names, ARRAY_SIZE(names));
@@ -517,9 +519,10 @@ static bool node_is(const json_t *n, const char *what)
 
 	if (!strcmp(text(n, "givenName"), what) || !strcmp(text(n, "fqdn"), what))
 		return true;
-	json_array_foreach(json_get(n, "ipAddresses"), i, v)
+	json_array_foreach(json_get(n, "ipAddresses"), i, v) {
 		if (json_is_string(v) && !strcmp(json_string_value(v), what))
 			return true;
+	}
 	return false;
 }
 

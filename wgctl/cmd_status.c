@@ -31,9 +31,10 @@ static void drop_idle_peers(json_t *status)
 	const char *key;
 	void *next;
 
-	json_object_foreach_safe(peers, next, key, peer)
+	json_object_foreach_safe(peers, next, key, peer) {
 		if (!json_get_bool(peer, "Active", false))
 			json_object_del(peers, key);
+	}
 }
 
 static int print_text(const struct cli *c, const json_t *status)

@@ -98,9 +98,10 @@ const json_t *view_find(const json_t *status, const char *what, bool *ret_self)
 	const char *key;
 
 	*ret_self = false;
-	json_object_foreach((json_t *)(uintptr_t)peers, key, peer)
+	json_object_foreach((json_t *)(uintptr_t)peers, key, peer) {
 		if (peer_is(status, peer, what))
 			return peer;
+	}
 	if (self && peer_is(status, self, what)) {
 		*ret_self = true;
 		return self;
@@ -286,9 +287,10 @@ static const json_t **sorted_peers(const json_t *status, bool active, size_t *re
 		out->bad = true;
 		return NULL;
 	}
-	json_object_foreach(peers, key, peer)
+	json_object_foreach(peers, key, peer) {
 		if (json_is_object(peer) && (!active || json_get_bool(peer, "Active", false)))
 			v[n++] = peer;
+	}
 	if (n)
 		qsort(v, n, sizeof(*v), by_name);
 	*ret_n = n;
@@ -310,8 +312,9 @@ static void field_list(struct buf *b, const char *name, const json_t *list)
 	const json_t *v;
 	size_t i;
 
-	json_array_foreach(list, i, v)
+	json_array_foreach(list, i, v) {
 		buf_printf(&t, "%s%s", i ? ", " : "", json_is_string(v) ? json_string_value(v) : "?");
+	}
 	if (!t.bad)
 		field(b, name, buf_str(&t));
 	buf_done(&t);

@@ -43,7 +43,7 @@ struct api {
 	gid_t gid; /* (gid_t)-1: no group may change */
 	struct loop_defer *look; /* at who waits */
 	unsigned int n_requests;
-	LIST_HEAD(, api_request) requests;
+	LIST_HEAD(api_request_list, api_request) requests;
 };
 
 static void respond_json(struct httpd_req *q, int status, const json_t *j)
@@ -226,7 +226,8 @@ static void look(void *data)
 
 void api_changed(struct api *a)
 {
-	loop_defer_arm(a->look);
+	if (a)
+		loop_defer_arm(a->look);
 }
 
 static void wait_for(struct api *a, struct httpd_req *q, enum api_wish wish, uint64_t timeout_msec,
@@ -356,13 +357,14 @@ static void handle_prefs_set(void *data, struct httpd_req *q)
 	struct api *a = data;
 	CLEANUP(json_decref) json_t *body = NULL;
 	CLEANUP(json_decref) json_t *j = NULL;
-	CLEANUP(free) struct prefs *p = calloc(1, sizeof(*p));
+	CLEANUP(free) struct prefs *p = NULL;
 	struct api_error e = { 0 };
 	bool changed = false;
 	int r;
 
 	if (!admit(a, q))
 		return;
+	p = calloc(1, sizeof(*p));
 	if (!p) {
 		fail(q, API_CODE_FAILED, NULL, "out of memory");
 		return;
@@ -419,7 +421,7 @@ static void handle_up(void *data, struct httpd_req *q)
 {
 	struct api *a = data;
 	CLEANUP(json_decref) json_t *body = NULL;
-	CLEANUP(up_free) struct api_up *up = calloc(1, sizeof(*up));
+	CLEANUP(up_free) struct api_up *up = NULL;
 	struct api_error e = { 0 };
 	int64_t timeout_msec;
 	bool changed = false;
@@ -427,6 +429,7 @@ static void handle_up(void *data, struct httpd_req *q)
 
 	if (!admit(a, q))
 		return;
+	up = calloc(1, sizeof(*up));
 	if (!up) {
 		fail(q, API_CODE_FAILED, NULL, "out of memory");
 		return;

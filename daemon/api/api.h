@@ -172,5 +172,6 @@ int api_new(struct loop *loop, const struct api_options *o, const struct api_ops
 	    struct api **ret);
 void api_free(struct api *a); /* closes, removes the socket; who waits is told that we stop */
 DEFINE_CLEANUP(struct api *, api_free)
-/* State, AuthURL, own addresses or the last error changed: whoever waits is looked at (soon, not now). */
+/* State, AuthURL, own addresses or the last error changed: whoever waits is looked at (soon, not now).
+ * NULL is accepted: a daemon that starts has nobody waiting. */
 void api_changed(struct api *a);

@@ -224,15 +224,18 @@ static int member_from_json(const struct member *m, const json_t *v, struct pref
 
 int prefs_from_json(const json_t *j, struct prefs *ret, char why[static PREFS_WHY_MAX])
 {
-	CLEANUP(free) struct prefs *p = calloc(1, sizeof(*p));
+	CLEANUP(free) struct prefs *p = NULL;
 	size_t known = 0;
 	int r;
 
 	why[0] = '\0';
+	if (!json_is_object(j)) {
+		say(why, "preferences must be an object");
+		return -EBADMSG;
+	}
+	p = calloc(1, sizeof(*p));
 	if (!p)
 		return -ENOMEM;
-	if (!json_is_object(j))
-		return say(why, "preferences must be an object"), -EBADMSG;
 	for (size_t i = 0; i < ARRAY_SIZE(members); i++) {
 		const json_t *v = json_object_get(j, members[i].name);
 
@@ -244,8 +247,10 @@ int prefs_from_json(const json_t *j, struct prefs *ret, char why[static PREFS_WH
 			return r;
 		p->set |= members[i].bit;
 	}
-	if (known != json_object_size(j))
-		return say(why, "an unknown preference is in the request"), -EBADMSG;
+	if (known != json_object_size(j)) {
+		say(why, "an unknown preference is in the request");
+		return -EBADMSG;
+	}
 	*ret = *p;
 	return 0;
 }
