@@ -291,11 +291,16 @@ static ssize_t read_queue(nghttp2_session *ng, int32_t id, uint8_t *out, size_t 
 	return (ssize_t)n;
 }
 
+static bool usable(const struct h2_stream *st)
+{
+	return st->h && !st->reset && !st->h->failed && !st->h->dead;
+}
+
 static int queue_blob(struct h2_stream *st, struct blob *b)
 {
 	struct piece *p;
 
-	if (!st->h || st->reset || st->ending || st->h->failed || st->h->dead)
+	if (!usable(st) || st->ending)
 		return -EPIPE;
 	if (b->len == 0)
 		return 0;
@@ -489,6 +494,23 @@ static int on_stream_close(nghttp2_session *ng, int32_t id, uint32_t code, void 
 	return 0;
 }
 
+/* A request that cannot be sent any more (GOAWAY, stream numbers used up) has no stream that could be closed. */
+static int on_not_sent(nghttp2_session *ng, const nghttp2_frame *f, int error, void *data)
+{
+	struct h2 *h = data;
+
+	(void)ng;
+	(void)error;
+	if (h->server || f->hd.type != NGHTTP2_HEADERS || f->headers.cat != NGHTTP2_HCAT_REQUEST)
+		return 0;
+	for (struct h2_stream *st = h->open; st; st = st->next)
+		if (st->id == f->hd.stream_id) {
+			stream_over(st, -EPIPE);
+			break;
+		}
+	return 0;
+}
+
 /* ---- sessions */
 
 static int session_new(bool server, const struct h2_io *io, void *io_data, struct h2 **ret)
@@ -508,6 +530,7 @@ static int session_new(bool server, const struct h2_io *io, void *io_data, struc
 	nghttp2_session_callbacks_set_on_data_chunk_recv_callback(cb, on_data_chunk);
 	nghttp2_session_callbacks_set_on_frame_recv_callback(cb, on_frame);
 	nghttp2_session_callbacks_set_on_stream_close_callback(cb, on_stream_close);
+	nghttp2_session_callbacks_set_on_frame_not_send_callback(cb, on_not_sent);
 	/* Memory for streams that are over is kept for priorities that nobody uses. */
 	nghttp2_option_set_no_closed_streams(opt, 1);
 	nghttp2_option_set_max_outbound_ack(opt, 100); /* a flood of PING or SETTINGS ends the session */
@@ -717,7 +740,7 @@ int h2_request(struct h2 *h, const struct h2_request *rq, const struct h2_client
 	struct h2_stream *st;
 	int r;
 
-	if (h->dead || h->failed)
+	if (h->dead || h->failed || !nghttp2_session_check_request_allowed(h->ng))
 		return -EPIPE;
 	st = stream_new_in(h);
 	if (!st)
@@ -777,7 +800,7 @@ int h2_respond_start(struct h2_stream *st, int status, const char *type)
 	nghttp2_nv all[2];
 	size_t n = 0;
 
-	if (!st->h || st->reset || st->h->failed || st->h->dead)
+	if (!usable(st))
 		return -EPIPE;
 	if (st->started)
 		return -EALREADY;
@@ -800,7 +823,7 @@ int h2_respond(struct h2_stream *st, int status, const char *type, const void *p
 	size_t n = 0;
 	int r = 0;
 
-	if (!st->h || st->reset || st->h->failed || st->h->dead)
+	if (!usable(st))
 		return -EPIPE;
 	if (st->started)
 		return -EALREADY;
@@ -826,8 +849,11 @@ int h2_respond(struct h2_stream *st, int status, const char *type, const void *p
 
 int h2_send_blob(struct h2_stream *st, struct blob *b)
 {
-	int r = st->started ? queue_blob(st, b) : -EPROTO;
+	int r;
 
+	if (usable(st) && !st->started)
+		return -EPROTO;
+	r = queue_blob(st, b);
 	return r < 0 ? r : wake(st);
 }
 
@@ -850,7 +876,7 @@ size_t h2_pending(const struct h2_stream *st)
 
 int h2_end(struct h2_stream *st)
 {
-	if (!st->h || st->reset || st->h->failed || st->h->dead)
+	if (!usable(st))
 		return -EPIPE;
 	st->ending = true;
 	return st->started ? wake(st) : -EPROTO;
