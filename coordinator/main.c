@@ -150,17 +150,24 @@ static int become_user(const char *spec)
 	return r < 0 ? log_err_errno(r, "cannot become user %s", spec) : 0;
 }
 
-/* The folder of the last part, for what is made at the first start. */
-static void make_folder(const char *path, mode_t mode)
+/* The folder of the last part, for what is made at the first start; its owner's who is to write there. */
+static void make_folder(const char *path, mode_t mode, const char *user)
 {
 	char dir[4096];
+	struct user u;
 	char *slash;
 
 	if (snprintf(dir, sizeof(dir), "%s", path) >= (int)sizeof(dir) || !(slash = strrchr(dir, '/')) || slash == dir)
 		return;
 	*slash = '\0';
-	if (mkdir(dir, mode) < 0 && errno != EEXIST)
-		log_debug("%s: %s", dir, strerror(errno)); /* whoever needs it says so */
+	if (mkdir(dir, mode) < 0) {
+		if (errno != EEXIST)
+			log_debug("%s: %s", dir, strerror(errno)); /* whoever needs it says so */
+		return;
+	}
+	if (chmod(dir, mode) < 0 ||
+	    (user && geteuid() == 0 && user_parse(user, &u) == 0 && chown(dir, u.uid, u.gid) < 0))
+		log_warning_errno(-errno, "%s", dir);
 }
 
 static int load_noise_key(struct program *p)
@@ -222,9 +229,9 @@ static int start(struct program *p)
 		log_err("%s", why);
 		return r;
 	}
-	make_folder(c->cfg.db_path, 0700);
-	make_folder(c->cfg.noise_key_path, 0700);
-	make_folder(c->cfg.unix_socket, 0755);
+	make_folder(c->cfg.db_path, 0700, p->user);
+	make_folder(c->cfg.noise_key_path, 0700, p->user);
+	make_folder(c->cfg.unix_socket, 0755, p->user);
 	r = become_user(p->user);
 	if (r == 0)
 		r = load_noise_key(p);

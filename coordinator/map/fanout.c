@@ -607,7 +607,7 @@ static void batch_put_changed(struct fanout *f, const struct batch *b, const str
 		buf_put_str(out, any ? "," : before);
 		fanout_put_node(f, n, out);
 		any = true;
-		fresh |= !n->known;
+		fresh |= !n->known || n->batch & NODE_CHANGE_OWNER;
 	}
 	if (!any)
 		return;
@@ -636,7 +636,7 @@ static void batch_put_changed(struct fanout *f, const struct batch *b, const str
 		}
 	}
 	buf_put_u8(out, ']');
-	/* Stock clients show a new peer's owner only when the same message rebuilds their map. */
+	/* Stock clients show an owner they do not know only when the same message rebuilds their map. */
 	if (fresh) {
 		buf_put_str(out, ",\"DNSConfig\":");
 		buf_put(out, buf_data(&f->dns), f->dns.len);
@@ -648,7 +648,7 @@ static void batch_put_patches(const struct batch *b, struct buf *out)
 	bool any = false;
 
 	for (size_t i = 0; i < b->n; i++) {
-		uint32_t c = b->node[i]->batch & (uint32_t)~NODE_CHANGE_SELF;
+		uint32_t c = b->node[i]->batch & (uint32_t)~(NODE_CHANGE_SELF | NODE_CHANGE_OWNER);
 
 		if (!c || c & NODE_CHANGE_FULL)
 			continue;

@@ -637,6 +637,7 @@ static void registry_follow_hostname(struct registry *s, struct node *n)
 
 int registry_node_relogin(struct registry *s, struct node *n, const struct node_new *w, int64_t now_nsec)
 {
+	uint64_t owner = node_wire_user(n);
 	struct strs tags = { 0 };
 	struct registry_user *u;
 
@@ -665,7 +666,8 @@ int registry_node_relogin(struct registry *s, struct node *n, const struct node_
 	if (w->netinfo)
 		registry_node_set_netinfo(s, n, w->netinfo, w->home);
 	registry_save_node(s, n, false);
-	registry_note(s, n, NODE_CHANGE_FULL | NODE_CHANGE_SELF);
+	registry_note(s, n, NODE_CHANGE_FULL | NODE_CHANGE_SELF |
+				    (node_wire_user(n) != owner ? NODE_CHANGE_OWNER : 0));
 	return 0;
 }
 
@@ -845,6 +847,6 @@ int registry_node_set_tags(struct registry *s, struct node *n, const struct strs
 		n->expiry_nsec = 0; /* a tagged node never expires */
 	}
 	registry_save_node(s, n, false);
-	registry_note(s, n, NODE_CHANGE_FULL | NODE_CHANGE_SELF);
+	registry_note(s, n, NODE_CHANGE_FULL | NODE_CHANGE_SELF | NODE_CHANGE_OWNER);
 	return 0;
 }

@@ -48,7 +48,8 @@ enum node_change {
 	NODE_CHANGE_HOME = 1 << 2,
 	NODE_CHANGE_DISCO = 1 << 3,
 	NODE_CHANGE_ONLINE = 1 << 4,
-	NODE_CHANGE_SELF = 1 << 5, /* the node itself has to hear of it */
+	NODE_CHANGE_SELF = 1 << 5,  /* the node itself has to hear of it */
+	NODE_CHANGE_OWNER = 1 << 6, /* with FULL: peers may not know the owner yet */
 };
 
 struct blob;
