@@ -223,7 +223,7 @@ stop() {
 
 	unset "PIDS[$1]"
 	kill "-${2:-TERM}" "$pid" 2>/dev/null
-	wait "$pid" || r=$?
+	{ wait "$pid" || r=$?; } 2>/dev/null
 	return $r
 }
 
@@ -256,6 +256,7 @@ make_cert() {
 		-subj /CN=198.51.100.10 -addext subjectAltName=IP:198.51.100.10 \
 		-keyout "$W/tls.key" -out "$W/tls.pem" 2>/dev/null || fail "openssl makes no certificate"
 	chmod 644 "$W/tls.pem"
+	chown "$NODE_USER" "$W/tls.key"
 }
 
 # coordinator_config EMBEDDED PATHS: whether the relay is the embedded one, and files of others
@@ -301,7 +302,7 @@ coordinator_config() {
 }
 
 start_coordinator() {
-	need_programs kernscale-coordinator kernscale-relay kernscaled wgctl
+	need_programs kernscale-coordinator wgctl
 	make_cert
 	[ -e "$W/coord/config.yaml" ] || coordinator_config true ""
 	run_coordinator
@@ -310,8 +311,10 @@ start_coordinator() {
 }
 
 run_coordinator() {
-	start coordinator pub "$BIN/kernscale-coordinator" --config "$W/coord/config.yaml"
-	wait_until 10 test -S "$W/coord/admin.sock" || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
+	chown -R "$NODE_USER" "$W/coord"
+	chmod 755 "$W/coord"
+	start coordinator pub "$BIN/kernscale-coordinator" --config "$W/coord/config.yaml" --user "$NODE_USER"
+	wait_until 10 admin health || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
 }
 
 admin() {
