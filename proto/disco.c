@@ -43,7 +43,7 @@ static uint8_t *put_endpoint(uint8_t *p, const struct endpoint *e)
 
 static struct endpoint read_endpoint(struct cursor *c)
 {
-	struct endpoint e = { 0 };
+	struct endpoint e = {0};
 	uint8_t ip[16];
 
 	cursor_copy(c, ip, sizeof(ip));

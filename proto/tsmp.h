@@ -10,9 +10,9 @@
 
 #include "lib/key.h"
 
-#define TSMP_IPPROTO  99
+#define TSMP_IPPROTO 99
 #define TSMP_PING_LEN 8
-#define TSMP_MAX      33
+#define TSMP_MAX 33
 
 enum tsmp_type {
 	TSMP_TYPE_PING = 'p',
@@ -31,7 +31,8 @@ struct tsmp_msg {
 		struct key disco;
 		struct {
 			uint8_t proto;
-			uint8_t reason; /* 'A' filter, 'S' shields up, 'F' forwarding off, 'W' firewall */
+			uint8_t reason; /* 'A' filter, 'S' shields up, 'F' forwarding off, 'W'
+					   firewall */
 			uint16_t src_port, dst_port;
 			bool maybe_broken;
 		} rejected;

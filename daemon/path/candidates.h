@@ -42,10 +42,12 @@ struct candidates {
 };
 
 void candidates_done(struct candidates *c);
-/* False for what no peer can have: loopback, multicast, IPv6 link-local, addresses inside the mesh. */
+/* False for what no peer can have: loopback, multicast, IPv6 link-local, addresses inside the mesh.
+ */
 bool candidate_usable(const struct endpoint *e);
 struct candidate *candidates_find(struct candidates *c, const struct endpoint *e);
-/* Adds or marks; a full set gives up its oldest learned address, never keep. NULL: unusable, full, no memory. */
+/* Adds or marks; a full set gives up its oldest learned address, never keep. NULL: unusable, full,
+ * no memory. */
 struct candidate *candidates_add(struct candidates *c, const struct endpoint *e,
 				 enum candidate_source source, const struct endpoint *keep,
 				 uint64_t now_usec);

@@ -7,10 +7,10 @@
 
 #include "lib/cleanup.h"
 
-#define RETRY_FIRST_USEC   100000 /* full plan */
+#define RETRY_FIRST_USEC 100000	  /* full plan */
 #define RETRY_DEFAULT_USEC 200000 /* latency not known */
-#define RETRY_LATER_USEC   50000  /* more for each try from the third on */
-#define FASTEST		   3
+#define RETRY_LATER_USEC 50000	  /* more for each try from the third on */
+#define FASTEST 3
 
 /* ---- plan ---- */
 
@@ -29,7 +29,7 @@ static bool add_try(struct netcheck_list *l, const struct derp_region *r, size_t
 
 	if (!node_has(&r->nodes[node], l->family))
 		return false;
-	l->tries[l->n++] = (struct netcheck_try){ (uint16_t)node, (uint32_t)MIN(delay, UINT32_MAX) };
+	l->tries[l->n++] = (struct netcheck_try){(uint16_t)node, (uint32_t)MIN(delay, UINT32_MAX)};
 	return true;
 }
 
@@ -43,7 +43,7 @@ static size_t plan_full(const struct netcheck_input *in, struct netcheck_list *o
 		if (r->no_measure_no_home || !r->n_nodes)
 			continue;
 		for (uint8_t family = 4; family <= 6; family += 2) {
-			struct netcheck_list l = { .region = (uint32_t)i, .family = family };
+			struct netcheck_list l = {.region = (uint32_t)i, .family = family};
 
 			if (family == 4 ? !in->have4 : !in->have6)
 				continue;
@@ -59,7 +59,7 @@ static size_t plan_full(const struct netcheck_input *in, struct netcheck_list *o
 /* Indexes of the fastest regions by the last report, then home; returns how many. */
 static size_t choose_regions(const struct netcheck_input *in, uint32_t out[static FASTEST + 1])
 {
-	uint64_t best[FASTEST] = { 0 };
+	uint64_t best[FASTEST] = {0};
 	size_t n = 0;
 
 	for (size_t i = 0; i < in->map->n_regions; i++) {
@@ -128,8 +128,8 @@ static size_t plan_incremental(const struct netcheck_input *in, struct netcheck_
 	size_t k = choose_regions(in, regions), n = 0;
 
 	for (size_t i = 0; i < k; i++) {
-		struct netcheck_list v4 = { .region = regions[i], .family = 4 };
-		struct netcheck_list v6 = { .region = regions[i], .family = 6 };
+		struct netcheck_list v4 = {.region = regions[i], .family = 4};
+		struct netcheck_list v6 = {.region = regions[i], .family = 6};
 
 		plan_region(in, regions[i], i, &v4, &v6);
 		if (v4.n)
@@ -144,8 +144,8 @@ size_t netcheck_plan(const struct netcheck_input *in, struct netcheck_list *out)
 {
 	if (!in->map)
 		return 0;
-	return in->full || !in->last || !in->last->n_regions ? plan_full(in, out) :
-							       plan_incremental(in, out);
+	return in->full || !in->last || !in->last->n_regions ? plan_full(in, out)
+							     : plan_incremental(in, out);
 }
 
 static bool can_be_home(const struct derp_region *r)
@@ -310,11 +310,12 @@ static uint64_t try_at(const struct netcheck *n, const struct list *l)
 }
 
 /* The txid carries which list and try it belongs to; the rest is random, and compared. */
-static void probe_send(struct netcheck *n, struct list *l, size_t t, const struct addr *to, uint64_t now)
+static void probe_send(struct netcheck *n, struct list *l, size_t t, const struct addr *to,
+		       uint64_t now)
 {
 	const struct derp_node *node =
-		&n->map->regions[l->plan.region].nodes[l->plan.tries[t].node];
-	struct endpoint e = { *to, derp_node_stun_port(node) };
+	    &n->map->regions[l->plan.region].nodes[l->plan.tries[t].node];
+	struct endpoint e = {*to, derp_node_stun_port(node)};
 	struct probe_sent *s = &l->sent[t];
 	uint32_t index = (uint32_t)(l - n->lists);
 	uint8_t req[STUN_REQUEST_LEN];
@@ -369,7 +370,7 @@ static void run_try(struct netcheck *n, struct list *l, uint64_t now)
 {
 	size_t t = l->next++;
 	const struct derp_node *node =
-		&n->map->regions[l->plan.region].nodes[l->plan.tries[t].node];
+	    &n->map->regions[l->plan.region].nodes[l->plan.tries[t].node];
 	struct addr a;
 	int r;
 
@@ -383,7 +384,8 @@ static void run_try(struct netcheck *n, struct list *l, uint64_t now)
 	} else if (r == 0 && n->ops->lookup) {
 		l->looking |= (uint8_t)(1U << t);
 		n->ops->lookup(n->data, node->hostname, l->plan.family,
-			       (n->round & 0x3fff) << 18 | (uint32_t)(l - n->lists) << 2 | (uint32_t)t);
+			       (n->round & 0x3fff) << 18 | (uint32_t)(l - n->lists) << 2 |
+				   (uint32_t)t);
 	}
 }
 
@@ -472,11 +474,11 @@ static void schedule(struct netcheck *n, uint64_t now)
 
 static void begin_round(struct netcheck *n, bool full, uint64_t now)
 {
-	struct netcheck_input in = { .map = n->map,
-				     .last = n->has_last ? &n->last : NULL,
-				     .home = n->home,
-				     .have4 = n->have4,
-				     .have6 = n->have6 };
+	struct netcheck_input in = {.map = n->map,
+				    .last = n->has_last ? &n->last : NULL,
+				    .home = n->home,
+				    .have4 = n->have4,
+				    .have6 = n->have6};
 	struct netcheck_list *plan;
 	size_t k = n->map ? n->map->n_regions : 0;
 
@@ -507,7 +509,8 @@ static void end_round(struct netcheck *n, uint64_t now)
 
 	for (size_t i = 0; !r->udp && i < n->n_https; i++)
 		if (n->https[i].latency_usec)
-			report_https(r, n->https[i].region, n->https[i].family, n->https[i].latency_usec);
+			report_https(r, n->https[i].region, n->https[i].family,
+				     n->https[i].latency_usec);
 	r->ended = now;
 	r->preferred = report_choose_home(&n->history, r, n->map, n->home, heard);
 	report_history_add(&n->history, r);
@@ -630,7 +633,7 @@ void netcheck_address(struct netcheck *n, uint32_t cookie, const struct addr *ad
 	l = &n->lists[i];
 	if (!(l->looking & (1U << t)))
 		return;
-	l->looking &= (uint8_t)~(1U << t);
+	l->looking &= (uint8_t) ~(1U << t);
 	if (addr && addr->family == l->plan.family && !l->over)
 		probe_send(n, l, t, addr, now);
 	step(n, now);

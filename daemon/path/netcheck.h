@@ -16,12 +16,12 @@
 #include "proto/derpmap.h"
 #include "proto/stun.h"
 
-#define NETCHECK_TRIES_MAX   4
-#define NETCHECK_STUN_USEC   UINT64_C(3000000)
+#define NETCHECK_TRIES_MAX 4
+#define NETCHECK_STUN_USEC UINT64_C(3000000)
 #define NETCHECK_REPORT_USEC UINT64_C(5000000)
-#define NETCHECK_FULL_USEC   UINT64_C(300000000) /* between full rounds */
-#define NETCHECK_ENOUGH	     3			 /* regions: then the rest gets as long again */
-#define NETCHECK_HTTPS_USEC  UINT64_C(500000)	 /* silence after which HTTPS is tried beside STUN */
+#define NETCHECK_FULL_USEC UINT64_C(300000000) /* between full rounds */
+#define NETCHECK_ENOUGH 3		       /* regions: then the rest gets as long again */
+#define NETCHECK_HTTPS_USEC UINT64_C(500000)   /* silence after which HTTPS is tried beside STUN */
 #define NETCHECK_AGAIN_MIN_USEC UINT64_C(20000000)
 #define NETCHECK_AGAIN_MAX_USEC UINT64_C(26000000)
 
@@ -32,7 +32,7 @@ struct netcheck_try {
 	uint32_t delay_usec;
 };
 
-struct netcheck_list { /* ends at its first answer */
+struct netcheck_list {	 /* ends at its first answer */
 	uint32_t region; /* index in the map */
 	uint8_t family;	 /* 4 or 6 */
 	uint8_t n;
@@ -43,7 +43,7 @@ struct netcheck_input {
 	const struct derp_map *map;
 	const struct report *last; /* NULL = none: a full plan */
 	bool full;
-	int64_t home; /* 0 = none */
+	int64_t home;	   /* 0 = none */
 	bool have4, have6; /* this host has usable addresses */
 };
 
@@ -60,11 +60,11 @@ bool netcheck_usable(const struct addr *v, size_t n, uint8_t family);
 struct netcheck_ops {
 	/* From the WireGuard port. Negative errno when not sent. */
 	int (*send_udp)(void *data, const struct endpoint *to, const void *p, size_t len);
-	/* Look up host; answer by netcheck_address(), with that cookie. Not from within. NULL: such nodes
-	 * are not measured by STUN. */
+	/* Look up host; answer by netcheck_address(), with that cookie. Not from within. NULL: such
+	 * nodes are not measured by STUN. */
 	void (*lookup)(void *data, const char *host, uint8_t family, uint32_t cookie);
-	/* GET https://…/derp/latency-check on a connection to the region; netcheck_https() tells the time
-	 * from request to response head. NULL: not done. */
+	/* GET https://…/derp/latency-check on a connection to the region; netcheck_https() tells
+	 * the time from request to response head. NULL: not done. */
 	void (*https)(void *data, int64_t region);
 	/* When a frame last came from that region (monotonic; 0 = never). */
 	uint64_t (*heard)(void *data, int64_t region);
@@ -72,8 +72,8 @@ struct netcheck_ops {
 	bool (*wanted)(void *data);
 	/* The first answer while there is no home: a good guess, at once. May be NULL. */
 	void (*hint)(void *data, int64_t region);
-	/* A round is over. r->preferred is the home to have (0: none found). r stays valid until the
-	 * next round is over. */
+	/* A round is over. r->preferred is the home to have (0: none found). r stays valid until
+	 * the next round is over. */
 	void (*done)(void *data, const struct report *r);
 	/* Call netcheck_tick() then. UINT64_MAX = no need. */
 	void (*wake)(void *data, uint64_t when_usec);
@@ -85,7 +85,8 @@ int netcheck_new(const struct netcheck_ops *ops, void *data, struct netcheck **r
 void netcheck_free(struct netcheck *n);
 DEFINE_CLEANUP(struct netcheck *, netcheck_free)
 
-/* map: borrowed until the next call; a running round is given up and begun anew. NULL = none yet. */
+/* map: borrowed until the next call; a running round is given up and begun anew. NULL = none yet.
+ */
 void netcheck_set_map(struct netcheck *n, const struct derp_map *map, uint64_t now);
 void netcheck_set_host(struct netcheck *n, bool have4, bool have6, bool os_has_ipv6);
 /* The home that is in use. */

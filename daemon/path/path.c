@@ -6,7 +6,8 @@
 
 #include "lib/cleanup.h"
 
-#define SETTLE_USEC UINT64_C(200000) /* packets that the kernel had in hand when we set its endpoint */
+#define SETTLE_USEC                                                                                \
+	UINT64_C(200000) /* packets that the kernel had in hand when we set its endpoint */
 #define CALL_GAP_MAX_USEC UINT64_C(60000000)
 
 /* ---- the machine ---- */
@@ -164,14 +165,14 @@ static void apply(struct path *p, uint64_t now)
 		return;
 	if (p->roam.addr.family)
 		return; /* the kernel chose by itself, and that choice is being tried */
-	p->kernel = want ? *want : (struct endpoint){ 0 };
+	p->kernel = want ? *want : (struct endpoint){0};
 	p->set = now;
 	p->env->ops->set_endpoint(p->peer, want);
 }
 
 static void roam_end(struct path *p)
 {
-	p->roam = (struct endpoint){ 0 };
+	p->roam = (struct endpoint){0};
 	p->roam_at = 0;
 }
 
@@ -186,8 +187,8 @@ static void enter(struct path *p, enum path_event e, uint64_t now)
 		if (p->state != PATH_STATE_DIRECT)
 			p->pinned = false;
 		if (p->state == PATH_STATE_RELAY) {
-			p->best = (struct endpoint){ 0 };
-			p->local = (struct addr){ 0 };
+			p->best = (struct endpoint){0};
+			p->local = (struct addr){0};
 			p->trusted_until = p->miss_at = 0;
 		}
 		if (p->state == PATH_STATE_DOUBTFUL) /* also when idle: the beat then ends it */
@@ -242,7 +243,7 @@ static int send_ping(struct path *p, const struct endpoint *to, uint32_t user, u
 	ping = pings_room(p);
 	if (!ping)
 		return -ENOMEM;
-	*ping = (struct path_ping){ .txid = txid, .user = user, .sent = now };
+	*ping = (struct path_ping){.txid = txid, .user = user, .sent = now};
 	if (to)
 		ping->to = *to;
 	return 0;
@@ -250,7 +251,8 @@ static int send_ping(struct path *p, const struct endpoint *to, uint32_t user, u
 
 static void probe_relay(struct path *p, uint64_t now)
 {
-	/* Also when it could not be sent: then the relay is no way to hear from the daemon either. */
+	/* Also when it could not be sent: then the relay is no way to hear from the daemon either.
+	 */
 	if (!p->probed || daemon_answers(p))
 		p->probed = now;
 	send_ping(p, NULL, 0, now);
@@ -262,7 +264,8 @@ static int ping_candidate(struct path *p, struct candidate *c, uint32_t user, ui
 	struct endpoint to = c->at;
 	int r;
 
-	c->pinged = now; /* whatever comes of it: an address without route is not tried at once again */
+	c->pinged =
+	    now; /* whatever comes of it: an address without route is not tried at once again */
 	r = send_ping(p, &to, user, now);
 	if (r < 0)
 		return r;
@@ -298,8 +301,8 @@ static void discover(struct path *p, bool call_me, uint64_t now)
 	p->round = now;
 	if (!call_me)
 		return;
-	/* Stock nodes ask only when they pinged. A peer of which no address is known may still reach
-	 * us, but nothing else limits asking it. */
+	/* Stock nodes ask only when they pinged. A peer of which no address is known may still
+	 * reach us, but nothing else limits asking it. */
 	if (!n && !p->cands.n && (!p->called || now - p->called >= p->call_gap_usec)) {
 		p->call_gap_usec = MIN(MAX(p->call_gap_usec * 2, PATH_GAP_USEC), CALL_GAP_MAX_USEC);
 		p->called = now;
@@ -365,8 +368,7 @@ static void pong_from_candidate(struct path *p, const struct path_ping *ping,
 		p->pinned = true;
 		return;
 	}
-	better = !p->pinned &&
-		 path_better(&c->at, c->latency_usec, &p->best, p->latency_usec);
+	better = !p->pinned && path_better(&c->at, c->latency_usec, &p->best, p->latency_usec);
 	if (p->state != PATH_STATE_DIRECT || better || endpoint_equal(&c->at, &p->best))
 		trust(p, c, now, now);
 }
@@ -409,7 +411,8 @@ int path_ping_heard(struct path *p, const struct endpoint *from, const struct ad
 	c->has_txid = true;
 	c->local = *local;
 	/* Behind NATs our first pings die in the peer's filter. Its ping shows that the way is open
-	 * now; without this the next try is 5 s away. Bounded, lest two nodes ping each other for ever. */
+	 * now; without this the next try is 5 s away. Bounded, lest two nodes ping each other for
+	 * ever. */
 	if (p->state != PATH_STATE_DIRECT &&
 	    (!p->pinged_back || now - p->pinged_back >= PATH_PINGBACK_USEC)) {
 		p->pinged_back = now;
@@ -475,8 +478,7 @@ static void touch(struct path *p, uint64_t now)
 void path_traffic(struct path *p, uint64_t now)
 {
 	touch(p, now);
-	if (!direct_known_good(p) &&
-	    (p->call_due || !p->round || now - p->round >= PATH_GAP_USEC))
+	if (!direct_known_good(p) && (p->call_due || !p->round || now - p->round >= PATH_GAP_USEC))
 		discover(p, true, now);
 }
 
@@ -485,7 +487,7 @@ void path_relay_traffic(struct path *p, uint64_t now)
 	path_traffic(p, now);
 	/* Meant to be direct, and yet the kernel sends to the relay address: something moved it. */
 	if (wanted(p) && now - p->set > SETTLE_USEC) {
-		p->kernel = (struct endpoint){ 0 };
+		p->kernel = (struct endpoint){0};
 		apply(p, now);
 	}
 }
@@ -516,9 +518,9 @@ void path_link_changed(struct path *p, uint64_t now)
 	roam_end(p);
 	for (size_t i = 0; i < p->cands.n; i++) {
 		p->cands.v[i].ponged = 0;
-		p->cands.v[i].local = (struct addr){ 0 };
+		p->cands.v[i].local = (struct addr){0};
 	}
-	p->local = (struct addr){ 0 };
+	p->local = (struct addr){0};
 	enter(p, path_active(p, now) ? PATH_EVENT_LINK_CHANGED : PATH_EVENT_IDLE, now);
 	path_renew(p, now);
 }
@@ -527,7 +529,8 @@ void path_reset(struct path *p, uint64_t now)
 {
 	p->n_pings = 0;
 	roam_end(p);
-	p->kernel = (struct endpoint){ 0 }; /* the caller makes the peer anew, with its relay address */
+	p->kernel =
+	    (struct endpoint){0}; /* the caller makes the peer anew, with its relay address */
 	p->set = now;
 	p->probed = p->heard = p->rx_grew = p->unanswered_since = p->round = 0;
 	p->counted = false;
@@ -575,7 +578,8 @@ static void roamed(struct path *p, const struct path_counters *k, uint64_t now)
 		return;
 	}
 	if (c->ponged && now - c->ponged <= PATH_TRUST_USEC) {
-		adopt(p, c, c->ponged, PATH_EVENT_PONG, now); /* own choice again would only fight */
+		adopt(p, c, c->ponged, PATH_EVENT_PONG,
+		      now); /* own choice again would only fight */
 		return;
 	}
 	if (!k->at_start)
@@ -600,7 +604,8 @@ static void roam_decide(struct path *p, uint64_t now)
 
 static void count(struct path *p, const struct path_counters *k, bool was_direct, uint64_t now)
 {
-	bool rx = p->counted && k->rx_bytes > p->rx_bytes, tx = p->counted && k->tx_bytes > p->tx_bytes;
+	bool rx = p->counted && k->rx_bytes > p->rx_bytes,
+	     tx = p->counted && k->tx_bytes > p->tx_bytes;
 
 	p->rx_bytes = k->rx_bytes;
 	p->tx_bytes = k->tx_bytes;
@@ -628,7 +633,7 @@ void path_counters(struct path *p, const struct path_counters *k, uint64_t now)
 		if (!was_direct)
 			return;
 		roam_end(p);
-		p->kernel = (struct endpoint){ 0 };
+		p->kernel = (struct endpoint){0};
 		apply(p, now);
 	} else if (!endpoint_equal(&k->endpoint, &p->kernel)) {
 		roamed(p, k, now);
@@ -682,7 +687,8 @@ static void heartbeat(struct path *p, uint64_t now)
 		break;
 	case PATH_STATE_DIRECT:
 		ping_best(p, now);
-		if (!p->pinned && p->latency_usec > PATH_GOOD_USEC && now - p->round >= PATH_UPGRADE_USEC)
+		if (!p->pinned && p->latency_usec > PATH_GOOD_USEC &&
+		    now - p->round >= PATH_UPGRADE_USEC)
 			discover(p, true, now);
 		break;
 	case PATH_STATE_DOUBTFUL:
@@ -748,9 +754,12 @@ static uint64_t release_at(const struct path *p)
 
 uint64_t path_due(const struct path *p)
 {
-	const uint64_t at[] = { p->beat_at, p->miss_at, p->roam_at, p->wait_at,
-				p->n_pings ? p->pings[0].sent + PATH_PING_USEC : 0,
-				p->state == PATH_STATE_DIRECT ? p->trusted_until + 1 : 0 };
+	const uint64_t at[] = {p->beat_at,
+			       p->miss_at,
+			       p->roam_at,
+			       p->wait_at,
+			       p->n_pings ? p->pings[0].sent + PATH_PING_USEC : 0,
+			       p->state == PATH_STATE_DIRECT ? p->trusted_until + 1 : 0};
 	uint64_t first = p->state == PATH_STATE_RELAY ? release_at(p) : UINT64_MAX;
 
 	for (size_t i = 0; i < ARRAY_SIZE(at); i++)

@@ -5,7 +5,8 @@
  * The active part of a peer: made when there is traffic or a ping, freed when both are over. Owns
  * the candidate list and the outstanding pings. Decides in path_next(); acts only through struct
  * path_ops and takes the time from its caller, so that tests drive it without sockets. Drawn and
- * explained in docs/paths.md. Never blocks; allocates only within CANDIDATES_MAX and PATH_PINGS_MAX.
+ * explained in docs/paths.md. Never blocks; allocates only within CANDIDATES_MAX and
+ * PATH_PINGS_MAX.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,27 +18,30 @@
 #include "proto/disco.h"
 
 /* The numbers of stock nodes, which interlock: see docs/paths.md. */
-#define PATH_ACTIVE_USEC    UINT64_C(45000000) /* a peer is active so long after a send */
+#define PATH_ACTIVE_USEC UINT64_C(45000000) /* a peer is active so long after a send */
 #define PATH_HEARTBEAT_USEC UINT64_C(3000000)
-#define PATH_TRUST_USEC	    UINT64_C(6500000)  /* after a pong, UDP alone is used */
-#define PATH_PING_USEC	    UINT64_C(5000000)  /* a ping without answer is forgotten */
-#define PATH_GAP_USEC	    UINT64_C(5000000)  /* between discovery pings to one address */
-#define PATH_UPGRADE_USEC   UINT64_C(60000000) /* while direct: look for something better */
-#define PATH_GOOD_USEC	    UINT64_C(5000)     /* a latency that needs no better one */
+#define PATH_TRUST_USEC UINT64_C(6500000)    /* after a pong, UDP alone is used */
+#define PATH_PING_USEC UINT64_C(5000000)     /* a ping without answer is forgotten */
+#define PATH_GAP_USEC UINT64_C(5000000)	     /* between discovery pings to one address */
+#define PATH_UPGRADE_USEC UINT64_C(60000000) /* while direct: look for something better */
+#define PATH_GOOD_USEC UINT64_C(5000)	     /* a latency that needs no better one */
 /* Ours. */
-#define PATH_PINGBACK_USEC UINT64_C(1000000)  /* at most one ping in answer to a ping */
-#define PATH_MISS_USEC	   UINT64_C(1000000)  /* plus the latency: then a heartbeat's pong is missed */
-#define PATH_SUSPECT_USEC  UINT64_C(1000000)  /* heartbeat while the path is doubtful */
-#define PATH_SILENT_USEC   UINT64_C(2000000)  /* a relayed ping without answer: the daemon is silent */
-#define PATH_ALIVE_USEC	   UINT64_C(12000000) /* the kernel of a peer that is sent to answers in 10 to 11 s */
-#define PATH_ROAM_USEC	   UINT64_C(2000000)  /* an address the kernel chose has so long to answer */
-#define PATH_ADOPT_SEC	   180		      /* a session older than that is not adopted at start */
-#define PATH_PINGS_MAX	   64
+#define PATH_PINGBACK_USEC UINT64_C(1000000) /* at most one ping in answer to a ping */
+#define PATH_MISS_USEC UINT64_C(1000000) /* plus the latency: then a heartbeat's pong is missed */
+#define PATH_SUSPECT_USEC UINT64_C(1000000) /* heartbeat while the path is doubtful */
+#define PATH_SILENT_USEC UINT64_C(2000000)  /* a relayed ping without answer: the daemon is silent \
+					     */
+#define PATH_ALIVE_USEC                                                                            \
+	UINT64_C(12000000) /* the kernel of a peer that is sent to answers in 10 to 11 s */
+#define PATH_ROAM_USEC UINT64_C(2000000) /* an address the kernel chose has so long to answer */
+#define PATH_ADOPT_SEC 180		 /* a session older than that is not adopted at start */
+#define PATH_PINGS_MAX 64
 
 enum path_state {
 	PATH_STATE_RELAY,    /* the kernel sends to the relay address */
 	PATH_STATE_DIRECT,   /* a pong came within PATH_TRUST_USEC: the kernel sends to it */
-	PATH_STATE_DOUBTFUL, /* no pong: relay address, and a copy to where the last pong came from */
+	PATH_STATE_DOUBTFUL, /* no pong: relay address, and a copy to where the last pong came from
+			      */
 	PATH_STATE_HELD,     /* no pong, but only the peer's daemon is dead: stays direct */
 };
 
@@ -58,7 +62,8 @@ enum path_state path_next(enum path_state s, enum path_event e);
 const char *path_state_name(enum path_state s);
 const char *path_event_name(enum path_event e);
 
-/* Is a better than b? (disco.md 8: private and IPv6 addresses have a bonus, small gains do not count.) */
+/* Is a better than b? (disco.md 8: private and IPv6 addresses have a bonus, small gains do not
+ * count.) */
 bool path_better(const struct endpoint *a, uint64_t a_latency_usec, const struct endpoint *b,
 		 uint64_t b_latency_usec);
 
@@ -90,11 +95,11 @@ struct path_ping {
 
 /* What the kernel says of a peer. */
 struct path_counters {
-	uint64_t taken;		  /* when the dump was begun */
+	uint64_t taken; /* when the dump was begun */
 	uint64_t rx_bytes, tx_bytes;
-	bool direct;		  /* endpoint is set, else the kernel has the relay address */
+	bool direct; /* endpoint is set, else the kernel has the relay address */
 	struct endpoint endpoint;
-	bool at_start;		  /* first dump of this run: what is found may be adopted */
+	bool at_start;		    /* first dump of this run: what is found may be adopted */
 	uint64_t handshake_age_sec; /* UINT64_MAX = never */
 };
 
@@ -118,23 +123,24 @@ struct path {
 	uint64_t trusted_until;
 
 	uint64_t born;
-	uint64_t sent;	    /* last outbound trigger */
-	uint64_t ponged;    /* last pong by UDP */
-	uint64_t round;	    /* last discovery round */
+	uint64_t sent;	 /* last outbound trigger */
+	uint64_t ponged; /* last pong by UDP */
+	uint64_t round;	 /* last discovery round */
 	uint64_t pinged_back;
-	uint64_t called;    /* last CallMeMaybe without candidates */
+	uint64_t called; /* last CallMeMaybe without candidates */
 	uint64_t call_gap_usec;
 	uint64_t heard;	    /* last sign of the peer's daemon: disco, or a relayed packet */
 	uint64_t probed;    /* first relayed ping of this doubt; 0 = none */
 	uint64_t heard_udp; /* last ping by UDP */
 
-	struct endpoint kernel; /* what the kernel has, as far as we know; family 0 = relay address */
-	uint64_t set;		/* when we last changed that */
+	struct endpoint
+	    kernel;   /* what the kernel has, as far as we know; family 0 = relay address */
+	uint64_t set; /* when we last changed that */
 	uint64_t rx_bytes, tx_bytes;
 	bool counted;
 	uint64_t rx_grew;	   /* on a direct path */
 	uint64_t unanswered_since; /* we send and nothing comes back; 0 = not so */
-	struct endpoint roam;	   /* the kernel went there by itself, and it has not answered yet */
+	struct endpoint roam; /* the kernel went there by itself, and it has not answered yet */
 
 	uint64_t beat_at, miss_at, roam_at, wait_at; /* 0 = not armed */
 };
@@ -145,8 +151,9 @@ void path_free(struct path *p);
 DEFINE_CLEANUP(struct path *, path_free)
 
 /* Events. Each may call ops. */
-void path_traffic(struct path *p, uint64_t now);      /* something was sent to the peer */
-void path_relay_traffic(struct path *p, uint64_t now); /* the same, and it came to the relay address */
+void path_traffic(struct path *p, uint64_t now); /* something was sent to the peer */
+void path_relay_traffic(struct path *p,
+			uint64_t now); /* the same, and it came to the relay address */
 void path_set_endpoints(struct path *p, const struct endpoint *v, size_t n, uint64_t now);
 /* 1: answer it; 0: a duplicate, be silent. */
 int path_ping_heard(struct path *p, const struct endpoint *from, const struct addr *local,
@@ -165,7 +172,8 @@ void path_reset(struct path *p, uint64_t now);
 /* A person asks: by the trusted path alone, else by all and by relay. Returns the pings sent. */
 int path_ping_user(struct path *p, uint32_t user, uint64_t now);
 
-/* Time. path_tick() does what is due; path_due() says when it wants to be called next (UINT64_MAX = never). */
+/* Time. path_tick() does what is due; path_due() says when it wants to be called next (UINT64_MAX =
+ * never). */
 void path_tick(struct path *p, uint64_t now);
 uint64_t path_due(const struct path *p);
 

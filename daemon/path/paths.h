@@ -16,24 +16,28 @@
 #include "lib/cleanup.h"
 #include "lib/key.h"
 
-#define PATHS_PEERS_MAX	    (1U << 20)
+#define PATHS_PEERS_MAX (1U << 20)
 #define PATHS_ENDPOINTS_MAX 32 /* of one peer's list */
-#define PATHS_REASON_MAX    128
-#define PATHS_DUMP_USEC	    UINT64_C(3000000)  /* between dumps while some path is direct */
-#define PATHS_FRESH_USEC    UINT64_C(27000000) /* our endpoints may be sent without a new STUN round */
+#define PATHS_REASON_MAX 128
+#define PATHS_DUMP_USEC UINT64_C(3000000)   /* between dumps while some path is direct */
+#define PATHS_FRESH_USEC UINT64_C(27000000) /* our endpoints may be sent without a new STUN round  \
+					     */
 
 struct paths_ops {
 	/* From our WireGuard port; from NULL = the kernel chooses. Negative errno when not sent. */
 	int (*send_udp)(void *data, const struct endpoint *to, const struct addr *from,
 			const void *p, size_t len);
-	/* Negative errno when that region cannot be reached now; queueing while it connects is success. */
+	/* Negative errno when that region cannot be reached now; queueing while it connects is
+	 * success. */
 	int (*send_derp)(void *data, uint16_t region, const struct key *dst, const void *p,
 			 size_t len);
-	/* Program the kernel; e NULL = the peer's relay address. UPDATE_ONLY, nothing but the endpoint. */
+	/* Program the kernel; e NULL = the peer's relay address. UPDATE_ONLY, nothing but the
+	 * endpoint. */
 	void (*set_endpoint)(void *data, uint32_t id, const struct endpoint *e);
 	/* Our own endpoints are stale: take a new round, then paths_set_own_endpoints(). */
 	void (*restun)(void *data);
-	/* Read the kernel's counters soon (not from within), then paths_counters() for every peer. */
+	/* Read the kernel's counters soon (not from within), then paths_counters() for every peer.
+	 */
 	void (*dump)(void *data);
 	/* For the log and status; why is path_event_name(). May be NULL. */
 	void (*changed)(void *data, uint32_t id, enum path_state old, enum path_state now,
@@ -66,14 +70,16 @@ struct paths_peer_config {
 };
 
 enum {
-	PATHS_PEER_SAME,  /* updated, the kernel's session is good */
+	PATHS_PEER_SAME, /* updated, the kernel's session is good */
 	PATHS_PEER_NEW,
-	PATHS_PEER_RESET, /* its disco key changed: it restarted; remove and re-add the kernel's peer */
+	PATHS_PEER_RESET, /* its disco key changed: it restarted; remove and re-add the kernel's
+			     peer */
 };
 /* One of the above, or -ENOMEM, -ENOBUFS, -EEXIST (the node key belongs to another id). */
 int paths_peer_set(struct paths *p, const struct paths_peer_config *c, uint64_t now);
 void paths_peer_remove(struct paths *p, uint32_t id);
-/* The peer told its disco key itself, inside the tunnel: no reset, now or when the map says so too. */
+/* The peer told its disco key itself, inside the tunnel: no reset, now or when the map says so too.
+ */
 int paths_peer_disco_key(struct paths *p, uint32_t id, const struct key *disco, uint64_t now);
 
 /* ---- input ---- */
@@ -95,11 +101,11 @@ void paths_tick(struct paths *p, uint64_t now);
 /* ---- the relay shuttle ---- */
 
 struct paths_send {
-	uint16_t region;   /* 0 = no relay is known for it */
+	uint16_t region; /* 0 = no relay is known for it */
 	struct key dst;
-	bool copy;	   /* send it to `to` by UDP as well, from our WireGuard port */
+	bool copy; /* send it to `to` by UDP as well, from our WireGuard port */
 	struct endpoint to;
-	struct addr from;  /* family 0 = any */
+	struct addr from; /* family 0 = any */
 };
 /* For each packet that the kernel sent to the relay address; also the trigger of everything.
  * -ENOENT for an unknown id. */
@@ -107,9 +113,9 @@ int paths_send_how(struct paths *p, uint32_t id, uint64_t now, struct paths_send
 
 struct paths_deliver {
 	uint32_t id;
-	bool inject;	      /* with src as source and dst as destination; else from the relay address */
-	struct endpoint src;  /* what the kernel has as endpoint */
-	struct addr dst;      /* our address on that path */
+	bool inject; /* with src as source and dst as destination; else from the relay address */
+	struct endpoint src; /* what the kernel has as endpoint */
+	struct addr dst;     /* our address on that path */
 };
 /* For each WireGuard packet that came by relay. -ENOENT: not from a peer, drop it. */
 int paths_deliver_how(struct paths *p, uint16_t region, const struct key *src, uint64_t now,
@@ -128,19 +134,20 @@ struct paths_pong {
 };
 typedef void paths_ping_fn(void *data, const struct paths_pong *pong);
 /* One round of pings: by the trusted path alone, else by all addresses and the relay. fn is called
- * for each pong, and once with NULL after PATH_PING_USEC. Returns a handle (> 0); -ENOENT, -ENOBUFS,
- * -ENOKEY (the peer has no disco key). */
+ * for each pong, and once with NULL after PATH_PING_USEC. Returns a handle (> 0); -ENOENT,
+ * -ENOBUFS, -ENOKEY (the peer has no disco key). */
 int paths_ping(struct paths *p, uint32_t id, paths_ping_fn *fn, void *data, uint64_t now);
 void paths_ping_cancel(struct paths *p, int handle);
 
 struct paths_status {
 	enum path_state state;
-	bool active;		/* traffic in the last 45 s */
-	struct endpoint current; /* family 0 = by relay */
-	uint16_t region;	/* by which it is reached */
-	uint64_t latency_usec;	/* of the direct path; 0 = not measured */
-	uint64_t last_pong;	/* 0 = never */
-	char reason[PATHS_REASON_MAX]; /* why it is not direct, or what is wrong; "" = nothing to say */
+	bool active;		       /* traffic in the last 45 s */
+	struct endpoint current;       /* family 0 = by relay */
+	uint16_t region;	       /* by which it is reached */
+	uint64_t latency_usec;	       /* of the direct path; 0 = not measured */
+	uint64_t last_pong;	       /* 0 = never */
+	char reason[PATHS_REASON_MAX]; /* why it is not direct, or what is wrong; "" = nothing to
+					  say */
 };
 int paths_peer_status(const struct paths *p, uint32_t id, uint64_t now, struct paths_status *ret);
 bool paths_peer_by_key(const struct paths *p, const struct key *node, uint32_t *ret_id);

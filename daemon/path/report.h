@@ -14,10 +14,11 @@
 #include "proto/derpmap.h"
 
 #define REPORT_COUNTERS_MAX 32
-#define REPORT_HISTORY_MAX  24
+#define REPORT_HISTORY_MAX 24
 #define REPORT_HISTORY_USEC UINT64_C(305000000) /* 5 min 5 s */
-#define REPORT_HEARD_USEC   UINT64_C(8000000)	/* a frame from home that recently: it is accessible */
-#define REPORT_KEEP_USEC    UINT64_C(120000000) /* without any data: so long a home is kept */
+#define REPORT_HEARD_USEC UINT64_C(8000000)  /* a frame from home that recently: it is accessible  \
+					      */
+#define REPORT_KEEP_USEC UINT64_C(120000000) /* without any data: so long a home is kept */
 
 struct report_region { /* latencies in microseconds, 0 = no answer */
 	int64_t id;
@@ -32,12 +33,12 @@ struct report_counter {
 struct report {
 	uint64_t started, ended; /* monotonic */
 	bool full;
-	bool udp, ipv4, ipv6;	 /* a round trip */
+	bool udp, ipv4, ipv6; /* a round trip */
 	bool ipv4_can_send, ipv6_can_send, os_has_ipv6, icmpv4;
-	int mapping_varies;	 /* -1 not known, else 0 or 1; IPv4 only */
-	int upnp, pmp, pcp;	 /* -1 not checked */
-	int captive_portal;	 /* -1 not checked */
-	int64_t preferred;	 /* 0 = unknown */
+	int mapping_varies; /* -1 not known, else 0 or 1; IPv4 only */
+	int upnp, pmp, pcp; /* -1 not checked */
+	int captive_portal; /* -1 not checked */
+	int64_t preferred;  /* 0 = unknown */
 	struct endpoint global_v4, global_v6;
 	struct report_counter counters[REPORT_COUNTERS_MAX]; /* addresses seen, both families */
 	size_t n_counters;
@@ -64,7 +65,8 @@ int report_stun(struct report *r, int64_t region, uint8_t family, const struct e
 /* An answer over HTTPS: no proof of UDP. */
 int report_https(struct report *r, int64_t region, uint8_t family, uint64_t latency_usec);
 
-/* The Hostinfo.NetInfo that control is told. latencies: false gives what decides whether to tell. */
+/* The Hostinfo.NetInfo that control is told. latencies: false gives what decides whether to tell.
+ */
 json_t *report_netinfo(const struct report *r, int64_t home, bool latencies);
 
 struct report_history {

@@ -25,8 +25,8 @@ static void message(const uint8_t *data, size_t size)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct disco_shared shared = { { 1 } };
-	static const struct key self = { { 2 } };
+	static const struct disco_shared shared = {{1}};
+	static const struct key self = {{2}};
 	static const uint8_t nonce[DISCO_NONCE_LEN];
 	static uint8_t plain[DISCO_PLAIN_MAX], wire[DISCO_PLAIN_MAX + DISCO_OVERHEAD];
 	struct tsmp_msg t;

@@ -1,11 +1,11 @@
 /* disco, tsmp: the published vector, recorded sessions with stock nodes, refusals, limits. */
+#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
-#include <sodium.h>
 
 #include "lib/cleanup.h"
 #include "proto/disco.h"
@@ -39,13 +39,13 @@ static struct endpoint ep(const char *s)
 static void test_vector(void **state)
 {
 	static const char *const wire_hex =
-		"5453f09f92ac07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c"
-		"000102030405060708090a0b0c0d0e0f1011121314151617"
-		"e3168b8c1b1b068322f7749b2fcef7f96e35b9664ff6c133f25b23b691a0369de92cb2e6c0983503939e"
-		"0f912929f20fd957193786d13abf9e297d229021";
+	    "5453f09f92ac07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c"
+	    "000102030405060708090a0b0c0d0e0f1011121314151617"
+	    "e3168b8c1b1b068322f7749b2fcef7f96e35b9664ff6c133f25b23b691a0369de92cb2e6c0983503939e"
+	    "0f912929f20fd957193786d13abf9e297d229021";
 	struct key a_priv, b_priv, a_pub, b_pub, sender;
 	struct disco_shared ab, ba;
-	struct disco_msg m = { .type = DISCO_TYPE_PING }, back;
+	struct disco_msg m = {.type = DISCO_TYPE_PING}, back;
 	uint8_t want[256], wire[256], plain[256], nonce[DISCO_NONCE_LEN];
 	size_t n;
 	int r;
@@ -103,7 +103,7 @@ static void test_vector(void **state)
 
 static void test_plain_layouts(void **state)
 {
-	struct disco_msg m = { .type = DISCO_TYPE_PONG }, back;
+	struct disco_msg m = {.type = DISCO_TYPE_PONG}, back;
 	uint8_t out[256], want[64];
 	size_t n;
 
@@ -118,7 +118,7 @@ static void test_plain_layouts(void **state)
 	assert_true(endpoint_equal(&back.pong.seen, &m.pong.seen));
 	assert_int_equal(disco_msg_decode(out, n - 1, &back), -EBADMSG);
 
-	m = (struct disco_msg){ .type = DISCO_TYPE_CALL_ME_MAYBE };
+	m = (struct disco_msg){.type = DISCO_TYPE_CALL_ME_MAYBE};
 	m.call.n = 2;
 	m.call.at[0] = ep("203.0.113.9:41641");
 	m.call.at[1] = ep("[2001:db8::9]:1");
@@ -139,7 +139,8 @@ static void test_plain_layouts(void **state)
 
 static void test_limits(void **state)
 {
-	uint8_t big[2 + (DISCO_ENDPOINTS_MAX + 5) * DISCO_ENDPOINT_LEN] = { DISCO_TYPE_CALL_ME_MAYBE };
+	uint8_t big[2 + (DISCO_ENDPOINTS_MAX + 5) * DISCO_ENDPOINT_LEN] = {
+	    DISCO_TYPE_CALL_ME_MAYBE};
 	uint8_t out[256];
 	struct disco_msg m;
 
@@ -171,8 +172,8 @@ static void test_limits(void **state)
 static void test_recorded(void **state)
 {
 	char line[4096], dir[8], via[64], disco[80], node[80], wire_hex[2048], plain_hex[1024];
-	unsigned int seen[4] = { 0 };
-	struct key priv = { 0 }, pub = { 0 }, self_node = { 0 };
+	unsigned int seen[4] = {0};
+	struct key priv = {0}, pub = {0}, self_node = {0};
 	FILE *f = fopen("tests/data/disco/recorded.txt", "r");
 
 	(void)state;
@@ -207,13 +208,14 @@ static void test_recorded(void **state)
 		assert_int_equal(disco_msg_decode(plain, len, &m), 0);
 		assert_in_range(m.type, 1, 3);
 		if (m.type == DISCO_TYPE_PING)
-			assert_true(key_equal(&m.ping.node, dir[0] == 'i' ? &peer_node : &self_node));
+			assert_true(
+			    key_equal(&m.ping.node, dir[0] == 'i' ? &peer_node : &self_node));
 		seen[m.type]++;
 		/* our own encoder makes the same bytes */
 		assert_int_equal(disco_msg_encode(&m, got, sizeof(got)), (int)len);
 		assert_memory_equal(got, plain, len);
-		assert_int_equal(disco_seal(&shared, &sender, wire + DISCO_MAGIC_LEN + KEY_LEN, got, len,
-					    again, sizeof(again)),
+		assert_int_equal(disco_seal(&shared, &sender, wire + DISCO_MAGIC_LEN + KEY_LEN, got,
+					    len, again, sizeof(again)),
 				 (int)n);
 		assert_memory_equal(again, wire, n);
 	}
@@ -256,7 +258,10 @@ static void test_tsmp(void **state)
 	assert_memory_equal(out, "o12345678\x12\x34", 11);
 	assert_int_equal(tsmp_decode(out, 9, &m), 0); /* without the port */
 	assert_int_equal(m.ping.peerapi_port, 0);
-	assert_int_equal(tsmp_decode("!\x06" "A\x01\x02\x03\x04\x01", 8, &m), 0);
+	assert_int_equal(tsmp_decode("!\x06"
+				     "A\x01\x02\x03\x04\x01",
+				     8, &m),
+			 0);
 	assert_int_equal(m.rejected.dst_port, 0x304);
 	assert_true(m.rejected.maybe_broken);
 	assert_int_equal(tsmp_decode("", 0, &m), -EBADMSG);
@@ -265,9 +270,9 @@ static void test_tsmp(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_vector),	 cmocka_unit_test(test_plain_layouts),
-		cmocka_unit_test(test_limits),	 cmocka_unit_test(test_recorded),
-		cmocka_unit_test(test_tsmp),
+	    cmocka_unit_test(test_vector), cmocka_unit_test(test_plain_layouts),
+	    cmocka_unit_test(test_limits), cmocka_unit_test(test_recorded),
+	    cmocka_unit_test(test_tsmp),
 	};
 
 	if (key_init() < 0)

@@ -1,13 +1,13 @@
-/* netcheck, report, endpoints: plans, the effect of answers, the choice of home, rounds on a clock of
- * the test's own against model servers (near, far, silent, UDP blocked), own addresses. */
+/* netcheck, report, endpoints: plans, the effect of answers, the choice of home, rounds on a clock
+ * of the test's own against model servers (near, far, silent, UDP blocked), own addresses. */
+#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <cmocka.h>
-#include <sodium.h>
 
 #include "daemon/path/endpoints.h"
 #include "daemon/path/netcheck.h"
@@ -15,8 +15,8 @@
 #include "lib/json.h"
 
 #define MSEC UINT64_C(1000)
-#define SEC  UINT64_C(1000000)
-#define T0   (5000 * SEC)
+#define SEC UINT64_C(1000000)
+#define T0 (5000 * SEC)
 
 static struct endpoint ep(const char *s)
 {
@@ -44,11 +44,13 @@ static struct derp_map map_of(unsigned int n, const char *extra)
 
 	at += (size_t)snprintf(text + at, sizeof(text) - at, "{\"Regions\":{");
 	for (unsigned int i = 1; i <= n; i++)
-		at += (size_t)snprintf(text + at, sizeof(text) - at,
-				       "%s\"%u\":{\"RegionID\":%u,\"RegionCode\":\"r%u\",\"RegionName\":\"R%u\","
-				       "\"Nodes\":[{\"Name\":\"%ua\",\"RegionID\":%u,\"HostName\":\"derp%u.example.com\","
-				       "\"IPv4\":\"192.0.2.%u\",\"IPv6\":\"2001:db8::%u\"}]}",
-				       i > 1 ? "," : "", i, i, i, i, i, i, i, i, i);
+		at += (size_t)snprintf(
+		    text + at, sizeof(text) - at,
+		    "%s\"%u\":{\"RegionID\":%u,\"RegionCode\":\"r%u\",\"RegionName\":\"R%u\","
+		    "\"Nodes\":[{\"Name\":\"%ua\",\"RegionID\":%u,\"HostName\":\"derp%u.example."
+		    "com\","
+		    "\"IPv4\":\"192.0.2.%u\",\"IPv6\":\"2001:db8::%u\"}]}",
+		    i > 1 ? "," : "", i, i, i, i, i, i, i, i, i);
 	at += (size_t)snprintf(text + at, sizeof(text) - at, "%s}}", extra ? extra : "");
 	assert_int_equal(json_read(text, at, sizeof(text), &j), 0);
 	assert_int_equal(derp_map_decode(j, &m), 0);
@@ -61,13 +63,14 @@ static struct derp_map map_of(unsigned int n, const char *extra)
 static void test_full_plan(void **state)
 {
 	static const char *const extra =
-		",\"8\":{\"RegionID\":8,\"RegionCode\":\"x\",\"RegionName\":\"X\",\"NoMeasureNoHome\":true,"
-		"\"Nodes\":[{\"Name\":\"8a\",\"RegionID\":8,\"HostName\":\"h\"}]}"
-		",\"9\":{\"RegionID\":9,\"RegionCode\":\"y\",\"RegionName\":\"Y\",\"Avoid\":true,"
-		"\"Nodes\":[{\"Name\":\"9a\",\"RegionID\":9,\"HostName\":\"h\",\"IPv6\":\"none\"},"
-		"{\"Name\":\"9b\",\"RegionID\":9,\"HostName\":\"h\",\"STUNPort\":-1}]}";
+	    ",\"8\":{\"RegionID\":8,\"RegionCode\":\"x\",\"RegionName\":\"X\",\"NoMeasureNoHome\":"
+	    "true,"
+	    "\"Nodes\":[{\"Name\":\"8a\",\"RegionID\":8,\"HostName\":\"h\"}]}"
+	    ",\"9\":{\"RegionID\":9,\"RegionCode\":\"y\",\"RegionName\":\"Y\",\"Avoid\":true,"
+	    "\"Nodes\":[{\"Name\":\"9a\",\"RegionID\":9,\"HostName\":\"h\",\"IPv6\":\"none\"},"
+	    "{\"Name\":\"9b\",\"RegionID\":9,\"HostName\":\"h\",\"STUNPort\":-1}]}";
 	struct derp_map m = map_of(2, extra);
-	struct netcheck_input in = { .map = &m, .have4 = true, .have6 = true };
+	struct netcheck_input in = {.map = &m, .have4 = true, .have6 = true};
 	struct netcheck_list l[8];
 	size_t n = netcheck_plan(&in, l);
 
@@ -96,7 +99,7 @@ static void test_full_plan(void **state)
 static void test_incremental_plan(void **state)
 {
 	struct derp_map m = map_of(6, NULL);
-	struct netcheck_input in = { .map = &m, .have4 = true, .have6 = true, .home = 5 };
+	struct netcheck_input in = {.map = &m, .have4 = true, .have6 = true, .home = 5};
 	struct endpoint seen4 = ep("203.0.113.9:41641"), seen6 = ep("[2001:db8::99]:41641");
 	struct netcheck_list l[14];
 	struct report last;
@@ -149,8 +152,8 @@ static void test_incremental_plan(void **state)
 static void test_provisional(void **state)
 {
 	struct derp_map one = map_of(1, NULL), many = map_of(3, NULL);
-	struct addr v[] = { ip("127.0.0.1"), ip("169.254.1.1"), ip("100.64.0.7"), ip("fe80::1"),
-			    ip("fd7a:115c:a1e0::1") };
+	struct addr v[] = {ip("127.0.0.1"), ip("169.254.1.1"), ip("100.64.0.7"), ip("fe80::1"),
+			   ip("fd7a:115c:a1e0::1")};
 
 	(void)state;
 	assert_int_equal(netcheck_provisional_home(&one, 0), 1);
@@ -171,8 +174,8 @@ static void test_provisional(void **state)
 
 static void test_effects(void **state)
 {
-	struct endpoint a = ep("203.0.113.9:1"), b = ep("203.0.113.9:2"), six = ep("[2001:db8::9]:1"),
-			six2 = ep("[2001:db8::9]:2");
+	struct endpoint a = ep("203.0.113.9:1"), b = ep("203.0.113.9:2"),
+			six = ep("[2001:db8::9]:1"), six2 = ep("[2001:db8::9]:2");
 	struct report r;
 	json_t *j;
 
@@ -188,7 +191,7 @@ static void test_effects(void **state)
 	report_stun(&r, 2, 4, &b, 40 * MSEC);
 	assert_int_equal(r.mapping_varies, 1);
 	report_stun(&r, 2, 4, &a, 50 * MSEC);
-	assert_int_equal(r.mapping_varies, 1); /* for good */
+	assert_int_equal(r.mapping_varies, 1);	       /* for good */
 	assert_true(endpoint_equal(&r.global_v4, &a)); /* the first */
 	report_stun(&r, 2, 6, &six, 10 * MSEC);
 	report_stun(&r, 1, 6, &six2, 10 * MSEC);
@@ -227,24 +230,24 @@ static void test_home(void **state)
 		int64_t previous, want;
 		unsigned int heard_before_msec; /* 0 = never */
 	} t[] = {
-		{ { { 4000, 5000 }, { 4000, 3000 } }, 1, 1, 0 },	      /* not a third faster */
-		{ { { 4000, 5000 }, { 4000, 3000 }, { 4000, 1000 } }, 1, 2, 0 },
-		{ { { 34, 23 } }, 1, 1, 0 },
-		{ { { 34, 22 } }, 1, 2, 0 },
-		{ { { 4, 1 } }, 1, 1, 0 },		  /* less than 10 ms apart */
-		{ { { 0, 50 } }, 1, 2, 0 },		  /* home is silent */
-		{ { { 0, 50 } }, 1, 1, 5000 },		  /* but it talks */
-		{ { { 0, 50 } }, 1, 2, 9000 },
-		{ { { 0, 0 } }, 1, 1, 100000 },		  /* no data: kept for two minutes */
-		{ { { 0, 0 } }, 1, 0, 121000 },
-		{ { { 0, 0 } }, 1, 0, 0 },
-		{ { { 50, 50 } }, 0, 1, 0 },
-		{ { { 100, 10 }, { 100, 60 } }, 1, 2, 0 },	      /* the best of the last minutes counts */
+	    {{{4000, 5000}, {4000, 3000}}, 1, 1, 0}, /* not a third faster */
+	    {{{4000, 5000}, {4000, 3000}, {4000, 1000}}, 1, 2, 0},
+	    {{{34, 23}}, 1, 1, 0},
+	    {{{34, 22}}, 1, 2, 0},
+	    {{{4, 1}}, 1, 1, 0},     /* less than 10 ms apart */
+	    {{{0, 50}}, 1, 2, 0},    /* home is silent */
+	    {{{0, 50}}, 1, 1, 5000}, /* but it talks */
+	    {{{0, 50}}, 1, 2, 9000},
+	    {{{0, 0}}, 1, 1, 100000}, /* no data: kept for two minutes */
+	    {{{0, 0}}, 1, 0, 121000},
+	    {{{0, 0}}, 1, 0, 0},
+	    {{{50, 50}}, 0, 1, 0},
+	    {{{100, 10}, {100, 60}}, 1, 2, 0}, /* the best of the last minutes counts */
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
-		struct report_history h = { .n = 0 };
+		struct report_history h = {.n = 0};
 		struct endpoint seen = ep("203.0.113.9:1");
 		int64_t home = t[i].previous;
 
@@ -258,9 +261,9 @@ static void test_home(void **state)
 				if (t[i].round[k][id - 1])
 					report_stun(&r, id, 4, &seen, t[i].round[k][id - 1] * MSEC);
 			r.ended = r.started + 100 * MSEC;
-			home = report_choose_home(&h, &r, NULL, home,
-						  t[i].heard_before_msec ?
-							  r.ended - t[i].heard_before_msec * MSEC : 0);
+			home = report_choose_home(
+			    &h, &r, NULL, home,
+			    t[i].heard_before_msec ? r.ended - t[i].heard_before_msec * MSEC : 0);
 			report_history_add(&h, &r);
 			report_done(&r);
 		}
@@ -273,7 +276,7 @@ static void test_home(void **state)
 
 static void test_history_bounded(void **state)
 {
-	struct report_history h = { .n = 0 };
+	struct report_history h = {.n = 0};
 	struct endpoint seen = ep("203.0.113.9:1");
 	struct report r;
 
@@ -328,8 +331,8 @@ static int host_send(void *data, const struct endpoint *to, const void *p, size_
 {
 	struct host *h = data;
 	int64_t region = region_of_addr(&to->addr);
-	struct endpoint seen = { to->addr.family == 4 ? addr_v4(203, 0, 113, 9) : ip("2001:db8::99"),
-				 (uint16_t)(41641 + (h->varies ? region : 0)) };
+	struct endpoint seen = {to->addr.family == 4 ? addr_v4(203, 0, 113, 9) : ip("2001:db8::99"),
+				(uint16_t)(41641 + (h->varies ? region : 0))};
 	uint8_t txid[STUN_TXID_LEN];
 
 	assert_int_equal(len, STUN_REQUEST_LEN);
@@ -407,18 +410,18 @@ static void host_wake(void *data, uint64_t when)
 	((struct host *)data)->wake = when;
 }
 
-static const struct netcheck_ops host_ops = { .send_udp = host_send,
-					      .lookup = host_lookup,
-					      .https = host_https,
-					      .heard = host_heard,
-					      .wanted = host_wanted,
-					      .hint = host_hint,
-					      .done = host_done,
-					      .wake = host_wake };
+static const struct netcheck_ops host_ops = {.send_udp = host_send,
+					     .lookup = host_lookup,
+					     .https = host_https,
+					     .heard = host_heard,
+					     .wanted = host_wanted,
+					     .hint = host_hint,
+					     .done = host_done,
+					     .wake = host_wake};
 
 static void host_init(struct host *h, unsigned int regions, const char *extra)
 {
-	*h = (struct host){ .now = T0, .wake = UINT64_MAX };
+	*h = (struct host){.now = T0, .wake = UINT64_MAX};
 	h->map = map_of(regions, extra);
 	assert_int_equal(netcheck_new(&host_ops, h, &h->n), 0);
 	netcheck_set_map(h->n, &h->map, h->now);
@@ -461,8 +464,10 @@ static void host_run(struct host *h, uint64_t for_usec)
 			netcheck_https(h->n, e.region, 4, h->https[e.region] / 2, h->now);
 		else
 			netcheck_address(h->n, e.cookie,
-					 h->dns_fails ? NULL :
-					 e.family == 4 ? &(struct addr){ 4, { 192, 0, 2, 7 } } : NULL, h->now);
+					 h->dns_fails	 ? NULL
+					 : e.family == 4 ? &(struct addr){4, {192, 0, 2, 7}}
+							 : NULL,
+					 h->now);
 	}
 	h->now = until;
 }
@@ -501,7 +506,7 @@ static void test_round(void **state)
 	assert_int_equal(h.got.n_regions, 4);
 	h.sent = h.done = 0;
 	host_run(&h, 120 * SEC);
-	assert_in_range(h.done, 4, 6); /* every 20 to 26 s */
+	assert_in_range(h.done, 4, 6);	   /* every 20 to 26 s */
 	assert_true(h.sent <= h.done * 8); /* and only the nearest three */
 	assert_int_equal(h.got.n_regions, 3);
 	host_done_free(&h);
@@ -594,10 +599,10 @@ static void test_udp_blocked(void **state)
 static void test_names(void **state)
 {
 	static const char *const extra =
-		",\"7\":{\"RegionID\":7,\"RegionCode\":\"x\",\"RegionName\":\"X\","
-		"\"Nodes\":[{\"Name\":\"7a\",\"RegionID\":7,\"HostName\":\"derp7.example.com\"}]}"
-		",\"6\":{\"RegionID\":6,\"RegionCode\":\"y\",\"RegionName\":\"Y\","
-		"\"Nodes\":[{\"Name\":\"6a\",\"RegionID\":6,\"HostName\":\"192.0.2.6\"}]}";
+	    ",\"7\":{\"RegionID\":7,\"RegionCode\":\"x\",\"RegionName\":\"X\","
+	    "\"Nodes\":[{\"Name\":\"7a\",\"RegionID\":7,\"HostName\":\"derp7.example.com\"}]}"
+	    ",\"6\":{\"RegionID\":6,\"RegionCode\":\"y\",\"RegionName\":\"Y\","
+	    "\"Nodes\":[{\"Name\":\"6a\",\"RegionID\":6,\"HostName\":\"192.0.2.6\"}]}";
 	struct host h;
 
 	(void)state;
@@ -613,7 +618,8 @@ static void test_names(void **state)
 	host_run(&h, SEC);
 	assert_int_equal(h.done, 1);
 	assert_int_equal(h.got.n_regions, 2);
-	assert_int_equal(report_region(&h.got, 7)->latency_usec, 30 * MSEC); /* without the look-up */
+	assert_int_equal(report_region(&h.got, 7)->latency_usec,
+			 30 * MSEC); /* without the look-up */
 	h.dns_fails = true;
 	netcheck_start(h.n, true, h.now);
 	host_run(&h, SEC);
@@ -621,7 +627,7 @@ static void test_names(void **state)
 	assert_int_equal(h.got.n_regions, 1);
 	/* a late answer to a look-up of an earlier round is none */
 	netcheck_start(h.n, true, h.now);
-	netcheck_address(h.n, 0, &(struct addr){ 4, { 192, 0, 2, 7 } }, h.now);
+	netcheck_address(h.n, 0, &(struct addr){4, {192, 0, 2, 7}}, h.now);
 	host_run(&h, SEC);
 	assert_int_equal(h.got.n_regions, 1);
 	host_done_free(&h);
@@ -656,7 +662,7 @@ static void test_coalesced(void **state)
 static void test_stray_answers(void **state)
 {
 	struct endpoint seen = ep("6.6.6.6:6");
-	uint8_t txid[STUN_TXID_LEN] = { 0 }, wire[STUN_RESPONSE_MAX];
+	uint8_t txid[STUN_TXID_LEN] = {0}, wire[STUN_RESPONSE_MAX];
 	struct host h;
 	size_t len;
 
@@ -666,7 +672,8 @@ static void test_stray_answers(void **state)
 	len = stun_response_encode(txid, &seen, wire);
 	assert_true(netcheck_received(h.n, wire, len, h.now)); /* not running */
 	netcheck_start(h.n, false, h.now);
-	for (unsigned int i = 0; i < 65536; i++) { /* guesses: index and try are known, the rest is not */
+	for (unsigned int i = 0; i < 65536;
+	     i++) { /* guesses: index and try are known, the rest is not */
 		txid[0] = 0;
 		txid[1] = (uint8_t)(i & 3);
 		txid[2] = (uint8_t)(i >> 2 & 3);
@@ -690,7 +697,8 @@ static void test_recorded(void **state)
 	(void)state;
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f)) {
-		uint8_t req[64], resp[64], txid[STUN_TXID_LEN], txid2[STUN_TXID_LEN], again[STUN_REQUEST_LEN];
+		uint8_t req[64], resp[64], txid[STUN_TXID_LEN], txid2[STUN_TXID_LEN],
+		    again[STUN_REQUEST_LEN];
 		struct endpoint seen, want;
 		struct report r;
 		size_t k, m;
@@ -698,8 +706,11 @@ static void test_recorded(void **state)
 		if (line[0] == '#')
 			continue;
 		assert_int_equal(sscanf(line, "%127s %127s %63s", req_hex, resp_hex, seen_text), 3);
-		assert_int_equal(sodium_hex2bin(req, sizeof(req), req_hex, strlen(req_hex), NULL, &k, NULL), 0);
-		assert_int_equal(sodium_hex2bin(resp, sizeof(resp), resp_hex, strlen(resp_hex), NULL, &m, NULL), 0);
+		assert_int_equal(
+		    sodium_hex2bin(req, sizeof(req), req_hex, strlen(req_hex), NULL, &k, NULL), 0);
+		assert_int_equal(
+		    sodium_hex2bin(resp, sizeof(resp), resp_hex, strlen(resp_hex), NULL, &m, NULL),
+		    0);
 		assert_int_equal(stun_request_decode(req, k, txid), 0);
 		stun_request_encode(txid, again);
 		assert_int_equal(k, sizeof(again));
@@ -723,12 +734,15 @@ static void test_recorded(void **state)
 static void test_local(void **state)
 {
 	struct addr out[16];
-	struct addr v[] = { ip("127.0.0.1"),	   ip("::1"),	       ip("192.168.1.9"), ip("10.1.2.3"),
-			    ip("100.64.0.3"),	   ip("fe80::1"),      ip("169.254.9.9"), ip("fd00::5"),
-			    ip("2001:db8::3"),	   ip("2001:db8::1"),  ip("2001:db8::2"), ip("2001:db8:0:1::1"),
-			    ip("192.168.1.9"),	   ip("fd7a:115c:a1e0::3") };
-	struct addr spare[] = { ip("127.0.0.1"), ip("fd00::5"), ip("169.254.9.9"), ip("fe80::1") };
-	struct addr none[] = { ip("::1"), ip("127.0.0.1"), ip("100.64.0.3") };
+	struct addr v[] = {ip("127.0.0.1"),   ip("::1"),
+			   ip("192.168.1.9"), ip("10.1.2.3"),
+			   ip("100.64.0.3"),  ip("fe80::1"),
+			   ip("169.254.9.9"), ip("fd00::5"),
+			   ip("2001:db8::3"), ip("2001:db8::1"),
+			   ip("2001:db8::2"), ip("2001:db8:0:1::1"),
+			   ip("192.168.1.9"), ip("fd7a:115c:a1e0::3")};
+	struct addr spare[] = {ip("127.0.0.1"), ip("fd00::5"), ip("169.254.9.9"), ip("fe80::1")};
+	struct addr none[] = {ip("::1"), ip("127.0.0.1"), ip("100.64.0.3")};
 
 	(void)state;
 	assert_int_equal(own_endpoints_local(v, ARRAY_SIZE(v), out, ARRAY_SIZE(out)), 5);
@@ -742,11 +756,12 @@ static void test_local(void **state)
 
 static void test_own_endpoints(void **state)
 {
-	struct endpoint a = ep("203.0.113.9:1000"), b = ep("203.0.113.9:1001"), once = ep("203.0.113.9:1002"),
-			six = ep("[2001:db8::9]:5");
-	struct addr local[] = { ip("10.1.2.3"), ip("203.0.113.9") };
-	struct own_endpoints_cache cache = { .n = 0 };
-	struct own_endpoints_input in = { .local = local, .n_local = 2, .port = 41641, .fixed_port = true };
+	struct endpoint a = ep("203.0.113.9:1000"), b = ep("203.0.113.9:1001"),
+			once = ep("203.0.113.9:1002"), six = ep("[2001:db8::9]:5");
+	struct addr local[] = {ip("10.1.2.3"), ip("203.0.113.9")};
+	struct own_endpoints_cache cache = {.n = 0};
+	struct own_endpoints_input in = {
+	    .local = local, .n_local = 2, .port = 41641, .fixed_port = true};
 	struct own_endpoints o, p;
 	struct report r;
 
@@ -771,7 +786,8 @@ static void test_own_endpoints(void **state)
 	/* the mapping varies and the port is fixed: perhaps somebody forwards it */
 	assert_int_equal(o.v[3].type, OWN_ENDPOINT_STUN4_LOCAL_PORT);
 	assert_int_equal(o.v[3].at.port, 41641);
-	assert_true(addr_equal(&o.v[4].at.addr, &local[0])); /* 203.0.113.9:41641 stands there already */
+	assert_true(
+	    addr_equal(&o.v[4].at.addr, &local[0])); /* 203.0.113.9:41641 stands there already */
 
 	/* a round without answers: what was found stays for five minutes, in whatever order */
 	in.report = NULL;
@@ -808,22 +824,22 @@ static void test_own_endpoints(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_full_plan),
-		cmocka_unit_test(test_incremental_plan),
-		cmocka_unit_test(test_provisional),
-		cmocka_unit_test(test_effects),
-		cmocka_unit_test(test_home),
-		cmocka_unit_test(test_history_bounded),
-		cmocka_unit_test(test_round),
-		cmocka_unit_test(test_far_region_is_not_waited_for),
-		cmocka_unit_test(test_retries_and_silence),
-		cmocka_unit_test(test_udp_blocked),
-		cmocka_unit_test(test_names),
-		cmocka_unit_test(test_coalesced),
-		cmocka_unit_test(test_stray_answers),
-		cmocka_unit_test(test_recorded),
-		cmocka_unit_test(test_local),
-		cmocka_unit_test(test_own_endpoints),
+	    cmocka_unit_test(test_full_plan),
+	    cmocka_unit_test(test_incremental_plan),
+	    cmocka_unit_test(test_provisional),
+	    cmocka_unit_test(test_effects),
+	    cmocka_unit_test(test_home),
+	    cmocka_unit_test(test_history_bounded),
+	    cmocka_unit_test(test_round),
+	    cmocka_unit_test(test_far_region_is_not_waited_for),
+	    cmocka_unit_test(test_retries_and_silence),
+	    cmocka_unit_test(test_udp_blocked),
+	    cmocka_unit_test(test_names),
+	    cmocka_unit_test(test_coalesced),
+	    cmocka_unit_test(test_stray_answers),
+	    cmocka_unit_test(test_recorded),
+	    cmocka_unit_test(test_local),
+	    cmocka_unit_test(test_own_endpoints),
 	};
 
 	if (key_init() < 0)

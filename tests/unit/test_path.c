@@ -1,19 +1,19 @@
 /* path: every state with every event, which address is better, candidates and their rules, and one
  * path driven by hand with a clock of the test's own. */
+#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <cmocka.h>
 
 #include "daemon/path/candidates.h"
 #include "daemon/path/path.h"
 #include "lib/cleanup.h"
 
 #define MSEC UINT64_C(1000)
-#define SEC  UINT64_C(1000000)
-#define T0   (1000 * SEC)
+#define SEC UINT64_C(1000000)
+#define T0 (1000 * SEC)
 
 static struct endpoint ep(const char *s)
 {
@@ -34,21 +34,18 @@ static void test_machine(void **state)
 {
 	/*                                          relay direct doubtful held */
 	static const enum path_state want[PATH_EVENTS][PATH_STATES] = {
-		[PATH_EVENT_PONG]	  = { D, D, D, D },
-		[PATH_EVENT_ADOPTED]	  = { D, D, Q, H },
-		[PATH_EVENT_TRUST_LOST]	  = { R, Q, Q, Q },
-		[PATH_EVENT_KERNEL_ALONE] = { H, H, H, H },
-		[PATH_EVENT_BEST_LOST]	  = { R, R, R, R },
-		[PATH_EVENT_LINK_CHANGED] = { R, Q, Q, H },
-		[PATH_EVENT_IDLE]	  = { R, R, R, H },
-		[PATH_EVENT_RESET]	  = { R, R, R, R },
+	    [PATH_EVENT_PONG] = {D, D, D, D},	    [PATH_EVENT_ADOPTED] = {D, D, Q, H},
+	    [PATH_EVENT_TRUST_LOST] = {R, Q, Q, Q}, [PATH_EVENT_KERNEL_ALONE] = {H, H, H, H},
+	    [PATH_EVENT_BEST_LOST] = {R, R, R, R},  [PATH_EVENT_LINK_CHANGED] = {R, Q, Q, H},
+	    [PATH_EVENT_IDLE] = {R, R, R, H},	    [PATH_EVENT_RESET] = {R, R, R, R},
 	};
 
 	(void)state;
 	for (size_t e = 0; e < PATH_EVENTS; e++) {
 		assert_non_null(path_event_name((enum path_event)e));
 		for (size_t s = 0; s < PATH_STATES; s++)
-			assert_int_equal(path_next((enum path_state)s, (enum path_event)e), want[e][s]);
+			assert_int_equal(path_next((enum path_state)s, (enum path_event)e),
+					 want[e][s]);
 	}
 	assert_string_equal(path_state_name(PATH_STATE_DOUBTFUL), "doubtful");
 }
@@ -63,25 +60,25 @@ static void test_better(void **state)
 		unsigned int b_msec;
 		bool better;
 	} t[] = {
-		{ "1.2.3.4:5", 10, "1.2.3.4:5", 20, false }, /* the same one */
-		{ "1.2.3.4:5", 10, NULL, 0, true },
-		{ NULL, 0, "1.2.3.4:5", 10, false },
-		{ "10.0.0.1:5", 100, "1.2.3.4:5", 91, true }, /* private has 20 points, the other 9 */
-		{ "10.0.0.1:5", 100, "1.2.3.4:5", 30, false },
-		{ "[2001:db8::1]:5", 100, "1.2.3.4:5", 91, true }, /* IPv6 has 10 */
-		{ "[2001:db8::1]:5", 100, "1.2.3.4:5", 89, false },
-		{ "1.2.3.4:5", 99, "1.2.3.5:5", 100, false }, /* one point is not enough */
-		{ "1.2.3.4:5", 98, "1.2.3.5:5", 100, true },
-		{ "1.2.3.4:5", 100, "1.2.3.5:5", 100, false },
-		{ "1.2.3.4:5", 0, "1.2.3.5:5", 100, true },
-		{ "169.254.0.1:5", 100, "10.0.0.1:5", 95, true },
-		{ "[fd00::1]:5", 100, "10.0.0.1:5", 95, true },
+	    {"1.2.3.4:5", 10, "1.2.3.4:5", 20, false}, /* the same one */
+	    {"1.2.3.4:5", 10, NULL, 0, true},
+	    {NULL, 0, "1.2.3.4:5", 10, false},
+	    {"10.0.0.1:5", 100, "1.2.3.4:5", 91, true}, /* private has 20 points, the other 9 */
+	    {"10.0.0.1:5", 100, "1.2.3.4:5", 30, false},
+	    {"[2001:db8::1]:5", 100, "1.2.3.4:5", 91, true}, /* IPv6 has 10 */
+	    {"[2001:db8::1]:5", 100, "1.2.3.4:5", 89, false},
+	    {"1.2.3.4:5", 99, "1.2.3.5:5", 100, false}, /* one point is not enough */
+	    {"1.2.3.4:5", 98, "1.2.3.5:5", 100, true},
+	    {"1.2.3.4:5", 100, "1.2.3.5:5", 100, false},
+	    {"1.2.3.4:5", 0, "1.2.3.5:5", 100, true},
+	    {"169.254.0.1:5", 100, "10.0.0.1:5", 95, true},
+	    {"[fd00::1]:5", 100, "10.0.0.1:5", 95, true},
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
-		struct endpoint a = t[i].a ? ep(t[i].a) : (struct endpoint){ 0 };
-		struct endpoint b = t[i].b ? ep(t[i].b) : (struct endpoint){ 0 };
+		struct endpoint a = t[i].a ? ep(t[i].a) : (struct endpoint){0};
+		struct endpoint b = t[i].b ? ep(t[i].b) : (struct endpoint){0};
 
 		assert_int_equal(path_better(&a, t[i].a_msec * MSEC, &b, t[i].b_msec * MSEC),
 				 t[i].better);
@@ -92,12 +89,13 @@ static void test_better(void **state)
 
 static void test_candidates_usable(void **state)
 {
-	static const char *const bad[] = { "127.0.0.1:1",   "0.0.0.0:1",       "224.0.0.1:1",
-					   "1.2.3.4:0",	    "[::1]:1",	       "[fe80::1]:1",
-					   "100.64.0.1:1",  "127.64.0.3:41643", "[fd7a:115c:a1e0::1]:1" };
-	static const char *const good[] = { "192.168.1.2:41641", "[2001:db8::1]:1", "169.254.3.4:1",
-					    "[fd00::1]:1", "100.115.92.1:1" };
-	struct endpoint e = { 0 };
+	static const char *const bad[] = {
+	    "127.0.0.1:1",  "0.0.0.0:1",	"224.0.0.1:1",
+	    "1.2.3.4:0",    "[::1]:1",		"[fe80::1]:1",
+	    "100.64.0.1:1", "127.64.0.3:41643", "[fd7a:115c:a1e0::1]:1"};
+	static const char *const good[] = {"192.168.1.2:41641", "[2001:db8::1]:1", "169.254.3.4:1",
+					   "[fd00::1]:1", "100.115.92.1:1"};
+	struct endpoint e = {0};
 
 	(void)state;
 	assert_false(candidate_usable(&e));
@@ -114,8 +112,8 @@ static void test_candidates_usable(void **state)
 static void test_candidates_sources(void **state)
 {
 	struct endpoint a = ep("1.1.1.1:1"), b = ep("2.2.2.2:2"), c = ep("3.3.3.3:3");
-	struct endpoint ab[] = { a, b }, cb[] = { c, b };
-	struct candidates s = { 0 };
+	struct endpoint ab[] = {a, b}, cb[] = {c, b};
+	struct candidates s = {0};
 
 	(void)state;
 	candidates_update(&s, CANDIDATE_SOURCE_MAP, ab, 2, NULL, T0);
@@ -133,7 +131,8 @@ static void test_candidates_sources(void **state)
 	assert_null(candidates_find(&s, &c));
 	assert_int_equal(s.n, 1);
 
-	/* while a CallMeMaybe lists an address it stays; one without it takes it, whatever the map says */
+	/* while a CallMeMaybe lists an address it stays; one without it takes it, whatever the map
+	 * says */
 	candidates_update(&s, CANDIDATE_SOURCE_CALL, ab, 2, NULL, T0);
 	candidates_update(&s, CANDIDATE_SOURCE_MAP, NULL, 0, NULL, T0);
 	assert_int_equal(s.n, 2);
@@ -155,14 +154,14 @@ static void test_candidates_sources(void **state)
 static void test_candidates_bounded(void **state)
 {
 	struct endpoint list[CANDIDATES_MAX + 8], first;
-	struct candidates s = { 0 };
+	struct candidates s = {0};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(list); i++)
-		list[i] = (struct endpoint){ addr_v4(9, 9, 9, (uint8_t)(i + 1)), 77 };
+		list[i] = (struct endpoint){addr_v4(9, 9, 9, (uint8_t)(i + 1)), 77};
 	for (size_t i = 0; i < ARRAY_SIZE(list); i++)
-		assert_non_null(candidates_add(&s, &list[i], CANDIDATE_SOURCE_PING, &list[0],
-					       T0 + i));
+		assert_non_null(
+		    candidates_add(&s, &list[i], CANDIDATE_SOURCE_PING, &list[0], T0 + i));
 	assert_int_equal(s.n, CANDIDATES_MAX);
 	first = list[0];
 	assert_non_null(candidates_find(&s, &first)); /* in use */
@@ -203,7 +202,7 @@ static int rig_ping(void *peer, const struct endpoint *to, struct disco_txid *re
 	memset(ret, 0, sizeof(*ret));
 	memcpy(ret->b, &r->txid, sizeof(r->txid));
 	assert_in_range(r->n_sent, 0, ARRAY_SIZE(r->sent) - 1);
-	r->sent[r->n_sent].to = to ? *to : (struct endpoint){ 0 };
+	r->sent[r->n_sent].to = to ? *to : (struct endpoint){0};
 	r->sent[r->n_sent].txid = *ret;
 	r->sent[r->n_sent++].at = r->now;
 	return 0;
@@ -219,7 +218,7 @@ static void rig_set(void *peer, const struct endpoint *e)
 	struct rig *r = peer;
 
 	r->sets++;
-	r->kernel = e ? *e : (struct endpoint){ 0 };
+	r->kernel = e ? *e : (struct endpoint){0};
 }
 
 static void rig_dump(void *peer)
@@ -234,14 +233,14 @@ static void rig_changed(void *peer, enum path_state old, enum path_event why)
 	((struct rig *)peer)->changes++;
 }
 
-static const struct path_ops rig_ops = { rig_ping, rig_call_me, rig_set, rig_dump, rig_changed };
+static const struct path_ops rig_ops = {rig_ping, rig_call_me, rig_set, rig_dump, rig_changed};
 
 static void rig_init(struct rig *r, const char *const *eps)
 {
 	struct endpoint v[8];
 	size_t n = 0;
 
-	*r = (struct rig){ .env = { .ops = &rig_ops, .dump_gap_usec = 3 * SEC }, .now = T0 };
+	*r = (struct rig){.env = {.ops = &rig_ops, .dump_gap_usec = 3 * SEC}, .now = T0};
 	r->p = path_new(&r->env, r, r->now);
 	assert_non_null(r->p);
 	for (; eps && eps[n]; n++)
@@ -279,8 +278,8 @@ static int rig_pong(struct rig *r, const struct endpoint *to, uint64_t after)
 	for (size_t i = r->n_sent; i-- > 0;)
 		if (endpoint_equal(&r->sent[i].to, to)) {
 			r->now += after;
-			return path_pong(r->p, &r->sent[i].txid, to->addr.family ? &local : NULL, r->now,
-					 &ping);
+			return path_pong(r->p, &r->sent[i].txid, to->addr.family ? &local : NULL,
+					 r->now, &ping);
 		}
 	return -ENOENT;
 }
@@ -289,7 +288,7 @@ static const struct endpoint by_relay;
 
 static void test_discovery(void **state)
 {
-	const char *const eps[] = { "198.51.100.1:41641", "192.168.1.2:41641", NULL };
+	const char *const eps[] = {"198.51.100.1:41641", "192.168.1.2:41641", NULL};
 	struct endpoint a = ep(eps[0]), b = ep(eps[1]);
 	struct rig r;
 
@@ -342,7 +341,7 @@ static void test_call_without_candidates(void **state)
 
 static void test_death_and_recovery(void **state)
 {
-	const char *const eps[] = { "198.51.100.1:41641", NULL };
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
 	struct endpoint a = ep(eps[0]);
 	uint64_t good;
 	struct rig r;
@@ -386,7 +385,7 @@ static void test_death_and_recovery(void **state)
 
 static void test_one_lost_pong(void **state)
 {
-	const char *const eps[] = { "198.51.100.1:41641", NULL };
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
 	struct endpoint a = ep(eps[0]);
 	struct rig r;
 
@@ -407,7 +406,7 @@ static void test_one_lost_pong(void **state)
 
 static void test_idle(void **state)
 {
-	const char *const eps[] = { "198.51.100.1:41641", NULL };
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
 	struct endpoint a = ep(eps[0]);
 	unsigned int before;
 	struct rig r;
@@ -435,15 +434,16 @@ static void test_ping_back(void **state)
 {
 	struct endpoint x = ep("203.0.113.5:1000"), y = ep("203.0.113.5:1001");
 	struct addr local = addr_v4(192, 168, 0, 7);
-	struct disco_txid id = { { 1 } };
+	struct disco_txid id = {{1}};
 	struct rig r;
 
 	(void)state;
 	rig_init(&r, NULL);
 	assert_int_equal(path_ping_heard(r.p, &x, &local, &id, r.now), 1);
-	assert_int_equal(pings_to(&r, &x), 1); /* pinged in answer */
+	assert_int_equal(pings_to(&r, &x), 1);				   /* pinged in answer */
 	assert_int_equal(path_ping_heard(r.p, &x, &local, &id, r.now), 0); /* the same once more */
-	assert_int_equal(path_ping_heard(r.p, &y, &local, &id, r.now), 1); /* from elsewhere it is none */
+	assert_int_equal(path_ping_heard(r.p, &y, &local, &id, r.now),
+			 1);	       /* from elsewhere it is none */
 	for (int i = 0; i < 50; i++) { /* a storm is answered, and pinged back once a second */
 		id.b[1]++;
 		r.now += 100 * MSEC;
@@ -463,19 +463,20 @@ static void test_ping_back(void **state)
 
 /* ---- the kernel moves by itself ---- */
 
-static struct path_counters counters(struct rig *r, const struct endpoint *e, uint64_t rx, uint64_t tx)
+static struct path_counters counters(struct rig *r, const struct endpoint *e, uint64_t rx,
+				     uint64_t tx)
 {
-	return (struct path_counters){ .taken = r->now,
-				       .rx_bytes = rx,
-				       .tx_bytes = tx,
-				       .direct = e->addr.family,
-				       .endpoint = *e,
-				       .handshake_age_sec = 10 };
+	return (struct path_counters){.taken = r->now,
+				      .rx_bytes = rx,
+				      .tx_bytes = tx,
+				      .direct = e->addr.family,
+				      .endpoint = *e,
+				      .handshake_age_sec = 10};
 }
 
 static void test_roaming(void **state)
 {
-	const char *const eps[] = { "[2001:db8::1]:41641", "198.51.100.1:41641", NULL };
+	const char *const eps[] = {"[2001:db8::1]:41641", "198.51.100.1:41641", NULL};
 	struct endpoint six = ep(eps[0]), four = ep(eps[1]), odd = ep("203.0.113.99:9");
 	struct path_counters c;
 	unsigned int sets;
@@ -489,7 +490,8 @@ static void test_roaming(void **state)
 	assert_true(endpoint_equal(&r.kernel, &six)); /* IPv6 is better */
 	sets = r.sets;
 
-	/* the peer prefers IPv4 and moves the kernel: both answered, so its choice is taken, and kept */
+	/* the peer prefers IPv4 and moves the kernel: both answered, so its choice is taken, and
+	 * kept */
 	r.now += SEC;
 	c = counters(&r, &four, 1000, 1000);
 	path_counters(r.p, &c, r.now);
@@ -596,8 +598,8 @@ static void test_adopted_at_start(void **state)
 
 /* ---- a dead daemon is not a dead peer ---- */
 
-static void direct_then_silent(struct rig *r, const struct endpoint *a, bool rx_grows, bool relay_answers,
-			       uint64_t *rx)
+static void direct_then_silent(struct rig *r, const struct endpoint *a, bool rx_grows,
+			       bool relay_answers, uint64_t *rx)
 {
 	struct path_counters c;
 	uint64_t tx = 1000;
@@ -624,7 +626,7 @@ static void direct_then_silent(struct rig *r, const struct endpoint *a, bool rx_
 
 static void test_dead_daemon(void **state)
 {
-	const char *const eps[] = { "198.51.100.1:41641", NULL };
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
 	struct endpoint a = ep(eps[0]);
 	struct path_counters c;
 	uint64_t rx = 1000, tx = 10000;
@@ -637,7 +639,8 @@ static void test_dead_daemon(void **state)
 	assert_int_equal(r.p->state, PATH_STATE_HELD);
 	assert_true(endpoint_equal(&r.kernel, &a));
 	assert_int_equal(r.sets, 1); /* not for a moment by relay */
-	for (int i = 0; i < 40; i++) { /* for minutes, with traffic one way: the counter grows every 10 s */
+	for (int i = 0; i < 40;
+	     i++) { /* for minutes, with traffic one way: the counter grows every 10 s */
 		tx += 100;
 		if (i % 4 == 0)
 			rx += 32;
@@ -716,7 +719,7 @@ static void test_dead_daemon(void **state)
 
 static void test_link_change_and_reset(void **state)
 {
-	const char *const eps[] = { "198.51.100.1:41641", NULL };
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
 	struct endpoint a = ep(eps[0]);
 	struct rig r;
 
@@ -745,10 +748,11 @@ static void test_link_change_and_reset(void **state)
 /* Any order of events: states stay what they say, memory bounded, timers in the future. */
 static void test_walk(void **state)
 {
-	const char *const eps[] = { "198.51.100.1:41641", "192.168.1.2:41641", "[2001:db8::1]:41641", NULL };
-	struct endpoint at[4] = { ep(eps[0]), ep(eps[1]), ep(eps[2]), ep("203.0.113.7:7") };
+	const char *const eps[] = {"198.51.100.1:41641", "192.168.1.2:41641", "[2001:db8::1]:41641",
+				   NULL};
+	struct endpoint at[4] = {ep(eps[0]), ep(eps[1]), ep(eps[2]), ep("203.0.113.7:7")};
 	struct addr local = addr_v4(192, 168, 0, 7);
-	unsigned int seed = 1, seen[PATH_STATES] = { 0 };
+	unsigned int seed = 1, seen[PATH_STATES] = {0};
 	uint64_t rx = 0, tx = 0;
 	struct rig r;
 
@@ -756,17 +760,20 @@ static void test_walk(void **state)
 	rig_init(&r, eps);
 	for (unsigned int i = 0; i < 200000; i++) {
 		struct endpoint *x;
-		struct disco_txid id = { { 0 } };
+		struct disco_txid id = {{0}};
 		struct path_counters c;
 
 		seed = seed * 1103515245U + 12345U;
 		x = &at[(seed >> 8) % ARRAY_SIZE(at)];
 		memcpy(id.b, &i, sizeof(i));
 		switch ((seed >> 16) % 16) {
-		case 0: case 1:
+		case 0:
+		case 1:
 			path_relay_traffic(r.p, r.now);
 			break;
-		case 2: case 3: case 4:
+		case 2:
+		case 3:
+		case 4:
 			rig_pong(&r, x, MSEC);
 			break;
 		case 5:
@@ -788,7 +795,8 @@ static void test_walk(void **state)
 			if ((seed >> 20) % 8 == 0)
 				path_gone(r.p);
 			break;
-		case 11: case 12:
+		case 11:
+		case 12:
 			rx += (seed >> 20) & 1;
 			tx += (seed >> 21) & 1;
 			c = counters(&r, (seed >> 22) & 1 ? x : &r.kernel, rx, tx);
@@ -812,10 +820,13 @@ static void test_walk(void **state)
 		seen[r.p->state]++;
 		assert_true(r.p->cands.n <= CANDIDATES_MAX && r.p->n_pings <= PATH_PINGS_MAX);
 		assert_true((r.p->state == PATH_STATE_RELAY) == !r.p->best.addr.family);
-		/* the kernel was told what the state says, unless it is being watched where it went */
+		/* the kernel was told what the state says, unless it is being watched where it went
+		 */
 		if (!r.p->roam.addr.family) {
-			const struct endpoint *want = r.p->state == PATH_STATE_DIRECT ||
-						      r.p->state == PATH_STATE_HELD ? &r.p->best : &by_relay;
+			const struct endpoint *want =
+			    r.p->state == PATH_STATE_DIRECT || r.p->state == PATH_STATE_HELD
+				? &r.p->best
+				: &by_relay;
 
 			assert_true(endpoint_equal(&r.p->kernel, want));
 		}
@@ -832,23 +843,23 @@ static void test_walk(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_machine),
-		cmocka_unit_test(test_better),
-		cmocka_unit_test(test_candidates_usable),
-		cmocka_unit_test(test_candidates_sources),
-		cmocka_unit_test(test_candidates_bounded),
-		cmocka_unit_test(test_discovery),
-		cmocka_unit_test(test_call_without_candidates),
-		cmocka_unit_test(test_death_and_recovery),
-		cmocka_unit_test(test_one_lost_pong),
-		cmocka_unit_test(test_idle),
-		cmocka_unit_test(test_ping_back),
-		cmocka_unit_test(test_roaming),
-		cmocka_unit_test(test_roamed_while_relayed),
-		cmocka_unit_test(test_adopted_at_start),
-		cmocka_unit_test(test_dead_daemon),
-		cmocka_unit_test(test_link_change_and_reset),
-		cmocka_unit_test(test_walk),
+	    cmocka_unit_test(test_machine),
+	    cmocka_unit_test(test_better),
+	    cmocka_unit_test(test_candidates_usable),
+	    cmocka_unit_test(test_candidates_sources),
+	    cmocka_unit_test(test_candidates_bounded),
+	    cmocka_unit_test(test_discovery),
+	    cmocka_unit_test(test_call_without_candidates),
+	    cmocka_unit_test(test_death_and_recovery),
+	    cmocka_unit_test(test_one_lost_pong),
+	    cmocka_unit_test(test_idle),
+	    cmocka_unit_test(test_ping_back),
+	    cmocka_unit_test(test_roaming),
+	    cmocka_unit_test(test_roamed_while_relayed),
+	    cmocka_unit_test(test_adopted_at_start),
+	    cmocka_unit_test(test_dead_daemon),
+	    cmocka_unit_test(test_link_change_and_reset),
+	    cmocka_unit_test(test_walk),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
