@@ -4,7 +4,9 @@
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 
 #include "lib/json.h"
 
@@ -57,6 +59,19 @@ int client_exit(const char *code, long status)
 		if (!strcmp(table[i].code, code))
 			return table[i].exit;
 	return status == 401 || status == 403 ? CLI_EXIT_REFUSED : CLI_EXIT_FAILED;
+}
+
+bool client_reachable(const struct client *to)
+{
+	CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	size_t len = strlen(to->socket);
+
+	if (fd < 0 || len >= sizeof(sa.sun_path))
+		return true; /* the request itself will say what is wrong */
+	memcpy(sa.sun_path, to->socket, len);
+	return connect(fd, (const struct sockaddr *)&sa, sizeof(sa)) == 0 ||
+	       (errno != ENOENT && errno != ECONNREFUSED);
 }
 
 static size_t on_body(char *p, size_t size, size_t n, void *data)

@@ -28,6 +28,8 @@ static inline void client_answer_done_cleanup(struct client_answer *a)
 struct client client_node(const struct cli *c);
 struct client client_admin(const struct cli *c);
 
+/* Does anybody listen there, as far as we may know? True when only the rights are missing. */
+bool client_reachable(const struct client *to);
 /*
  * Sends body (borrowed, may be NULL) and gives the answer of whatever status. timeout_msec 0 = none.
  * CLI_EXIT_GOOD, or an exit status after saying why.

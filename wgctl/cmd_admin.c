@@ -176,7 +176,8 @@ static int find_user(const struct admin *a, const char *what, json_t **ret)
 		return r;
 	users = json_get(list, "users");
 	if (!json_array_size(users))
-		return cli_fail(a->c, CLI_EXIT_FAILED, "there is no user \"%s\"; wgctl admin users create %s", what, what);
+		return cli_fail(a->c, CLI_EXIT_FAILED, "there is no user \"%s\"; wgctl admin users %s%s", what,
+				is_number(what) ? "list" : "create ", is_number(what) ? "" : what);
 	if (json_array_size(users) > 1)
 		return cli_fail(a->c, CLI_EXIT_FAILED, "several users are named \"%s\"; give the id", what);
 	*ret = json_incref(json_array_get(users, 0));

@@ -1,11 +1,22 @@
 #include <inttypes.h>
+#include <time.h>
 
 #include "lib/json.h"
 #include "wgctl/cmd.h"
 #include "wgctl/out.h"
 #include "wgctl/view.h"
 
+#define RETRY_NSEC 100000000
+
 /* For service files: also waits for a daemon that is still starting. */
+static void wait_for_daemon(const struct client *node, int64_t timeout_msec, int64_t until_msec)
+{
+	static const struct timespec pause = { .tv_nsec = RETRY_NSEC };
+
+	while (!client_reachable(node) && (!timeout_msec || out_now() / 1000000 < until_msec))
+		nanosleep(&pause, NULL);
+}
+
 int cmd_wait(struct cli *c)
 {
 	CLEANUP(json_decref) json_t *state = NULL;
@@ -14,6 +25,7 @@ int cmd_wait(struct cli *c)
 	struct buf path = { 0 };
 	int r;
 
+	wait_for_daemon(&node, timeout, until);
 	if (timeout) {
 		left = MAX(until - out_now() / 1000000, 1);
 		buf_printf(&path, "/v1/wait?timeout_msec=%" PRId64, left);

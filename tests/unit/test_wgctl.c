@@ -854,7 +854,7 @@ static void test_admin_keys(void **state)
 	assert_run("admin preauthkeys create", 2);
 	assert_said("give --user or --tags");
 	assert_run("admin preauthkeys create -u nobody", 1);
-	assert_said("there is no user \"nobody\"; wgctl admin users create nobody");
+	assert_string_equal(last.said, "wgctl: there is no user \"nobody\"; wgctl admin users create nobody\n");
 	assert_run("admin --user ana preauthkeys list", 0);
 	assert_out("| hskey-auth-0123456789ab-*** | true     | false     | false | -");
 	assert_run("admin preauthkeys list -u other -o json-line", 0);
@@ -944,6 +944,24 @@ static void test_second_daemon(void **state)
 	assert_run("version --daemon", 0);
 }
 
+/* A service may wait before the daemon is there. */
+static void test_wait_for_daemon(void **state)
+{
+	static struct run waiting;
+
+	(void)state;
+	kill(daemon_pid, SIGKILL);
+	waitpid(daemon_pid, NULL, 0);
+	assert_run("wait --timeout 20ms", 3);
+	start("wait --timeout 15s", NULL, false);
+	waiting = last;
+	daemon_pid = fake_start();
+	bring_up();
+	last = waiting;
+	assert_int_equal(finish(), 0);
+	assert_string_equal(last.said, "");
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -980,7 +998,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_ping),	     cmocka_unit_test(test_small_verbs), cmocka_unit_test(test_rights),
 		cmocka_unit_test(test_argv_wiped),   cmocka_unit_test(test_raw),	cmocka_unit_test(test_many_wait),
 		cmocka_unit_test(test_admin_users),  cmocka_unit_test(test_admin_keys), cmocka_unit_test(test_admin_nodes),
-		cmocka_unit_test(test_second_daemon),
+		cmocka_unit_test(test_second_daemon), cmocka_unit_test(test_wait_for_daemon),
 	};
 
 	if (!strcmp(argv[0], "wgctl"))
