@@ -1,11 +1,12 @@
 /* disco, tsmp: the published vector, recorded sessions with stock nodes, refusals, limits. */
-#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "lib/cleanup.h"
 #include "proto/disco.h"

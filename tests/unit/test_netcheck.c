@@ -1,6 +1,5 @@
 /* netcheck, report, endpoints: plans, the effect of answers, the choice of home, rounds on a clock
  * of the test's own against model servers (near, far, silent, UDP blocked), own addresses. */
-#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <sodium.h>
@@ -8,6 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "daemon/path/endpoints.h"
 #include "daemon/path/netcheck.h"

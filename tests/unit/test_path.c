@@ -1,11 +1,12 @@
 /* path: every state with every event, which address is better, candidates and their rules, and one
  * path driven by hand with a clock of the test's own. */
-#include <cmocka.h>
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "daemon/path/candidates.h"
 #include "daemon/path/path.h"

@@ -4,7 +4,6 @@
  *   alice 10.0.1.2 ── NAT 198.51.100.1 ──┬── NAT 198.51.100.2 ── bob 10.0.2.2      UDP: 10 ms one
  * way └────────── relay 1 ────────────┴──── relay 2 ──────────┘                 relays: 20 ms
  */
-#include <cmocka.h>
 #include <errno.h>
 #include <malloc.h>
 #include <setjmp.h>
@@ -12,6 +11,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+
+#include <cmocka.h>
 
 #include "daemon/path/paths.h"
 #include "lib/cleanup.h"
