@@ -15,19 +15,19 @@ port=$((20000 + $$ % 20000))
 
 # measure NAME KIND COMMAND…: starts a relay, waits for its port, loads it
 measure() {
-	local name=$1 kind=$2 pin='' i
+	local name=$1 kind=$2 pin=''
 
 	shift 2
 	port=$((port + 1))
 	"$@" >"$W/log" 2>&1 &
 	pid=$!
-	for i in $(seq 100); do
+	for _ in $(seq 100); do
 		(exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
 		kill -0 $pid 2>/dev/null || { cat "$W/log"; pid=; return 1; }
 		sleep 0.1
 	done
 	if [ "$kind" = tls ]; then
-		for i in $(seq 50); do
+		for _ in $(seq 50); do
 			pin=$(grep -o 'sha256-raw:[0-9a-f]*' "$W/log" | head -n 1)
 			[ -n "$pin" ] && break
 			sleep 0.1

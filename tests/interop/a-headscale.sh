@@ -6,6 +6,7 @@
 #   bob   - NAT 198.51.100.12 -+- inet - pub 198.51.100.10: headscale, its relay and STUN
 #   carol - no UDP 198.51.100.13
 . "$(dirname "$0")/lib.sh"
+need_programs kernscaled wgctl
 inet
 host pub 198.51.100.10
 nat alice 198.51.100.11 192.168.1
