@@ -4,8 +4,10 @@
  *
  * Keeps the home region connected always, others while packets are sent to them. Learns from what
  * arrives where a peer was last heard. Owns its connections and a copy of the regions; tells of
- * packets and states through struct derpc_ops, never inside derpc_send() and its kin. All else
- * (disco or WireGuard, to whom a packet belongs) is the caller's.
+ * packets and states through struct derpc_ops: on_state may come inside the derpc_set_ calls,
+ * derpc_check() and derpc_restart(), nothing comes inside derpc_send(). The callbacks may send, and
+ * must not set a new map or free the object. All else (disco or WireGuard, to whom a packet
+ * belongs) is the caller's.
  */
 #include <stdbool.h>
 #include <stddef.h>

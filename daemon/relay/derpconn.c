@@ -494,6 +494,25 @@ static bool conn_plain(const struct derpconn *c, const struct derp_node *n)
 	       c->o.plain_port == derp_node_port(n);
 }
 
+/* Whom CertName makes us trust: a pin, a name of its own behind the host asked for, or the host. */
+static int conn_expect(const struct derp_node *n, uint8_t pin[static 32], struct tls_expect *ret)
+{
+	int r = derp_node_pin(n, pin);
+
+	if (r < 0)
+		return r;
+	*ret = (struct tls_expect){ .name = n->hostname };
+	if (r == 1) {
+		ret->pin_sha256 = pin;
+	} else if (*n->cert_name) {
+		ret->name = n->cert_name;
+		ret->sni = n->hostname;
+	} else {
+		ret->insecure = n->insecure_for_tests;
+	}
+	return 0;
+}
+
 static void conn_dialled(void *data, int fd, const struct endpoint *to, const char *why)
 {
 	static const int user_msec = 20000;
@@ -523,20 +542,11 @@ static void conn_dialled(void *data, int fd, const struct endpoint *to, const ch
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_msec, sizeof(user_msec));
 	if (!conn_plain(c, n)) {
 		so.tls = c->o.tls;
-		r = derp_node_pin(n, pin);
+		r = conn_expect(n, pin, &so.expect);
 		if (r < 0) {
 			close(fd);
-			conn_down(c, -EBADMSG, "the pin in CertName is malformed");
+			conn_down(c, r, "the pin in CertName is malformed");
 			return;
-		}
-		so.expect.name = n->hostname;
-		if (r == 1) {
-			so.expect.pin_sha256 = pin;
-		} else if (*n->cert_name) {
-			so.expect.name = n->cert_name; /* domain fronting: asks for one, verifies the other */
-			so.expect.sni = n->hostname;
-		} else {
-			so.expect.insecure = n->insecure_for_tests;
 		}
 	}
 	c->state = DERPCONN_STATE_TLS;
