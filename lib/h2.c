@@ -393,6 +393,13 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *f, const uint8_t 
 	/* nghttp2 has checked that it is three digits. */
 	if (name_is(name, nn, ":status") && vn == 3)
 		st->status = (value[0] - '0') * 100 + (value[1] - '0') * 10 + (value[2] - '0');
+	/* The one header of answers that a caller acts on; the rest is not kept. */
+	if (name_is(name, nn, "retry-after") && vn < 64 && !st->headers.len) {
+		buf_put(&st->headers, name, nn);
+		buf_put_u8(&st->headers, 0);
+		buf_put(&st->headers, value, vn);
+		buf_put_u8(&st->headers, 0);
+	}
 	return 0;
 }
 

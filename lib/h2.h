@@ -96,7 +96,8 @@ struct h2_server_ops {
 /* Sends SETTINGS at once. */
 int h2_server_new(const struct h2_io *io, void *io_data, const struct h2_server_ops *ops, void *data,
 		  struct h2 **ret);
-/* Value of a request header (lower-case name), NULL. While st lives. */
+/* Value of a request header (lower-case name), NULL. While st lives. A client has "retry-after" of the answer and
+ * nothing else. */
 const char *h2_header(const struct h2_stream *st, const char *name);
 /* Told once when the stream is over, however it ended: 0 all was sent, else as on_end. */
 void h2_on_closed(struct h2_stream *st, void (*fn)(void *data, struct h2_stream *st, int error), void *data);

@@ -87,7 +87,7 @@ static const struct cli_opt *find_opt(const struct cli *c, const char *name, siz
 }
 
 static void why_printf(char why[static CLI_WHY_MAX], const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+    __attribute__((format(printf, 2, 3)));
 static void why_printf(char why[static CLI_WHY_MAX], const char *fmt, ...)
 {
 	va_list ap;
@@ -97,7 +97,8 @@ static void why_printf(char why[static CLI_WHY_MAX], const char *fmt, ...)
 	va_end(ap);
 }
 
-static int unknown_opt(const struct cli *c, const char *name, size_t len, char why[static CLI_WHY_MAX])
+static int unknown_opt(const struct cli *c, const char *name, size_t len,
+		       char why[static CLI_WHY_MAX])
 {
 	const char *names[128];
 	const char *near;
@@ -181,17 +182,19 @@ static int check_value(const struct cli_opt *o, const char *v, char why[static C
 
 	opt_label(o, label);
 	if (o->kind == CLI_OPT_BOOL && !bool_parse(v, &b))
-		return why_printf(why, "%s wants true or false, not \"%s\"", label, v), CLI_EXIT_USAGE;
+		return why_printf(why, "%s wants true or false, not \"%s\"", label, v),
+		       CLI_EXIT_USAGE;
 	if (o->kind == CLI_OPT_INT && !int_parse(v, &n))
 		return why_printf(why, "%s wants a number, not \"%s\"", label, v), CLI_EXIT_USAGE;
 	if (o->kind == CLI_OPT_DURATION && out_duration_parse(v, &msec) < 0)
-		return why_printf(why, "%s wants a duration like 30s, 5m, 24h or 90d, not \"%s\"", label, v),
+		return why_printf(why, "%s wants a duration like 30s, 5m, 24h or 90d, not \"%s\"",
+				  label, v),
 		       CLI_EXIT_USAGE;
 	if (!o->only)
 		return CLI_EXIT_GOOD;
 	if (o->kind == CLI_OPT_BOOL ? b != !strcmp(o->only, "true") : strcmp(v, o->only) != 0) {
-		why_printf(why, "%s=%s is not supported yet, only %s=%s is; leave the flag out", label,
-			   o->secret ? "…" : v, label, o->only);
+		why_printf(why, "%s=%s is not supported yet, only %s=%s is; leave the flag out",
+			   label, o->secret ? "…" : v, label, o->only);
 		return CLI_EXIT_FAILED;
 	}
 	return CLI_EXIT_GOOD;
@@ -203,7 +206,8 @@ static int give(struct cli *c, const struct cli_opt *o, const char *v, char why[
 
 	for (size_t i = 0; i < c->n_given && !o->many; i++)
 		if (c->given[i].opt == o)
-			return why_printf(why, "%s was given twice", opt_label(o, label)), CLI_EXIT_USAGE;
+			return why_printf(why, "%s was given twice", opt_label(o, label)),
+			       CLI_EXIT_USAGE;
 	if (c->n_given == ARRAY_SIZE(c->given))
 		return why_printf(why, "too many flags"), CLI_EXIT_USAGE;
 	c->given[c->n_given++] = (struct cli_given){ o, v };
@@ -245,15 +249,18 @@ static int check_args(const struct cli *c, char why[static CLI_WHY_MAX])
 	const struct cli_command *cmd = c->path[c->depth - 1];
 
 	if (cmd->n_sub) {
-		why_printf(why, c->depth == 1 ? "a command is missing; see wgctl --help" :
-						"%s needs a command; see wgctl %s --help",
+		why_printf(why,
+			   c->depth == 1 ? "a command is missing; see wgctl --help"
+					 : "%s needs a command; see wgctl %s --help",
 			   cmd->name, cmd->name);
 		return CLI_EXIT_USAGE;
 	}
 	if (c->n_args < cmd->min_args)
-		return why_printf(why, "%s: missing argument: %s", cmd->name, cmd->args), CLI_EXIT_USAGE;
+		return why_printf(why, "%s: missing argument: %s", cmd->name, cmd->args),
+		       CLI_EXIT_USAGE;
 	if (c->n_args > cmd->max_args)
-		return why_printf(why, "%s: unexpected argument \"%s\"", cmd->name, c->args[cmd->max_args]),
+		return why_printf(why, "%s: unexpected argument \"%s\"", cmd->name,
+				  c->args[cmd->max_args]),
 		       CLI_EXIT_USAGE;
 	return CLI_EXIT_GOOD;
 }
@@ -278,7 +285,8 @@ int cli_parse(const struct cli_command *root, int argc, char **argv, struct cli 
 			flags = false;
 		} else if (flags && argv[i][0] == '-' && argv[i][1]) {
 			r = parse_flag(ret, argc, argv, &i, why);
-			/* A wish that cannot be met is told after mistakes of the line were looked for. */
+			/* A wish that cannot be met is told after mistakes of the line were
+			 * looked for. */
 			if (r == CLI_EXIT_FAILED && later == CLI_EXIT_GOOD) {
 				later = r;
 				memcpy(later_why, why, sizeof(later_why));
@@ -462,7 +470,8 @@ static void help_opts(const struct cli_command *cmd, struct buf *out)
 		if (o->name)
 			n += snprintf(left + n, sizeof(left) - (size_t)n, "--%s", o->name);
 		if (o->kind != CLI_OPT_BOOL)
-			snprintf(left + n, sizeof(left) - (size_t)n, " %s", o->value ? o->value : "VALUE");
+			snprintf(left + n, sizeof(left) - (size_t)n, " %s",
+				 o->value ? o->value : "VALUE");
 		buf_printf(out, "  %-28s %s\n", left, o->help ? o->help : "");
 	}
 }
@@ -506,7 +515,10 @@ void cli_help(const struct cli *c, struct buf *out)
 	buf_printf(out, "%s.\n\nusage: ", cmd->summary);
 	for (size_t i = 0; i < c->depth; i++)
 		buf_printf(out, "%s ", c->path[i]->name);
-	buf_printf(out, "%s\n", cmd->n_sub ? "[FLAG …] COMMAND …" : cmd->args ? cmd->args : "[FLAG …]");
+	buf_printf(out, "%s\n",
+		   cmd->n_sub  ? "[FLAG …] COMMAND …"
+		   : cmd->args ? cmd->args
+			       : "[FLAG …]");
 	if (cmd->more)
 		buf_printf(out, "\n%s\n", cmd->more);
 	if (cmd->n_sub)

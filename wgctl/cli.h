@@ -46,7 +46,8 @@ struct cli_opt {
 	bool hidden;
 	const char *value; /* what stands for the value in the help */
 	const char *help;
-	/* Known for the sake of stock's users, acted on only as this: any other value is refused. */
+	/* Known for the sake of stock's users, acted on only as this: any other value is
+	 * refused. */
 	const char *only;
 };
 

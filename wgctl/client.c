@@ -14,14 +14,16 @@
 
 struct client client_node(const struct cli *c)
 {
-	return (struct client){ .socket = cli_text(c, "socket", CLI_SOCKET), .daemon = "kernscaled",
+	return (struct client){ .socket = cli_text(c, "socket", CLI_SOCKET),
+				.daemon = "kernscaled",
 				.service = "kernscaled" };
 }
 
 struct client client_admin(const struct cli *c)
 {
 	return (struct client){ .socket = cli_text(c, "admin-socket", CLI_ADMIN_SOCKET),
-				.daemon = "kernscale-coordinator", .service = "kernscale-coordinator" };
+				.daemon = "kernscale-coordinator",
+				.service = "kernscale-coordinator" };
 }
 
 void client_answer_done(struct client_answer *a)
@@ -35,7 +37,8 @@ void client_escape(struct buf *b, const char *s)
 	for (; *s; s++) {
 		unsigned char u = (unsigned char)*s;
 
-		if ((u >= 'a' && u <= 'z') || (u >= 'A' && u <= 'Z') || (u >= '0' && u <= '9') || strchr("-._~", u))
+		if ((u >= 'a' && u <= 'z') || (u >= 'A' && u <= 'Z') || (u >= '0' && u <= '9') ||
+		    strchr("-._~", u))
 			buf_put_u8(b, u);
 		else
 			buf_printf(b, "%%%02X", u);
@@ -87,10 +90,11 @@ static int fail_connect(const struct cli *c, const struct client *to, long os_er
 	if (!e && stat(to->socket, &st) < 0)
 		e = errno;
 	if (e == EACCES || e == EPERM)
-		return cli_fail(c, CLI_EXIT_REFUSED, "no permission for %s; run it as root", to->socket);
+		return cli_fail(c, CLI_EXIT_REFUSED, "no permission for %s; run it as root",
+				to->socket);
 	return cli_fail(c, CLI_EXIT_UNREACHABLE,
-			"cannot reach %s at %s: %s; is it running? systemctl start %s", to->daemon, to->socket,
-			e ? strerror(e) : "no answer", to->service);
+			"cannot reach %s at %s: %s; is it running? systemctl start %s", to->daemon,
+			to->socket, e ? strerror(e) : "no answer", to->service);
 }
 
 static int fail_curl(const struct cli *c, const struct client *to, CURL *h, CURLcode code)
@@ -107,7 +111,8 @@ static int fail_curl(const struct cli *c, const struct client *to, CURL *h, CURL
 	case CURLE_RECV_ERROR:
 	case CURLE_SEND_ERROR:
 	case CURLE_PARTIAL_FILE:
-		return cli_fail(c, CLI_EXIT_UNREACHABLE, "%s closed the connection; see its log: journalctl -u %s",
+		return cli_fail(c, CLI_EXIT_UNREACHABLE,
+				"%s closed the connection; see its log: journalctl -u %s",
 				to->daemon, to->service);
 	default:
 		return cli_fail(c, CLI_EXIT_FAILED, "%s: %s", to->daemon, curl_easy_strerror(code));
@@ -135,8 +140,9 @@ static void set_request(CURL *h, const struct client *to, const char *method, co
 	}
 }
 
-static int exchange(const struct cli *c, const struct client *to, const char *method, const char *url,
-		    const struct buf *body, int64_t timeout_msec, struct client_answer *ret)
+static int exchange(const struct cli *c, const struct client *to, const char *method,
+		    const char *url, const struct buf *body, int64_t timeout_msec,
+		    struct client_answer *ret)
 {
 	struct curl_slist *headers = curl_slist_append(NULL, "Content-Type: application/json");
 	struct buf text = { .max = ANSWER_MAX };
@@ -163,8 +169,9 @@ static int exchange(const struct cli *c, const struct client *to, const char *me
 	return r;
 }
 
-int client_exchange(const struct cli *c, const struct client *to, const char *method, const char *path,
-		    const json_t *body, int64_t timeout_msec, struct client_answer *ret)
+int client_exchange(const struct cli *c, const struct client *to, const char *method,
+		    const char *path, const json_t *body, int64_t timeout_msec,
+		    struct client_answer *ret)
 {
 	struct buf text = { 0 }, url = { 0 };
 	int r;
@@ -188,8 +195,8 @@ int client_fail(const struct cli *c, const struct client *to, const struct clien
 	if (!error)
 		error = json_get_str(a->body, "detail"); /* problem+json of the coordinator */
 	if (!error || !*error)
-		return cli_fail(c, client_exit(NULL, a->status), "%s answered with status %ld", to->daemon,
-				a->status);
+		return cli_fail(c, client_exit(NULL, a->status), "%s answered with status %ld",
+				to->daemon, a->status);
 	return cli_fail(c, client_exit(json_get_str(a->body, "code"), a->status), "%s%s%s", error,
 			remedy && *remedy ? "; " : "", remedy ? remedy : "");
 }
@@ -205,8 +212,10 @@ int client_call(const struct cli *c, const struct client *to, const char *method
 	if (a.status != 200)
 		return client_fail(c, to, &a);
 	if (!json_is_object(a.body))
-		return cli_fail(c, CLI_EXIT_FAILED, "%s gave an answer that is not understood; are both of one version?",
-				to->daemon);
+		return cli_fail(
+		    c, CLI_EXIT_FAILED,
+		    "%s gave an answer that is not understood; are both of one version?",
+		    to->daemon);
 	*ret = TAKE(a.body);
 	return CLI_EXIT_GOOD;
 }

@@ -36,7 +36,8 @@ bool client_reachable(const struct client *to);
  */
 int client_exchange(const struct cli *c, const struct client *to, const char *method, const char *path,
 		    const json_t *body, int64_t timeout_msec, struct client_answer *ret);
-/* The same, but any answer other than 200 is said and turned into its exit status. *ret is an object. */
+/* The same, but any answer other than 200 is said and turned into its exit status. *ret is an
+ * object. */
 int client_call(const struct cli *c, const struct client *to, const char *method, const char *path,
 		const json_t *body, int64_t timeout_msec, json_t **ret);
 /* Says what an answer that is a failure holds; gives its exit status. */

@@ -23,14 +23,15 @@ static struct admin admin_of(struct cli *c)
 	return (struct admin){ .c = c, .to = client_admin(c), .verb = c->path[c->depth - 1]->name };
 }
 
-static int call(const struct admin *a, const char *method, const char *path, const json_t *body, json_t **ret)
+static int call(const struct admin *a, const char *method, const char *path, const json_t *body,
+		json_t **ret)
 {
 	return client_call(a->c, &a->to, method, path, body, ADMIN_TIMEOUT_MSEC, ret);
 }
 
 /* Path built from a format and one escaped part: prefix + escape(part) + suffix. */
-static int call_with(const struct admin *a, const char *method, const char *prefix, const char *part,
-		     const char *suffix, const json_t *body, json_t **ret)
+static int call_with(const struct admin *a, const char *method, const char *prefix,
+		     const char *part, const char *suffix, const json_t *body, json_t **ret)
 {
 	struct buf path = { 0 };
 	int r;
@@ -38,8 +39,8 @@ static int call_with(const struct admin *a, const char *method, const char *pref
 	buf_put_str(&path, prefix);
 	client_escape(&path, part);
 	buf_put_str(&path, suffix);
-	r = path.bad ? cli_fail(a->c, CLI_EXIT_FAILED, "out of memory") :
-		       call(a, method, buf_str(&path), body, ret);
+	r = path.bad ? cli_fail(a->c, CLI_EXIT_FAILED, "out of memory")
+		     : call(a, method, buf_str(&path), body, ret);
 	buf_done(&path);
 	return r;
 }
@@ -53,7 +54,8 @@ static int check_output(const struct admin *a)
 	if (!*o || !strcmp(o, "json") || !strcmp(o, "json-line"))
 		return CLI_EXIT_GOOD;
 	if (!strcmp(o, "yaml"))
-		return cli_fail(a->c, CLI_EXIT_FAILED, "-o yaml is not supported yet, json and json-line are");
+		return cli_fail(a->c, CLI_EXIT_FAILED,
+				"-o yaml is not supported yet, json and json-line are");
 	return cli_fail(a->c, CLI_EXIT_USAGE, "-o wants json or json-line, not \"%s\"", o);
 }
 
@@ -66,9 +68,9 @@ static int print_json(const struct admin *a, const json_t *j)
 {
 	bool line = !strcmp(cli_text(a->c, "output", ""), "json-line");
 
-	return out_json(a->c->out, j, line ? OUT_JSON_LINE : OUT_JSON_TABS) < 0 ?
-		       cli_fail(a->c, CLI_EXIT_FAILED, "cannot write the answer") :
-		       CLI_EXIT_GOOD;
+	return out_json(a->c->out, j, line ? OUT_JSON_LINE : OUT_JSON_TABS) < 0
+		   ? cli_fail(a->c, CLI_EXIT_FAILED, "cannot write the answer")
+		   : CLI_EXIT_GOOD;
 }
 
 /* With -o the object, else one sentence. */
@@ -116,8 +118,9 @@ static void cell_list(struct out_table *t, const json_t *list)
 	const json_t *v;
 	size_t i;
 
-	json_array_foreach(list, i, v) {
-		buf_printf(&b, "%s%s", i ? ", " : "", json_is_string(v) ? json_string_value(v) : "?");
+	json_array_foreach (list, i, v) {
+		buf_printf(&b, "%s%s", i ? ", " : "",
+			   json_is_string(v) ? json_string_value(v) : "?");
 	}
 	out_table_cell(t, buf_str(&b));
 	buf_done(&b);
@@ -150,7 +153,8 @@ static int confirm(const struct admin *a, const char *what, const char *name)
 	if (cli_bool(a->c, "force", false))
 		return CLI_EXIT_GOOD;
 	if (!isatty(STDIN_FILENO))
-		return cli_fail(a->c, CLI_EXIT_USAGE, "%s %s cannot be undone; give --force", what, name);
+		return cli_fail(a->c, CLI_EXIT_USAGE, "%s %s cannot be undone; give --force", what,
+				name);
 	fprintf(a->c->err, "%s %s? It cannot be undone [y/N] ", what, name);
 	fflush(a->c->err);
 	if (fgets(line, sizeof(line), stdin) && (line[0] == 'y' || line[0] == 'Y'))
@@ -170,16 +174,20 @@ static int find_user(const struct admin *a, const char *what, json_t **ret)
 {
 	CLEANUP(json_decref) json_t *list = NULL;
 	const json_t *users;
-	int r = call_with(a, "GET", is_number(what) ? "/api/v1/user?id=" : "/api/v1/user?name=", what, "", NULL, &list);
+	int r =
+	    call_with(a, "GET", is_number(what) ? "/api/v1/user?id=" : "/api/v1/user?name=", what,
+		      "", NULL, &list);
 
 	if (r != CLI_EXIT_GOOD)
 		return r;
 	users = json_get(list, "users");
 	if (!json_array_size(users))
-		return cli_fail(a->c, CLI_EXIT_FAILED, "there is no user \"%s\"; wgctl admin users %s%s", what,
+		return cli_fail(a->c, CLI_EXIT_FAILED,
+				"there is no user \"%s\"; wgctl admin users %s%s", what,
 				is_number(what) ? "list" : "create ", is_number(what) ? "" : what);
 	if (json_array_size(users) > 1)
-		return cli_fail(a->c, CLI_EXIT_FAILED, "several users are named \"%s\"; give the id", what);
+		return cli_fail(a->c, CLI_EXIT_FAILED,
+				"several users are named \"%s\"; give the id", what);
 	*ret = json_incref(json_array_get(users, 0));
 	return CLI_EXIT_GOOD;
 }
@@ -197,7 +205,8 @@ static int users_create(const struct admin *a)
 		return cli_fail(a->c, CLI_EXIT_USAGE, "the name is no valid UTF-8 text");
 	for (size_t i = 0; i < ARRAY_SIZE(also); i++)
 		if (cli_has(a->c, also[i][0]))
-			json_object_set_new(body, also[i][1], json_string(cli_text(a->c, also[i][0], "")));
+			json_object_set_new(body, also[i][1],
+					    json_string(cli_text(a->c, also[i][0], "")));
 	r = call(a, "POST", "/api/v1/user", body, &answer);
 	return r != CLI_EXIT_GOOD ? r : done(a, json_get(answer, "user"), "User created");
 }
@@ -212,11 +221,14 @@ static int users_list(const struct admin *a)
 	int r;
 
 	if (cli_has(a->c, "identifier"))
-		r = call_with(a, "GET", "/api/v1/user?id=", cli_text(a->c, "identifier", ""), "", NULL, &answer);
+		r = call_with(a, "GET", "/api/v1/user?id=", cli_text(a->c, "identifier", ""), "",
+			      NULL, &answer);
 	else if (cli_has(a->c, "name"))
-		r = call_with(a, "GET", "/api/v1/user?name=", cli_text(a->c, "name", ""), "", NULL, &answer);
+		r = call_with(a, "GET", "/api/v1/user?name=", cli_text(a->c, "name", ""), "", NULL,
+			      &answer);
 	else if (cli_has(a->c, "email"))
-		r = call_with(a, "GET", "/api/v1/user?email=", cli_text(a->c, "email", ""), "", NULL, &answer);
+		r = call_with(a, "GET", "/api/v1/user?email=", cli_text(a->c, "email", ""), "",
+			      NULL, &answer);
 	else
 		r = call(a, "GET", "/api/v1/user", NULL, &answer);
 	if (r != CLI_EXIT_GOOD)
@@ -224,7 +236,7 @@ static int users_list(const struct admin *a)
 	if (wants_json(a))
 		return print_json(a, json_get(answer, "users"));
 	header(&t, names, ARRAY_SIZE(names));
-	json_array_foreach(json_get(answer, "users"), i, u) {
+	json_array_foreach (json_get(answer, "users"), i, u) {
 		out_table_cell(&t, text(u, "id"));
 		out_table_cell(&t, text(u, "displayName"));
 		out_table_cell(&t, text(u, "name"));
@@ -237,10 +249,12 @@ static int users_list(const struct admin *a)
 /* By -i, -n, or the first argument (the older generation's way). */
 static int named_user(const struct admin *a, json_t **ret)
 {
-	const char *what = cli_text(a->c, "identifier", cli_text(a->c, "name", a->c->n_args ? a->c->args[0] : NULL));
+	const char *what = cli_text(a->c, "identifier",
+				    cli_text(a->c, "name", a->c->n_args ? a->c->args[0] : NULL));
 
 	if (!what || !*what)
-		return cli_fail(a->c, CLI_EXIT_USAGE, "users %s: which user? give --name or --identifier", a->verb);
+		return cli_fail(a->c, CLI_EXIT_USAGE,
+				"users %s: which user? give --name or --identifier", a->verb);
 	return find_user(a, what, ret);
 }
 
@@ -269,14 +283,16 @@ static int users_rename(const struct admin *a)
 	if (!to && a->c->n_args > (flags ? 0 : 1))
 		to = a->c->args[flags ? 0 : 1];
 	if (!to || !*to)
-		return cli_fail(a->c, CLI_EXIT_USAGE, "users rename: the new name is missing; give --new-name");
+		return cli_fail(a->c, CLI_EXIT_USAGE,
+				"users rename: the new name is missing; give --new-name");
 	r = named_user(a, &user);
 	if (r != CLI_EXIT_GOOD)
 		return r;
 	buf_put_str(&path, "/rename/");
 	client_escape(&path, to);
-	r = path.bad ? cli_fail(a->c, CLI_EXIT_FAILED, "out of memory") :
-		       call_with(a, "POST", "/api/v1/user/", text(user, "id"), buf_str(&path), NULL, &answer);
+	r = path.bad ? cli_fail(a->c, CLI_EXIT_FAILED, "out of memory")
+		     : call_with(a, "POST", "/api/v1/user/", text(user, "id"), buf_str(&path), NULL,
+				 &answer);
 	buf_done(&path);
 	return r != CLI_EXIT_GOOD ? r : done(a, json_get(answer, "user"), "User renamed");
 }
@@ -295,7 +311,8 @@ static int dispatch(struct cli *c, const struct verb *verbs, size_t n)
 	for (size_t i = 0; i < n && r == CLI_EXIT_GOOD; i++)
 		if (!strcmp(verbs[i].name, a.verb))
 			return verbs[i].run(&a);
-	return r != CLI_EXIT_GOOD ? r : cli_fail(c, CLI_EXIT_FAILED, "%s has no work to do", a.verb);
+	return r != CLI_EXIT_GOOD ? r
+				  : cli_fail(c, CLI_EXIT_FAILED, "%s has no work to do", a.verb);
 }
 
 int cmd_admin_users(struct cli *c)
@@ -322,7 +339,8 @@ static int keys_create(const struct admin *a)
 	int r;
 
 	if (!*who && !*tags)
-		return cli_fail(a->c, CLI_EXIT_USAGE, "preauthkeys create: whose nodes? give --user or --tags");
+		return cli_fail(a->c, CLI_EXIT_USAGE,
+				"preauthkeys create: whose nodes? give --user or --tags");
 	if (*who) {
 		r = find_user(a, who, &user);
 		if (r != CLI_EXIT_GOOD)
@@ -331,7 +349,8 @@ static int keys_create(const struct admin *a)
 	}
 	json_object_set_new(body, "reusable", json_boolean(cli_bool(a->c, "reusable", false)));
 	json_object_set_new(body, "ephemeral", json_boolean(cli_bool(a->c, "ephemeral", false)));
-	json_object_set_new(body, "expiration", json_string(json_time_text(out_now() + life * 1000000, when)));
+	json_object_set_new(body, "expiration",
+			    json_string(json_time_text(out_now() + life * 1000000, when)));
 	json_object_set_new(body, "aclTags", cmd_list_json(tags));
 	r = call(a, "POST", "/api/v1/preauthkey", body, &answer);
 	if (r != CLI_EXIT_GOOD)
@@ -349,8 +368,8 @@ static bool key_is_of(const json_t *key, const char *who)
 
 static int keys_list(const struct admin *a)
 {
-	static const char *const names[] = { "ID", "Key/Prefix", "Reusable", "Ephemeral",
-					     "Used", "Expiration", "Created", "Owner" };
+	static const char *const names[] = { "ID",   "Key/Prefix", "Reusable", "Ephemeral",
+					     "Used", "Expiration", "Created",  "Owner" };
 	CLEANUP(json_decref) json_t *answer = NULL;
 	CLEANUP(json_decref) json_t *mine = json_array();
 	const char *who = cli_text(a->c, "user", "");
@@ -361,14 +380,14 @@ static int keys_list(const struct admin *a)
 
 	if (r != CLI_EXIT_GOOD)
 		return r;
-	json_array_foreach(json_get(answer, "preAuthKeys"), i, k) {
+	json_array_foreach (json_get(answer, "preAuthKeys"), i, k) {
 		if (key_is_of(k, who))
 			json_array_append(mine, k);
 	}
 	if (wants_json(a))
 		return print_json(a, mine);
 	header(&t, names, ARRAY_SIZE(names));
-	json_array_foreach(mine, i, k) {
+	json_array_foreach (mine, i, k) {
 		const json_t *tags = json_get(k, "aclTags");
 
 		out_table_cell(&t, text(k, "id"));
@@ -386,7 +405,8 @@ static int keys_list(const struct admin *a)
 	return print_table(a, &t);
 }
 
-/* -i ID, the first argument, or (older generation) the key itself, which is looked up by its prefix. */
+/* -i ID, the first argument, or (older generation) the key itself, which is looked up by its
+ * prefix. */
 static int named_key(const struct admin *a, char out[static 24])
 {
 	CLEANUP(json_decref) json_t *answer = NULL;
@@ -400,11 +420,12 @@ static int named_key(const struct admin *a, char out[static 24])
 		return CLI_EXIT_GOOD;
 	}
 	if (!*what)
-		return cli_fail(a->c, CLI_EXIT_USAGE, "preauthkeys %s: which key? give --identifier ID", a->verb);
+		return cli_fail(a->c, CLI_EXIT_USAGE,
+				"preauthkeys %s: which key? give --identifier ID", a->verb);
 	r = call(a, "GET", "/api/v1/preauthkey", NULL, &answer);
 	if (r != CLI_EXIT_GOOD)
 		return r;
-	json_array_foreach(json_get(answer, "preAuthKeys"), i, k) {
+	json_array_foreach (json_get(answer, "preAuthKeys"), i, k) {
 		const char *masked = text(k, "key"), *id = text(k, "id");
 		size_t n = strcspn(masked, "*");
 
@@ -413,7 +434,8 @@ static int named_key(const struct admin *a, char out[static 24])
 			return CLI_EXIT_GOOD;
 		}
 	}
-	return cli_fail(a->c, CLI_EXIT_FAILED, "there is no such key; see wgctl admin preauthkeys list");
+	return cli_fail(a->c, CLI_EXIT_FAILED,
+			"there is no such key; see wgctl admin preauthkeys list");
 }
 
 static int keys_expire(const struct admin *a)
@@ -464,9 +486,9 @@ static bool node_expired(const json_t *n)
 
 static int nodes_list(const struct admin *a)
 {
-	static const char *const names[] = { "ID",	 "Hostname",	 "Name",      "NodeKey",   "User",
-					     "Tags",	 "IP addresses", "Ephemeral", "Last seen", "Expiration",
-					     "Connected", "Expired" };
+	static const char *const names[] = { "ID",	  "Hostname",	"Name",		"NodeKey",
+					     "User",	  "Tags",	"IP addresses", "Ephemeral",
+					     "Last seen", "Expiration", "Connected",	"Expired" };
 	CLEANUP(json_decref) json_t *answer = NULL;
 	CLEANUP(json_decref) json_t *user = NULL;
 	const char *who = cli_text(a->c, "user", "");
@@ -479,7 +501,8 @@ static int nodes_list(const struct admin *a)
 		r = find_user(a, who, &user);
 		if (r != CLI_EXIT_GOOD)
 			return r;
-		r = call_with(a, "GET", "/api/v1/node?user=", text(user, "name"), "", NULL, &answer);
+		r = call_with(a, "GET", "/api/v1/node?user=", text(user, "name"), "", NULL,
+			      &answer);
 	} else {
 		r = call(a, "GET", "/api/v1/node", NULL, &answer);
 	}
@@ -488,7 +511,7 @@ static int nodes_list(const struct admin *a)
 	if (wants_json(a))
 		return print_json(a, json_get(answer, "nodes"));
 	header(&t, names, ARRAY_SIZE(names));
-	json_array_foreach(json_get(answer, "nodes"), i, n) {
+	json_array_foreach (json_get(answer, "nodes"), i, n) {
 		const char *key = text(n, "nodeKey");
 		struct key node_key;
 		char shorter[8];
@@ -499,12 +522,15 @@ static int nodes_list(const struct admin *a)
 		out_table_cell(&t, text(n, "name"));
 		out_table_cell(&t, text(n, "givenName"));
 		out_table_cell(&t, key);
-		out_table_cell(&t, json_get(n, "user") ? text(json_get(n, "user"), "name") : "tagged-devices");
+		out_table_cell(&t, json_get(n, "user") ? text(json_get(n, "user"), "name")
+						       : "tagged-devices");
 		cell_list(&t, json_get(n, "tags"));
 		cell_list(&t, json_get(n, "ipAddresses"));
-		out_table_cell(&t, json_get_bool(n, "ephemeral", json_get_bool(json_get(n, "preAuthKey"), "ephemeral", false)) ?
-					   "true" :
-					   "false");
+		out_table_cell(
+		    &t, json_get_bool(n, "ephemeral",
+				      json_get_bool(json_get(n, "preAuthKey"), "ephemeral", false))
+			    ? "true"
+			    : "false");
 		cell_time(&t, n, "lastSeen");
 		cell_time(&t, n, "expiry");
 		out_table_cell(&t, json_get_bool(n, "online", false) ? "online" : "offline");
@@ -520,14 +546,15 @@ static bool node_is(const json_t *n, const char *what)
 
 	if (!strcmp(text(n, "givenName"), what) || !strcmp(text(n, "fqdn"), what))
 		return true;
-	json_array_foreach(json_get(n, "ipAddresses"), i, v) {
+	json_array_foreach (json_get(n, "ipAddresses"), i, v) {
 		if (json_is_string(v) && !strcmp(json_string_value(v), what))
 			return true;
 	}
 	return false;
 }
 
-/* The id of the node that -i or the argument means: an id, or a name or address that is looked up. */
+/* The id of the node that -i or the argument means: an id, or a name or address that is looked
+ * up. */
 static int named_node(const struct admin *a, const char *arg, char out[static 24])
 {
 	CLEANUP(json_decref) json_t *answer = NULL;
@@ -541,11 +568,12 @@ static int named_node(const struct admin *a, const char *arg, char out[static 24
 		return CLI_EXIT_GOOD;
 	}
 	if (!*what)
-		return cli_fail(a->c, CLI_EXIT_USAGE, "nodes %s: which node? give --identifier ID", a->verb);
+		return cli_fail(a->c, CLI_EXIT_USAGE, "nodes %s: which node? give --identifier ID",
+				a->verb);
 	r = call(a, "GET", "/api/v1/node", NULL, &answer);
 	if (r != CLI_EXIT_GOOD)
 		return r;
-	json_array_foreach(json_get(answer, "nodes"), i, n) {
+	json_array_foreach (json_get(answer, "nodes"), i, n) {
 		const char *id = text(n, "id");
 
 		if (node_is(n, what) && strlen(id) < 24) {
@@ -553,7 +581,8 @@ static int named_node(const struct admin *a, const char *arg, char out[static 24
 			return CLI_EXIT_GOOD;
 		}
 	}
-	return cli_fail(a->c, CLI_EXIT_FAILED, "there is no node \"%s\"; see wgctl admin nodes list", what);
+	return cli_fail(a->c, CLI_EXIT_FAILED,
+			"there is no node \"%s\"; see wgctl admin nodes list", what);
 }
 
 static const char *first_arg(const struct admin *a)
@@ -574,7 +603,9 @@ static int nodes_expire(const struct admin *a)
 	if (*when && never)
 		return cli_fail(a->c, CLI_EXIT_USAGE, "--expiry and --disable exclude each other");
 	if (*when && json_time_parse(when, &t) < 0)
-		return cli_fail(a->c, CLI_EXIT_USAGE, "--expiry wants a time like 2027-01-31T12:00:00Z, not \"%s\"", when);
+		return cli_fail(a->c, CLI_EXIT_USAGE,
+				"--expiry wants a time like 2027-01-31T12:00:00Z, not \"%s\"",
+				when);
 	r = named_node(a, first_arg(a), id);
 	if (r != CLI_EXIT_GOOD)
 		return r;
@@ -600,8 +631,8 @@ static int nodes_rename(const struct admin *a)
 		return r;
 	buf_put_str(&path, "/rename/");
 	client_escape(&path, a->c->args[0]);
-	r = path.bad ? cli_fail(a->c, CLI_EXIT_FAILED, "out of memory") :
-		       call_with(a, "POST", "/api/v1/node/", id, buf_str(&path), NULL, &answer);
+	r = path.bad ? cli_fail(a->c, CLI_EXIT_FAILED, "out of memory")
+		     : call_with(a, "POST", "/api/v1/node/", id, buf_str(&path), NULL, &answer);
 	buf_done(&path);
 	return r != CLI_EXIT_GOOD ? r : done(a, json_get(answer, "node"), "Node renamed");
 }
@@ -631,7 +662,8 @@ static int nodes_tag(const struct admin *a)
 	if (!body)
 		return cli_fail(a->c, CLI_EXIT_USAGE, "--tags is no valid UTF-8 text");
 	if (!json_array_size(tags))
-		return cli_fail(a->c, CLI_EXIT_USAGE, "nodes tag: no tag was given; give --tags tag:NAME");
+		return cli_fail(a->c, CLI_EXIT_USAGE,
+				"nodes tag: no tag was given; give --tags tag:NAME");
 	r = named_node(a, NULL, id);
 	if (r == CLI_EXIT_GOOD)
 		r = call_with(a, "POST", "/api/v1/node/", id, "/tags", body, &answer);
@@ -668,9 +700,11 @@ static int nodes_register(const struct admin *a)
 
 int cmd_admin_nodes(struct cli *c)
 {
-	static const struct verb verbs[] = { { "list", nodes_list },	 { "expire", nodes_expire },
-					     { "rename", nodes_rename }, { "delete", nodes_delete },
-					     { "tag", nodes_tag },	 { "register", nodes_register } };
+	static const struct verb verbs[] = {
+		{ "list", nodes_list },	    { "expire", nodes_expire },
+		{ "rename", nodes_rename }, { "delete", nodes_delete },
+		{ "tag", nodes_tag },	    { "register", nodes_register }
+	};
 
 	return dispatch(c, verbs, ARRAY_SIZE(verbs));
 }
@@ -685,5 +719,7 @@ int cmd_admin_health(struct cli *c)
 		r = call(&a, "GET", "/api/v1/health", NULL, &answer);
 	if (r != CLI_EXIT_GOOD)
 		return r;
-	return done(&a, answer, json_get_bool(answer, "databaseConnectivity", false) ? "healthy" : "no database");
+	return done(&a, answer,
+		    json_get_bool(answer, "databaseConnectivity", false) ? "healthy"
+									 : "no database");
 }

@@ -19,18 +19,22 @@ int cmd_completion(struct cli *c)
 	else if (!strcmp(c->args[0], "fish"))
 		completion_fish(&cli_root, &b);
 	else
-		r = cli_fail(c, CLI_EXIT_USAGE, "completion is there for bash, zsh and fish, not for \"%s\"", c->args[0]);
+		r = cli_fail(c, CLI_EXIT_USAGE,
+			     "completion is there for bash, zsh and fish, not for \"%s\"",
+			     c->args[0]);
 	if (r == CLI_EXIT_GOOD && out_flush(c->out, &b) < 0)
 		r = CLI_EXIT_FAILED;
 	buf_done(&b);
 	return r;
 }
 
-/* Names that a shell takes as one plain word; whoever named a peer otherwise does not get it completed. */
+/* Names that a shell takes as one plain word; whoever named a peer otherwise does not get it
+ * completed. */
 static bool plain_word(const char *s)
 {
 	return *s && *s != '-' &&
-	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") == strlen(s);
+	       strspn(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_") ==
+		   strlen(s);
 }
 
 /* Called by the scripts for the names of peers: says nothing when anything is wrong. */
@@ -48,7 +52,7 @@ int cmd_complete(struct cli *c)
 		status = NULL;
 	fclose(quiet.err);
 	peers = json_get(status, "Peer");
-	json_object_foreach(peers, key, peer) {
+	json_object_foreach (peers, key, peer) {
 		struct buf name = { 0 };
 
 		view_peer_name(status, peer, &name);

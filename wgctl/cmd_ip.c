@@ -14,7 +14,7 @@ static bool has_addr(const json_t *list, const char *text)
 
 	if (addr_parse(text, strlen(text), &want) < 0)
 		return false;
-	json_array_foreach(list, i, v) {
+	json_array_foreach (list, i, v) {
 		const char *s = json_string_value(v);
 
 		if (s && addr_parse(s, strlen(s), &have) >= 0 && addr_equal(&want, &have))
@@ -25,16 +25,18 @@ static bool has_addr(const json_t *list, const char *text)
 
 static int print_addrs(const struct cli *c, const json_t *list)
 {
-	bool one = cli_bool(c, "1", false), only4 = cli_bool(c, "4", false), only6 = cli_bool(c, "6", false);
+	bool one = cli_bool(c, "1", false), only4 = cli_bool(c, "4", false),
+	     only6 = cli_bool(c, "6", false);
 	unsigned int shown = 0;
 	const json_t *v;
 	size_t i;
 
-	json_array_foreach(list, i, v) {
+	json_array_foreach (list, i, v) {
 		const char *s = json_string_value(v);
 		struct addr a;
 
-		if (!s || addr_parse(s, strlen(s), &a) < 0 || (only4 && a.family != 4) || (only6 && a.family != 6))
+		if (!s || addr_parse(s, strlen(s), &a) < 0 || (only4 && a.family != 4) ||
+		    (only6 && a.family != 6))
 			continue;
 		fprintf(c->out, "%s\n", s);
 		shown++;
@@ -43,7 +45,9 @@ static int print_addrs(const struct cli *c, const json_t *list)
 	}
 	if (!shown)
 		return cli_fail(c, CLI_EXIT_FAILED, "no %saddress in the mesh",
-				only4 ? "IPv4 " : only6 ? "IPv6 " : "");
+				only4	? "IPv4 "
+				: only6 ? "IPv6 "
+					: "");
 	return CLI_EXIT_GOOD;
 }
 
@@ -62,16 +66,21 @@ int cmd_ip(struct cli *c)
 		return r;
 	list = json_get(status, "TailscaleIPs");
 	if (want)
-		return has_addr(list, want) ? CLI_EXIT_GOOD :
-					      cli_fail(c, CLI_EXIT_FAILED, "this node does not have the address %s", want);
+		return has_addr(list, want)
+			   ? CLI_EXIT_GOOD
+			   : cli_fail(c, CLI_EXIT_FAILED, "this node does not have the address %s",
+				      want);
 	if (of) {
 		peer = view_find(status, of, &self);
 		if (!peer)
-			return cli_fail(c, CLI_EXIT_FAILED, "there is no peer \"%s\"; see wgctl status", of);
+			return cli_fail(c, CLI_EXIT_FAILED,
+					"there is no peer \"%s\"; see wgctl status", of);
 		list = json_get(peer, "TailscaleIPs");
 	} else if (!json_array_size(list)) {
 		r = cmd_need_running(c, status);
-		return r != CLI_EXIT_GOOD ? r : cli_fail(c, CLI_EXIT_FAILED, "no address in the mesh yet; wgctl wait");
+		return r != CLI_EXIT_GOOD
+			   ? r
+			   : cli_fail(c, CLI_EXIT_FAILED, "no address in the mesh yet; wgctl wait");
 	}
 	return print_addrs(c, list);
 }

@@ -29,8 +29,8 @@ static bool resolve(const char *name, char out[static ADDR_TEXT_MAX])
 }
 
 /* The address to ping. *ret_self when it is our own. */
-static int find_target(const struct cli *c, const json_t *status, const char *what, char out[static ADDR_TEXT_MAX],
-		       bool *ret_self)
+static int find_target(const struct cli *c, const json_t *status, const char *what,
+		       char out[static ADDR_TEXT_MAX], bool *ret_self)
 {
 	const json_t *peer = view_find(status, what, ret_self);
 	const char *ip = json_string_value(json_array_get(json_get(peer, "TailscaleIPs"), 0));
@@ -45,7 +45,8 @@ static int find_target(const struct cli *c, const json_t *status, const char *wh
 	if (ip && strlen(ip) < ADDR_TEXT_MAX)
 		memcpy(out, ip, strlen(ip) + 1);
 	else if (!resolve(what, out))
-		return cli_fail(c, CLI_EXIT_FAILED, "there is no peer \"%s\"; see wgctl status", what);
+		return cli_fail(c, CLI_EXIT_FAILED, "there is no peer \"%s\"; see wgctl status",
+				what);
 	if (cli_bool(c, "verbose", false))
 		fprintf(c->err, "lookup \"%s\" => \"%s\"\n", what, out);
 	return CLI_EXIT_GOOD;
@@ -53,12 +54,13 @@ static int find_target(const struct cli *c, const json_t *status, const char *wh
 
 enum round { ROUND_NO_ANSWER, ROUND_RELAY, ROUND_DIRECT, ROUND_FAILED };
 
-static enum round ping_once(const struct cli *c, const struct client *node, const char *ip, int64_t timeout_msec,
-			    int *ret_exit)
+static enum round ping_once(const struct cli *c, const struct client *node, const char *ip,
+			    int64_t timeout_msec, int *ret_exit)
 {
 	CLEANUP(client_answer_done) struct client_answer a = { 0 };
-	CLEANUP(json_decref) json_t *body = json_pack("{s:i,s:s,s:I}", "schema", 1, "ip", ip, "timeout_msec",
-						      (json_int_t)timeout_msec);
+	CLEANUP(json_decref)
+	json_t *body = json_pack("{s:i,s:s,s:I}", "schema", 1, "ip", ip, "timeout_msec",
+				 (json_int_t)timeout_msec);
 	struct buf line = { 0 };
 	bool direct;
 
@@ -100,7 +102,8 @@ static int ping_rounds(const struct cli *c, const char *ip)
 			return CLI_EXIT_GOOD;
 		rest = interval - (out_now() - began);
 		if (n != count && rest > 0) {
-			struct timespec ts = { .tv_sec = rest / 1000000000, .tv_nsec = rest % 1000000000 };
+			struct timespec ts = { .tv_sec = rest / 1000000000,
+					       .tv_nsec = rest % 1000000000 };
 
 			nanosleep(&ts, NULL);
 		}

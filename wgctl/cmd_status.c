@@ -9,7 +9,8 @@ int cmd_get_status(const struct cli *c, bool peers, json_t **ret)
 {
 	struct client node = client_node(c);
 
-	return client_call(c, &node, "GET", peers ? "/v1/status" : "/v1/status?peers=false", NULL, 30000, ret);
+	return client_call(c, &node, "GET", peers ? "/v1/status" : "/v1/status?peers=false", NULL,
+			   30000, ret);
 }
 
 int cmd_need_running(const struct cli *c, const json_t *status)
@@ -31,7 +32,7 @@ static void drop_idle_peers(json_t *status)
 	const char *key;
 	void *next;
 
-	json_object_foreach_safe(peers, next, key, peer) {
+	json_object_foreach_safe (peers, next, key, peer) {
 		if (!json_get_bool(peer, "Active", false))
 			json_object_del(peers, key);
 	}
@@ -67,7 +68,8 @@ static int print_text(const struct cli *c, const json_t *status)
 		r = out_flush(c->out, &b);
 	}
 	buf_done(&b);
-	return r < 0 ? cli_fail(c, CLI_EXIT_FAILED, "cannot write: %s", strerror(-r)) : CLI_EXIT_GOOD;
+	return r < 0 ? cli_fail(c, CLI_EXIT_FAILED, "cannot write: %s", strerror(-r))
+		     : CLI_EXIT_GOOD;
 }
 
 int cmd_status(struct cli *c)
@@ -82,5 +84,6 @@ int cmd_status(struct cli *c)
 	if (cli_bool(c, "active", false))
 		drop_idle_peers(status);
 	r = out_json(c->out, status, OUT_JSON_BLANKS);
-	return r < 0 ? cli_fail(c, CLI_EXIT_FAILED, "cannot write: %s", strerror(-r)) : CLI_EXIT_GOOD;
+	return r < 0 ? cli_fail(c, CLI_EXIT_FAILED, "cannot write: %s", strerror(-r))
+		     : CLI_EXIT_GOOD;
 }

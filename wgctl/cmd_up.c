@@ -112,7 +112,8 @@ static int read_key(const struct cli *c, const char *from, char out[static KEY_M
 	if (!is_stdin) {
 		fd = opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 		if (fd < 0)
-			return cli_fail(c, CLI_EXIT_FAILED, "cannot read the auth key from %s: %s", path, strerror(errno));
+			return cli_fail(c, CLI_EXIT_FAILED, "cannot read the auth key from %s: %s",
+					path, strerror(errno));
 	}
 	n = read_small(fd, out, KEY_MAX);
 	if (n < 0)
@@ -123,7 +124,8 @@ static int read_key(const struct cli *c, const char *from, char out[static KEY_M
 		n--;
 	out[n] = '\0';
 	if (!n)
-		return cli_fail(c, CLI_EXIT_FAILED, "there is no auth key in %s", is_stdin ? "standard input" : path);
+		return cli_fail(c, CLI_EXIT_FAILED, "there is no auth key in %s",
+				is_stdin ? "standard input" : path);
 	return CLI_EXIT_GOOD;
 }
 
@@ -159,7 +161,8 @@ static int print_json(const struct cli *c, const json_t *state)
 }
 
 /* Something a person has to do stands between us and the mesh: say it, then wait for it. */
-static int wait_for_person(const struct cli *c, const struct client *node, const json_t *state, int64_t left_msec)
+static int wait_for_person(const struct cli *c, const struct client *node, const json_t *state,
+			   int64_t left_msec)
 {
 	CLEANUP(json_decref) json_t *done = NULL;
 	const char *url = json_get_str(state, "AuthURL");
@@ -170,14 +173,16 @@ static int wait_for_person(const struct cli *c, const struct client *node, const
 		print_json(c, state);
 	} else if (url && *url) {
 		out_safe(&text, url);
-		fprintf(c->err, "\nTo authenticate, visit:\n\n\t%s\n\n", text.bad ? "" : buf_str(&text));
+		fprintf(c->err, "\nTo authenticate, visit:\n\n\t%s\n\n",
+			text.bad ? "" : buf_str(&text));
 	} else {
 		fprintf(c->err, "\nThis machine waits for approval by an admin of the mesh.\n\n");
 	}
 	buf_done(&text);
 	fflush(c->err);
 	buf_printf(&path, "/v1/wait?outcome=true&timeout_msec=%lld", (long long)left_msec);
-	r = client_call(c, node, "GET", buf_str(&path), NULL, left_msec ? left_msec + 2000 : 0, &done);
+	r = client_call(c, node, "GET", buf_str(&path), NULL, left_msec ? left_msec + 2000 : 0,
+			&done);
 	buf_done(&path);
 	if (r != CLI_EXIT_GOOD)
 		return r;

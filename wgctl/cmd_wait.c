@@ -47,8 +47,8 @@ int cmd_whois(struct cli *c)
 
 	buf_put_str(&path, "/v1/whois?addr=");
 	client_escape(&path, c->args[0]);
-	r = path.bad ? cli_fail(c, CLI_EXIT_FAILED, "out of memory") :
-		       client_call(c, &node, "GET", buf_str(&path), NULL, 10000, &who);
+	r = path.bad ? cli_fail(c, CLI_EXIT_FAILED, "out of memory")
+		     : client_call(c, &node, "GET", buf_str(&path), NULL, 10000, &who);
 	buf_done(&path);
 	if (r != CLI_EXIT_GOOD)
 		return r;

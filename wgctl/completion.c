@@ -5,7 +5,8 @@
 
 #define PATH_TEXT 96
 
-/* Walks the table: fn gets each visible command and the words that lead to it ("admin users list"). */
+/* Walks the table: fn gets each visible command and the words that lead to it ("admin users
+ * list"). */
 typedef void walk_fn(const struct cli_command *cmd, const char *path, struct buf *out);
 
 static void walk(const struct cli_command *cmd, const char *path, walk_fn *fn, struct buf *out)
@@ -51,8 +52,10 @@ static void bash_case(const struct cli_command *cmd, const char *path, struct bu
 	buf_printf(out, "' peers=%s ;;\n", cmd->complete ? "yes" : "");
 }
 
-/* Patterns for "path:flag" of the flags whose value is the next word; those of a group hold below it too. */
-static void value_patterns(const struct cli_command *cmd, const char *path, const char *between, struct buf *out)
+/* Patterns for "path:flag" of the flags whose value is the next word; those of a group hold
+ * below it too. */
+static void value_patterns(const struct cli_command *cmd, const char *path, const char *between,
+			   struct buf *out)
 {
 	for (size_t i = 0; i < cmd->n_opts; i++) {
 		const struct cli_opt *o = &cmd->opts[i];
@@ -83,7 +86,6 @@ static void patterns_bars(const struct cli_command *cmd, const char *path, struc
 	value_patterns(cmd, path, "|", out);
 }
 
-
 static void put_patterns(const struct cli_command *root, walk_fn *fn, struct buf *out)
 {
 	struct buf b = { 0 };
@@ -96,17 +98,18 @@ static void put_patterns(const struct cli_command *root, walk_fn *fn, struct buf
 
 void completion_bash(const struct cli_command *root, struct buf *out)
 {
-	buf_put_str(out, "# bash completion for wgctl, made by `wgctl completion bash`\n"
-			 "# shellcheck shell=bash\n"
-			 "_wgctl()\n{\n"
-			 "\tlocal cur=${COMP_WORDS[COMP_CWORD]} path='' word skip='' words flags peers\n"
-			 "\tlocal -a before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n"
-			 "\tCOMPREPLY=()\n"
-			 "\tfor word in \"${before[@]}\"; do\n"
-			 "\t\t# bash cuts --flag=value into three words\n"
-			 "\t\tif [[ $word == '=' ]]; then\n\t\t\tskip=yes\n\t\t\tcontinue\n\t\tfi\n"
-			 "\t\tif [[ -n $skip ]]; then\n\t\t\tskip=''\n\t\t\tcontinue\n\t\tfi\n"
-			 "\t\tcase $path:$word in\n\t\t");
+	buf_put_str(out,
+		    "# bash completion for wgctl, made by `wgctl completion bash`\n"
+		    "# shellcheck shell=bash\n"
+		    "_wgctl()\n{\n"
+		    "\tlocal cur=${COMP_WORDS[COMP_CWORD]} path='' word skip='' words flags peers\n"
+		    "\tlocal -a before=(\"${COMP_WORDS[@]:1:COMP_CWORD-1}\")\n"
+		    "\tCOMPREPLY=()\n"
+		    "\tfor word in \"${before[@]}\"; do\n"
+		    "\t\t# bash cuts --flag=value into three words\n"
+		    "\t\tif [[ $word == '=' ]]; then\n\t\t\tskip=yes\n\t\t\tcontinue\n\t\tfi\n"
+		    "\t\tif [[ -n $skip ]]; then\n\t\t\tskip=''\n\t\t\tcontinue\n\t\tfi\n"
+		    "\t\tcase $path:$word in\n\t\t");
 	put_patterns(root, patterns_bars, out);
 	buf_put_str(out, ") skip=yes ;;\n"
 			 "\t\t*:-*) ;;\n"
@@ -114,18 +117,19 @@ void completion_bash(const struct cli_command *root, struct buf *out)
 			 "\t\tesac\n"
 			 "\tdone\n"
 			 "\t[[ $cur == '=' ]] && skip=yes\n"
-			 "\t[[ -n $skip ]] && { mapfile -t COMPREPLY < <(compgen -f -- \"${cur#=}\"); return; }\n"
+			 "\t[[ -n $skip ]] && { mapfile -t COMPREPLY < <(compgen -f -- "
+			 "\"${cur#=}\"); return; }\n"
 			 "\tcase $path in\n");
 	walk(root, "", bash_case, out);
-	buf_put_str(out,
-		    "\t*) return ;;\n"
-		    "\tesac\n"
-		    "\t[[ $cur == -* ]] && words=$flags\n"
-		    "\t[[ -n $peers && $cur != -* ]] && words=$(wgctl __complete peers 2>/dev/null)\n"
-		    "\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
-		    "\t[[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n"
-		    "}\n"
-		    "complete -F _wgctl wgctl\n");
+	buf_put_str(
+	    out, "\t*) return ;;\n"
+		 "\tesac\n"
+		 "\t[[ $cur == -* ]] && words=$flags\n"
+		 "\t[[ -n $peers && $cur != -* ]] && words=$(wgctl __complete peers 2>/dev/null)\n"
+		 "\tmapfile -t COMPREPLY < <(compgen -W \"$words\" -- \"$cur\")\n"
+		 "\t[[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]] && compopt -o nospace\n"
+		 "}\n"
+		 "complete -F _wgctl wgctl\n");
 }
 
 /* Inside single quotes, and without what _describe and _arguments read as marks. */
@@ -201,7 +205,8 @@ void completion_zsh(const struct cli_command *root, struct buf *out)
 			 "_wgctl \"$@\"\n");
 }
 
-/* fish expands a * outside quotes as file names, and reads it as a wildcard of `case` inside them. */
+/* fish expands a * outside quotes as file names, and reads it as a wildcard of `case` inside
+ * them. */
 static void patterns_fish(const struct cli_command *cmd, const char *path, struct buf *out)
 {
 	struct buf b = { 0 };
@@ -240,7 +245,8 @@ static void fish_lines(const struct cli_command *cmd, const char *path, struct b
 	for (size_t i = 0; i < cmd->n_sub; i++) {
 		if (cmd->sub[i].hidden)
 			continue;
-		buf_printf(out, "complete -c wgctl -f -n '__wgctl_at \"%s\"' -a %s -d ", path, cmd->sub[i].name);
+		buf_printf(out, "complete -c wgctl -f -n '__wgctl_at \"%s\"' -a %s -d ", path,
+			   cmd->sub[i].name);
 		fish_quoted(out, cmd->sub[i].summary);
 		buf_put_u8(out, '\n');
 	}
@@ -260,20 +266,23 @@ static void fish_lines(const struct cli_command *cmd, const char *path, struct b
 	}
 	if (cmd->complete)
 		buf_printf(out,
-			   "complete -c wgctl -f -n '__wgctl_at \"%s\"' -a '(wgctl __complete peers 2>/dev/null)'\n",
+			   "complete -c wgctl -f -n '__wgctl_at \"%s\"' -a '(wgctl __complete "
+			   "peers 2>/dev/null)'\n",
 			   path);
 }
 
 void completion_fish(const struct cli_command *root, struct buf *out)
 {
-	buf_put_str(out, "# fish completion for wgctl, made by `wgctl completion fish`\n"
-			 "# True when the words so far, without flags and their values, lead to this command.\n"
-			 "function __wgctl_at\n"
-			 "\tset -l path\n\tset -l skip no\n"
-			 "\tfor word in (commandline -opc)[2..-1]\n"
-			 "\t\tif test $skip = yes\n\t\t\tset skip no\n\t\t\tcontinue\n\t\tend\n"
-			 "\t\tswitch \"$path:$word\"\n"
-			 "\t\t\tcase ");
+	buf_put_str(
+	    out,
+	    "# fish completion for wgctl, made by `wgctl completion fish`\n"
+	    "# True when the words so far, without flags and their values, lead to this command.\n"
+	    "function __wgctl_at\n"
+	    "\tset -l path\n\tset -l skip no\n"
+	    "\tfor word in (commandline -opc)[2..-1]\n"
+	    "\t\tif test $skip = yes\n\t\t\tset skip no\n\t\t\tcontinue\n\t\tend\n"
+	    "\t\tswitch \"$path:$word\"\n"
+	    "\t\t\tcase ");
 	put_patterns(root, patterns_fish, out);
 	buf_put_str(out, "\n\t\t\t\tset skip yes\n"
 			 "\t\t\tcase '*:-*'\n"

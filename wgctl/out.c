@@ -16,7 +16,11 @@
 static size_t utf8_at(const unsigned char *s, uint32_t *ret)
 {
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = *s < 0x80 ? 1 : (*s & 0xe0) == 0xc0 ? 2 : (*s & 0xf0) == 0xe0 ? 3 : (*s & 0xf8) == 0xf0 ? 4 : 0;
+	size_t n = *s < 0x80		 ? 1
+		   : (*s & 0xe0) == 0xc0 ? 2
+		   : (*s & 0xf0) == 0xe0 ? 3
+		   : (*s & 0xf8) == 0xf0 ? 4
+					 : 0;
 	uint32_t v;
 
 	if (n <= 1) {
@@ -35,7 +39,8 @@ static size_t utf8_at(const unsigned char *s, uint32_t *ret)
 	return n;
 }
 
-/* C0, DEL, C1; marks and overrides of direction, line and paragraph separators, the byte order mark. */
+/* C0, DEL, C1; marks and overrides of direction, line and paragraph separators, the byte order
+ * mark. */
 static bool acts_on_terminal(uint32_t c)
 {
 	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c || (c >= 0x200b && c <= 0x200f) ||
@@ -212,7 +217,8 @@ const char *out_duration(int64_t nsec, char out[static OUT_DURATION_MAX])
 			n += snprintf(p, left, "%" PRIu64 "h", sec / 3600);
 		if (sec >= 60)
 			n += snprintf(p + n, left - (size_t)n, "%" PRIu64 "m", sec / 60 % 60);
-		n += fraction(p + n, left - (size_t)n - 1, v % (60 * (uint64_t)NSEC_PER_SEC), NSEC_PER_SEC);
+		n += fraction(p + n, left - (size_t)n - 1, v % (60 * (uint64_t)NSEC_PER_SEC),
+			      NSEC_PER_SEC);
 		snprintf(p + n, left - (size_t)n, "s");
 	}
 	return out;
@@ -223,8 +229,9 @@ static int unit_msec(const char **s, double *ret)
 	static const struct {
 		const char *name;
 		double msec;
-	} units[] = { { "ms", 1 },	{ "us", 1e-3 },	   { "µs", 1e-3 },   { "ns", 1e-6 },   { "s", 1e3 },
-		      { "m", 60e3 },	{ "h", 3600e3 },   { "d", 86400e3 }, { "w", 7 * 86400e3 },
+	} units[] = { { "ms", 1 },	     { "us", 1e-3 },   { "µs", 1e-3 },
+		      { "ns", 1e-6 },	     { "s", 1e3 },     { "m", 60e3 },
+		      { "h", 3600e3 },	     { "d", 86400e3 }, { "w", 7 * 86400e3 },
 		      { "y", 365 * 86400e3 } };
 
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
@@ -297,7 +304,11 @@ const char *out_ago_words(int64_t nsec, char out[static 80])
 	static const struct {
 		const char *one;
 		int64_t sec;
-	} units[] = { { "year", 31536000 }, { "day", 86400 }, { "hour", 3600 }, { "minute", 60 }, { "second", 1 } };
+	} units[] = { { "year", 31536000 },
+		      { "day", 86400 },
+		      { "hour", 3600 },
+		      { "minute", 60 },
+		      { "second", 1 } };
 	int64_t sec = nsec / NSEC_PER_SEC;
 	size_t n = 0;
 
@@ -310,8 +321,8 @@ const char *out_ago_words(int64_t nsec, char out[static 80])
 		sec %= units[i].sec;
 		if (!k)
 			continue;
-		n += (size_t)snprintf(out + n, 80 - n, "%s%" PRId64 " %s%s", n ? ", " : "", k, units[i].one,
-				      k == 1 ? "" : "s");
+		n += (size_t)snprintf(out + n, 80 - n, "%s%" PRId64 " %s%s", n ? ", " : "", k,
+				      units[i].one, k == 1 ? "" : "s");
 		if (n >= 79)
 			break;
 	}
@@ -378,7 +389,8 @@ int out_json(FILE *f, const json_t *j, enum out_json_form form)
 	struct buf b = { 0 };
 	int r;
 
-	/* On a terminal only ASCII: names from elsewhere may hold anything that JSON lets through. */
+	/* On a terminal only ASCII: names from elsewhere may hold anything that JSON lets
+	 * through. */
 	r = out_json_buf(&b, j, form, isatty(fileno(f)));
 	if (r >= 0)
 		r = out_flush(f, &b);

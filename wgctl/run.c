@@ -12,7 +12,8 @@
 
 static int set_color(struct cli *c)
 {
-	const char *when = cli_text(c, "color", "auto"), *no = getenv("NO_COLOR"), *term = getenv("TERM");
+	const char *when = cli_text(c, "color", "auto"), *no = getenv("NO_COLOR"),
+		   *term = getenv("TERM");
 
 	c->terminal = isatty(STDOUT_FILENO);
 	if (!strcmp(when, "always"))
@@ -20,7 +21,8 @@ static int set_color(struct cli *c)
 	else if (!strcmp(when, "auto"))
 		c->color = c->terminal && !(no && *no) && !(term && !strcmp(term, "dumb"));
 	else if (strcmp(when, "never") != 0)
-		return cli_fail(c, CLI_EXIT_USAGE, "--color wants auto, always or never, not \"%s\"", when);
+		return cli_fail(c, CLI_EXIT_USAGE,
+				"--color wants auto, always or never, not \"%s\"", when);
 	return CLI_EXIT_GOOD;
 }
 
@@ -65,7 +67,8 @@ int cli_main(int argc, char **argv)
 	setlocale(LC_TIME, "C");
 	r = cli_parse(&cli_root, argc, argv, &c, why);
 	if (secrets > 0)
-		cli_warn(&c, "warning: a key in the argument list can be seen by other users and stays in the shell's "
+		cli_warn(&c, "warning: a key in the argument list can be seen by other users and "
+			     "stays in the shell's "
 			     "history; use --auth-key=file:PATH");
 	if (r != CLI_EXIT_GOOD) {
 		r = cli_fail(&c, r, "%s", why);

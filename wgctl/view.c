@@ -70,13 +70,14 @@ void view_peer_name(const json_t *status, const json_t *peer, struct buf *out)
 static bool peer_is(const json_t *status, const json_t *peer, const char *what)
 {
 	const char *dns = str(peer, "DNSName");
-	size_t len = strlen(what), n = trim_dots(dns), base = base_name(dns, str(status, "MagicDNSSuffix"));
+	size_t len = strlen(what), n = trim_dots(dns),
+	       base = base_name(dns, str(status, "MagicDNSSuffix"));
 	struct addr want, have;
 	const json_t *v;
 	size_t i;
 
 	if (addr_parse(what, len, &want) >= 0) {
-		json_array_foreach(json_get(peer, "TailscaleIPs"), i, v) {
+		json_array_foreach (json_get(peer, "TailscaleIPs"), i, v) {
 			const char *s = json_string_value(v);
 
 			if (s && addr_parse(s, strlen(s), &have) >= 0 && addr_equal(&want, &have))
@@ -98,7 +99,7 @@ const json_t *view_find(const json_t *status, const char *what, bool *ret_self)
 	const char *key;
 
 	*ret_self = false;
-	json_object_foreach((json_t *)(uintptr_t)peers, key, peer) {
+	json_object_foreach ((json_t *)(uintptr_t)peers, key, peer) {
 		if (peer_is(status, peer, what))
 			return peer;
 	}
@@ -147,7 +148,7 @@ void view_health(const json_t *status, struct buf *out)
 	if (!json_array_size(lines))
 		return;
 	buf_put_str(out, "# Health check:\n");
-	json_array_foreach(lines, i, v) {
+	json_array_foreach (lines, i, v) {
 		const char *s = json_string_value(v);
 
 		buf_put_str(out, "#     - ");
@@ -188,7 +189,8 @@ static void put_offline(const json_t *peer, int64_t now, const char *before, str
 
 static void put_active(const json_t *peer, int64_t now, struct buf *b)
 {
-	const char *relay = str(peer, "Relay"), *direct = str(peer, "CurAddr"), *via = str(peer, "PeerRelay");
+	const char *relay = str(peer, "Relay"), *direct = str(peer, "CurAddr"),
+		   *via = str(peer, "PeerRelay");
 
 	buf_put_str(b, "active; ");
 	if (json_get_bool(peer, "ExitNode", false))
@@ -270,8 +272,10 @@ static int by_name(const void *a, const void *b)
 	return r ? r : strcmp(str(*x, "PublicKey"), str(*y, "PublicKey"));
 }
 
-/* The peers to show, sorted; NULL with *ret_n 0 when there are none (or no memory: out goes bad). */
-static const json_t **sorted_peers(const json_t *status, bool active, size_t *ret_n, struct buf *out)
+/* The peers to show, sorted; NULL with *ret_n 0 when there are none (or no memory: out goes
+ * bad). */
+static const json_t **sorted_peers(const json_t *status, bool active, size_t *ret_n,
+				   struct buf *out)
 {
 	json_t *peers = json_get(status, "Peer");
 	const json_t **v;
@@ -287,7 +291,7 @@ static const json_t **sorted_peers(const json_t *status, bool active, size_t *re
 		out->bad = true;
 		return NULL;
 	}
-	json_object_foreach(peers, key, peer) {
+	json_object_foreach (peers, key, peer) {
 		if (json_is_object(peer) && (!active || json_get_bool(peer, "Active", false)))
 			v[n++] = peer;
 	}
@@ -312,8 +316,9 @@ static void field_list(struct buf *b, const char *name, const json_t *list)
 	const json_t *v;
 	size_t i;
 
-	json_array_foreach(list, i, v) {
-		buf_printf(&t, "%s%s", i ? ", " : "", json_is_string(v) ? json_string_value(v) : "?");
+	json_array_foreach (list, i, v) {
+		buf_printf(&t, "%s%s", i ? ", " : "",
+			   json_is_string(v) ? json_string_value(v) : "?");
 	}
 	if (!t.bad)
 		field(b, name, buf_str(&t));
@@ -328,7 +333,8 @@ static void detail_times(const json_t *peer, int64_t now, struct buf *b)
 
 	if (latency > 0 && latency < 1e6)
 		field(b, "Latency:", out_duration((int64_t)(latency * 1e4 + 0.5) * 100000, text));
-	field(b, "Last handshake:", handshake ? out_ago_words(out_since(now, handshake), words) : "never");
+	field(b, "Last handshake:",
+	      handshake ? out_ago_words(out_since(now, handshake), words) : "never");
 	if (expiry)
 		field(b, "Key expires:", json_time_text(expiry, when));
 }
@@ -337,7 +343,8 @@ static void detail_peer(const json_t *status, const json_t *peer, int64_t now, s
 {
 	struct buf t = { 0 };
 	char rx[32], tx[32], transfer[80];
-	const char *direct = str(peer, "CurAddr"), *relay = str(peer, "Relay"), *path = str(peer, "Path");
+	const char *direct = str(peer, "CurAddr"), *relay = str(peer, "Relay"),
+		   *path = str(peer, "Path");
 	bool self = peer == json_get(status, "Self");
 
 	view_peer_name(status, peer, &t);
@@ -377,14 +384,16 @@ static void detail_peer(const json_t *status, const json_t *peer, int64_t now, s
 
 static void detail_node(const json_t *status, struct buf *b)
 {
-	const json_t *relay = json_get(status, "HomeRelay"), *interface = json_get(status, "Interface"),
+	const json_t *relay = json_get(status, "HomeRelay"),
+		     *interface = json_get(status, "Interface"),
 		     *filter = json_get(status, "PacketFilter");
 	char text[192];
 
 	field(b, "Daemon version:", str(status, "Version"));
 	if (*str(status, "LoginServer")) {
 		snprintf(text, sizeof(text), "%s, %s", str(status, "LoginServer"),
-			 json_get_bool(status, "ControlConnected", false) ? "connected" : "not connected");
+			 json_get_bool(status, "ControlConnected", false) ? "connected"
+									  : "not connected");
 		field(b, "Login server:", text);
 	}
 	if (*str(relay, "RegionCode")) {
@@ -394,8 +403,8 @@ static void detail_node(const json_t *status, struct buf *b)
 	} else {
 		field(b, "Home relay:", "none");
 	}
-	snprintf(text, sizeof(text), "%s, kernel WireGuard, UDP port %" PRId64, str(interface, "Name"),
-		 json_get_int(interface, "ListenPort", 0));
+	snprintf(text, sizeof(text), "%s, kernel WireGuard, UDP port %" PRId64,
+		 str(interface, "Name"), json_get_int(interface, "ListenPort", 0));
 	field(b, "Interface:", text);
 	field(b, "Packet filter:", str(filter, "State"));
 }
@@ -415,8 +424,8 @@ static void view_filter(const json_t *status, struct buf *out)
 	buf_put_u8(out, '\n');
 }
 
-static void view_details(const json_t *status, const struct view_status *o, const json_t **v, size_t n,
-			 struct buf *out)
+static void view_details(const json_t *status, const struct view_status *o, const json_t **v,
+			 size_t n, struct buf *out)
 {
 	size_t online = 0;
 	const json_t *self = json_get(status, "Self");
@@ -433,7 +442,8 @@ static void view_details(const json_t *status, const struct view_status *o, cons
 		buf_printf(out, "  %-16s %zu, %zu online\n", "Peers:", n, online);
 }
 
-/* Green for a direct path, yellow for a relay, faint for who is away: only the line's last column. */
+/* Green for a direct path, yellow for a relay, faint for who is away: only the line's last
+ * column. */
 static void put_colored(const struct buf *plain, struct buf *out)
 {
 	const char *p = (const char *)buf_data(plain), *end = p + plain->len;
@@ -554,8 +564,8 @@ static void put_time(const json_t *report, struct buf *out)
 	if (tm.tm_gmtoff == 0)
 		buf_put_str(out, "Z\n");
 	else
-		buf_printf(out, "%c%02ld:%02ld\n", tm.tm_gmtoff < 0 ? '-' : '+', labs(tm.tm_gmtoff) / 3600,
-			   labs(tm.tm_gmtoff) / 60 % 60);
+		buf_printf(out, "%c%02ld:%02ld\n", tm.tm_gmtoff < 0 ? '-' : '+',
+			   labs(tm.tm_gmtoff) / 3600, labs(tm.tm_gmtoff) / 60 % 60);
 }
 
 static void put_families(const json_t *report, struct buf *out)
@@ -653,7 +663,7 @@ static void put_regions(const json_t *report, bool verbose, struct buf *out)
 		return;
 	}
 	buf_put_str(out, "\t* DERP latency:\n");
-	json_object_foreach(regions, key, region) {
+	json_object_foreach (regions, key, region) {
 		v[n].id = strtol(key, NULL, 10);
 		v[n].nsec = MIN(MAX(json_get_int(latency, key, 0), 0), INT64_C(1000000000000));
 		v[n].code = str(region, "RegionCode");

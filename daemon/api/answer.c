@@ -58,7 +58,8 @@ int api_code_http(enum api_code c)
 	unreachable();
 }
 
-void api_error_set(struct api_error *e, enum api_code code, const char *remedy, const char *fmt, ...)
+void api_error_set(struct api_error *e, enum api_code code, const char *remedy, const char *fmt,
+		   ...)
 {
 	va_list ap;
 
@@ -86,8 +87,8 @@ static json_t *any_text(const char *s)
 
 json_t *api_error_json(const struct api_error *e)
 {
-	return json_pack("{s:i,s:o,s:o,s:s}", "schema", API_SCHEMA, "error", any_text(e->text), "remedy",
-			 any_text(e->remedy), "code", api_code_name(e->code));
+	return json_pack("{s:i,s:o,s:o,s:s}", "schema", API_SCHEMA, "error", any_text(e->text),
+			 "remedy", any_text(e->remedy), "code", api_code_name(e->code));
 }
 
 json_t *api_state_json(const struct api_state *s)
@@ -97,8 +98,8 @@ json_t *api_state_json(const struct api_state *s)
 	for (size_t i = 0; i < s->n_addrs; i++)
 		json_array_append_new(addrs, json_addr(&s->addrs[i]));
 	return json_pack("{s:i,s:s,s:o,s:o}", "schema", API_SCHEMA, "BackendState",
-			 api_backend_state_name(s->state), "AuthURL", any_text(s->auth_url ? s->auth_url : ""),
-			 "TailscaleIPs", addrs);
+			 api_backend_state_name(s->state), "AuthURL",
+			 any_text(s->auth_url ? s->auth_url : ""), "TailscaleIPs", addrs);
 }
 
 json_t *api_pong_json(const struct api_pong *p)
@@ -126,15 +127,16 @@ static json_t *latencies_json(const struct api_netcheck *n, enum which which)
 
 	for (size_t i = 0; i < n->n_regions; i++) {
 		const struct api_netcheck_region *r = &n->regions[i];
-		uint64_t usec = which == WHICH_BEST ? r->latency_usec :
-				which == WHICH_V4   ? r->v4_usec :
-						      r->v6_usec;
+		uint64_t usec = which == WHICH_BEST ? r->latency_usec
+				: which == WHICH_V4 ? r->v4_usec
+						    : r->v6_usec;
 		char id[16];
 
 		if (!usec)
 			continue;
 		snprintf(id, sizeof(id), "%d", r->id);
-		json_object_set_new(o, id, json_integer((json_int_t)usec * 1000)); /* nanoseconds, as stock */
+		json_object_set_new(
+		    o, id, json_integer((json_int_t)usec * 1000)); /* nanoseconds, as stock */
 	}
 	return o;
 }
@@ -148,8 +150,10 @@ static json_t *regions_json(const struct api_netcheck *n)
 		char id[16];
 
 		snprintf(id, sizeof(id), "%d", r->id);
-		json_object_set_new(o, id, json_pack("{s:o,s:o}", "RegionCode", any_text(r->code ? r->code : ""),
-						     "RegionName", any_text(r->name ? r->name : "")));
+		json_object_set_new(o, id,
+				    json_pack("{s:o,s:o}", "RegionCode",
+					      any_text(r->code ? r->code : ""), "RegionName",
+					      any_text(r->name ? r->name : "")));
 	}
 	return o;
 }
@@ -213,11 +217,13 @@ enum api_verdict api_judge(const struct api_state *s, enum api_wish wish, struct
 		return API_VERDICT_FAIL;
 	}
 	if (s->state == API_STATE_STOPPED) {
-		api_error_set(err, API_CODE_NOT_RUNNING, "wgctl up", "the mesh was stopped meanwhile");
+		api_error_set(err, API_CODE_NOT_RUNNING, "wgctl up",
+			      "the mesh was stopped meanwhile");
 		return API_VERDICT_FAIL;
 	}
-	if (wish == API_WISH_PROGRESS && ((s->state == API_STATE_NEEDS_LOGIN && s->auth_url && *s->auth_url) ||
-					  s->state == API_STATE_NEEDS_MACHINE_AUTH))
+	if (wish == API_WISH_PROGRESS &&
+	    ((s->state == API_STATE_NEEDS_LOGIN && s->auth_url && *s->auth_url) ||
+	     s->state == API_STATE_NEEDS_MACHINE_AUTH))
 		return API_VERDICT_ANSWER;
 	return API_VERDICT_WAIT;
 }

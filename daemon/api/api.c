@@ -14,16 +14,16 @@
 #include "lib/httpd.h"
 #include "lib/json.h"
 
-#define BODY_MAX      (256u << 10)
-#define CONNS_MAX     256
-#define REQUESTS_MAX  128 /* deferred at one time */
-#define STATUS_MAX    (256u << 20)
+#define BODY_MAX     (256u << 10)
+#define CONNS_MAX    256
+#define REQUESTS_MAX 128 /* deferred at one time */
+#define STATUS_MAX   (256u << 20)
 
 struct api_request {
-	struct api *api;      /* NULL when the api is gone */
-	struct httpd_req *q;  /* NULL when nobody waits any more */
+	struct api *api;     /* NULL when the api is gone */
+	struct httpd_req *q; /* NULL when nobody waits any more */
 	struct loop_timer *deadline;
-	bool waits;	      /* for a state; owned by the api then, else by the daemon */
+	bool waits; /* for a state; owned by the api then, else by the daemon */
 	bool may_change;
 	bool changed; /* what up() said */
 	enum api_wish wish;
@@ -40,7 +40,7 @@ struct api {
 	int lock;
 	bool bound;
 	uid_t uid;
-	gid_t gid; /* (gid_t)-1: no group may change */
+	gid_t gid;		 /* (gid_t)-1: no group may change */
 	struct loop_defer *look; /* at who waits */
 	unsigned int n_requests;
 	LIST_HEAD(api_request_list, api_request) requests;
@@ -75,7 +75,8 @@ static void fail(struct httpd_req *q, enum api_code code, const char *remedy, co
 static void fail_errno(struct httpd_req *q, int r, struct api_error *e)
 {
 	if (!e->text[0])
-		api_error_set(e, r == -EACCES ? API_CODE_REFUSED : API_CODE_FAILED, NULL, "%s", strerror(-r));
+		api_error_set(e, r == -EACCES ? API_CODE_REFUSED : API_CODE_FAILED, NULL, "%s",
+			      strerror(-r));
 	respond_error(q, e);
 }
 
@@ -142,7 +143,8 @@ static struct api_request *request_new(struct api *a, struct httpd_req *q, uint6
 	snprintf(r->what, sizeof(r->what), "%s", what);
 	httpd_on_gone(q, request_gone, r);
 	if (timeout_msec)
-		loop_timer_in(r->deadline, MIN(timeout_msec, (uint64_t)API_TIMEOUT_MSEC_MAX) * USEC_PER_MSEC);
+		loop_timer_in(r->deadline,
+			      MIN(timeout_msec, (uint64_t)API_TIMEOUT_MSEC_MAX) * USEC_PER_MSEC);
 	LIST_INSERT_HEAD(&a->requests, r, link);
 	a->n_requests++;
 	return r;
@@ -266,7 +268,8 @@ static bool query_is(const struct httpd_req *q, const char *name, const char *va
 {
 	char text[16];
 
-	return http_query_get(httpd_head(q)->query, name, text, sizeof(text)) > 0 && !strcmp(text, value);
+	return http_query_get(httpd_head(q)->query, name, text, sizeof(text)) > 0 &&
+	       !strcmp(text, value);
 }
 
 /* The body as an object; an empty one as {}. NULL when it was answered with the failure. */
@@ -289,7 +292,8 @@ static json_t *body_object(struct httpd_req *q)
 static void handle_version(void *data, struct httpd_req *q)
 {
 	struct api *a = data;
-	CLEANUP(json_decref) json_t *j = json_pack("{s:i,s:s}", "schema", API_SCHEMA, "version", a->version);
+	CLEANUP(json_decref)
+	json_t *j = json_pack("{s:i,s:s}", "schema", API_SCHEMA, "version", a->version);
 
 	respond_json(q, 200, j);
 }
@@ -383,7 +387,8 @@ static void handle_prefs_set(void *data, struct httpd_req *q)
 	respond_json(q, 200, j);
 }
 
-/* The key stood in buffers that we only borrow; they are ours to wipe, since nobody reads them again. */
+/* The key stood in buffers that we only borrow; they are ours to wipe, since nobody reads them
+ * again. */
 static void wipe(const void *p, size_t len)
 {
 	sodium_memzero((void *)(uintptr_t)p, len);
@@ -406,7 +411,8 @@ static bool take_auth_key(struct httpd_req *q, const json_t *body, struct api_up
 		wipe(s, len);
 	wipe(p, body_len);
 	if (!ok)
-		fail(q, API_CODE_USAGE, "copy it again from where it was made", "this is no auth key");
+		fail(q, API_CODE_USAGE, "copy it again from where it was made",
+		     "this is no auth key");
 	return ok;
 }
 
@@ -460,8 +466,8 @@ static void handle_wait(void *data, struct httpd_req *q)
 	if (bad)
 		fail(q, API_CODE_USAGE, NULL, "timeout_msec must be a number");
 	else
-		wait_for(a, q, query_is(q, "outcome", "true") ? API_WISH_OUTCOME : API_WISH_RUNNING, msec,
-			 false, "wait");
+		wait_for(a, q, query_is(q, "outcome", "true") ? API_WISH_OUTCOME : API_WISH_RUNNING,
+			 msec, false, "wait");
 }
 
 #define CHANGE_TIMEOUT_MSEC 30000
@@ -490,7 +496,7 @@ static void handle_logout(void *data, struct httpd_req *q)
 		a->ops->logout(a->data, r);
 }
 
-#define PING_TIMEOUT_MSEC 5000
+#define PING_TIMEOUT_MSEC     5000
 #define NETCHECK_TIMEOUT_MSEC 30000
 
 static void handle_ping(void *data, struct httpd_req *q)
@@ -507,7 +513,8 @@ static void handle_ping(void *data, struct httpd_req *q)
 	ip = json_get_str(body, "ip");
 	msec = json_get_int(body, "timeout_msec", PING_TIMEOUT_MSEC);
 	if (!ip || addr_parse(ip, strlen(ip), &ping.target) < 0 || msec <= 0 || msec > UINT32_MAX) {
-		fail(q, API_CODE_USAGE, NULL, "ping wants an address of the mesh and a positive timeout");
+		fail(q, API_CODE_USAGE, NULL,
+		     "ping wants an address of the mesh and a positive timeout");
 		return;
 	}
 	ping.timeout_msec = (uint32_t)MIN((uint64_t)msec, (uint64_t)API_TIMEOUT_MSEC_MAX);
@@ -580,8 +587,10 @@ static void handle_whois(void *data, struct httpd_req *q)
 	int r;
 
 	/* The text of this failure is derper's: it tells its operator by it what is wrong. */
-	if (http_query_get(httpd_head(q)->query, "addr", text, sizeof(text)) <= 0 || who_parse(text, &who) < 0) {
-		fail(q, API_CODE_USAGE, "give IP, IP:PORT or nodekey:…", "invalid 'addr' parameter");
+	if (http_query_get(httpd_head(q)->query, "addr", text, sizeof(text)) <= 0 ||
+	    who_parse(text, &who) < 0) {
+		fail(q, API_CODE_USAGE, "give IP, IP:PORT or nodekey:…",
+		     "invalid 'addr' parameter");
 		return;
 	}
 	r = a->ops->status(a->data, &in);
@@ -637,15 +646,16 @@ static const struct {
 static int lock_take(const char *path)
 {
 	for (unsigned int tries = 0; tries < 16; tries++) {
-		CLEANUP(fd_close) int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		CLEANUP(fd_close)
+		int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 		struct stat mine, named;
 
 		if (fd < 0)
 			return -errno;
 		if (flock(fd, LOCK_EX | LOCK_NB) < 0)
 			return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-		if (fstat(fd, &mine) == 0 && stat(path, &named) == 0 && mine.st_ino == named.st_ino &&
-		    mine.st_dev == named.st_dev)
+		if (fstat(fd, &mine) == 0 && stat(path, &named) == 0 &&
+		    mine.st_ino == named.st_ino && mine.st_dev == named.st_dev)
 			return TAKE_FD(fd);
 	}
 	return -EAGAIN;
@@ -690,7 +700,8 @@ int api_new(struct loop *loop, const struct api_options *o, const struct api_ops
 		return r;
 	r = httpd_new(loop, &opts, &a->httpd);
 	for (size_t i = 0; i < ARRAY_SIZE(routes) && r >= 0; i++)
-		r = httpd_route(a->httpd, routes[i].method, routes[i].path, routes[i].body_max, routes[i].fn, a);
+		r = httpd_route(a->httpd, routes[i].method, routes[i].path, routes[i].body_max,
+				routes[i].fn, a);
 	if (r < 0)
 		return r;
 	r = httpd_listen_unix(a->httpd, a->socket, 0666);

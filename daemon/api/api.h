@@ -68,7 +68,8 @@ void api_error_set(struct api_error *e, enum api_code code, const char *remedy, 
 	__attribute__((format(printf, 4, 5)));
 json_t *api_error_json(const struct api_error *e);
 
-/* What the waiting requests are judged by. Strings are borrowed until the callback's caller returns. */
+/* What the waiting requests are judged by. Strings are borrowed until the callback's caller
+ * returns. */
 struct api_state {
 	enum api_backend_state state;
 	const char *auth_url;	/* NULL or "" = none */
@@ -112,7 +113,8 @@ void api_reply(struct api_request *r, json_t *answer); /* steals answer; "schema
 void api_fail(struct api_request *r, const struct api_error *e);
 bool api_request_gone(const struct api_request *r); /* nobody waits for it any more */
 
-/* Ops return 0, or a negative errno with *err filled when they have one (else the errno is worded). */
+/* Ops return 0, or a negative errno with *err filled when they have one (else the errno is
+ * worded). */
 struct api_ops {
 	void (*state)(void *data, struct api_state *ret); /* cheap */
 	int (*status)(void *data, struct api_status_input *ret);
@@ -124,7 +126,8 @@ struct api_ops {
 	void (*prefs_get)(void *data, struct prefs *ret);
 	int (*prefs_set)(void *data, const struct prefs *change, bool *ret_changed,
 			 struct api_error *err);
-	/* One round: reply with api_pong_json(). A timeout needs no answer in time: the api gives it. */
+	/* One round: reply with api_pong_json(). A timeout needs no answer in time: the api
+	 * gives it. */
 	void (*ping)(void *data, const struct api_ping *ping, struct api_request *later);
 	void (*netcheck)(void *data, struct api_request *later); /* reply with api_netcheck_json() */
 };

@@ -14,8 +14,8 @@ enum kind { KIND_BOOL, KIND_TEXT, KIND_ROUTES, KIND_TAGS };
 enum charset { CHARSET_NONE, CHARSET_URL, CHARSET_HOST, CHARSET_NAME, CHARSET_MODE };
 
 #define TEXT(member, field, chars, max)                                                            \
-	.bit = (member), .kind = KIND_TEXT, .at = offsetof(struct prefs, field), .charset = (chars),  \
-	.size = (max)
+	.bit = (member), .kind = KIND_TEXT, .at = offsetof(struct prefs, field),                   \
+	.charset = (chars), .size = (max)
 #define BOOL(member, field) .bit = (member), .kind = KIND_BOOL, .at = offsetof(struct prefs, field)
 
 /* One row for each flag. `acted` is false while only the default is true of this version. */
@@ -42,7 +42,8 @@ static const struct member {
 	{ "ssh", BOOL(PREFS_SSH, ssh) },
 	{ "snat-subnet-routes", BOOL(PREFS_SNAT, snat), .dflt = true },
 	{ "stateful-filtering", BOOL(PREFS_STATEFUL, stateful) },
-	{ "netfilter-mode", TEXT(PREFS_NETFILTER_MODE, netfilter_mode, CHARSET_MODE, 12), .text = "on" },
+	{ "netfilter-mode", TEXT(PREFS_NETFILTER_MODE, netfilter_mode, CHARSET_MODE, 12),
+	  .text = "on" },
 	{ "operator", TEXT(PREFS_OPERATOR, operator_user, CHARSET_NAME, PREFS_NAME_MAX) },
 	{ "nickname", TEXT(PREFS_NICKNAME, nickname, CHARSET_NAME, PREFS_NAME_MAX) },
 	{ "report-posture", BOOL(PREFS_POSTURE, posture) },
@@ -64,7 +65,7 @@ static const char *member_text(const struct prefs *p, const struct member *m)
 }
 
 static void say(char why[static PREFS_WHY_MAX], const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+    __attribute__((format(printf, 2, 3)));
 static void say(char why[static PREFS_WHY_MAX], const char *fmt, ...)
 {
 	va_list ap;
@@ -89,7 +90,8 @@ void prefs_default(struct prefs *ret)
 		if (members[i].kind == KIND_BOOL)
 			*member_bool(ret, &members[i]) = members[i].dflt;
 		else if (members[i].kind == KIND_TEXT && members[i].text)
-			snprintf((char *)ret + members[i].at, members[i].size, "%s", members[i].text);
+			snprintf((char *)ret + members[i].at, members[i].size, "%s",
+				 members[i].text);
 	}
 }
 
@@ -169,16 +171,18 @@ static int routes_from_json(const struct member *m, const json_t *v, struct pref
 	size_t i;
 
 	if (!json_is_array(v) || json_array_size(v) > PREFS_ROUTES_MAX)
-		return say(why, "%s must be a list of at most %d prefixes", m->name, PREFS_ROUTES_MAX),
+		return say(why, "%s must be a list of at most %d prefixes", m->name,
+			   PREFS_ROUTES_MAX),
 		       -EBADMSG;
-	json_array_foreach(v, i, e) {
+	json_array_foreach (v, i, e) {
 		struct prefix r, masked;
 
 		if (json_parse_prefix(e, &r) < 0)
 			return say(why, "%s: not a prefix like 192.0.2.0/24", m->name), -EBADMSG;
 		masked = prefix_masked(&r);
 		if (!prefix_equal(&masked, &r))
-			return say(why, "%s: a prefix has bits set behind its length", m->name), -EBADMSG;
+			return say(why, "%s: a prefix has bits set behind its length", m->name),
+			       -EBADMSG;
 		p->routes[p->n_routes++] = r;
 	}
 	return 0;
@@ -191,13 +195,15 @@ static int tags_from_json(const struct member *m, const json_t *v, struct prefs 
 	size_t i;
 
 	if (!json_is_array(v) || json_array_size(v) > PREFS_TAGS_MAX)
-		return say(why, "%s must be a list of at most %d tags", m->name, PREFS_TAGS_MAX), -EBADMSG;
-	json_array_foreach(v, i, e) {
+		return say(why, "%s must be a list of at most %d tags", m->name, PREFS_TAGS_MAX),
+		       -EBADMSG;
+	json_array_foreach (v, i, e) {
 		const char *t = json_string_value(e);
 
 		if (!t || strlen(t) != json_string_length(e) || strlen(t) >= PREFS_NAME_MAX ||
 		    strncmp(t, "tag:", 4) != 0 || !t[4] || !text_only(t + 4, "-"))
-			return say(why, "%s: a tag is tag: and letters, digits, hyphens", m->name), -EBADMSG;
+			return say(why, "%s: a tag is tag: and letters, digits, hyphens", m->name),
+			       -EBADMSG;
 		memcpy(p->tags[p->n_tags++], t, strlen(t) + 1);
 	}
 	return 0;

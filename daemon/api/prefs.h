@@ -60,7 +60,8 @@ struct prefs {
 const char *prefs_name(enum prefs_member m);
 /* The values of a fresh node; all members set. */
 void prefs_default(struct prefs *ret);
-/* Only the members present are set. -EBADMSG with a sentence in why (unknown member, wrong type, bad value). */
+/* Only the members present are set. -EBADMSG with a sentence in why (unknown member, wrong type,
+ * bad value). */
 int prefs_from_json(const json_t *j, struct prefs *ret, char why[static PREFS_WHY_MAX]);
 /* The members that are set. NULL without memory. */
 json_t *prefs_to_json(const struct prefs *p);

@@ -208,7 +208,8 @@ static json_t *head_json(const struct api_status_input *in, bool hide_auth_url)
 	PUT("BackendState", text(api_backend_state_name(in->state)));
 	PUT("HaveNodeKey", json_boolean(in->have_node_key));
 	PUT("AuthURL", text(hide_auth_url ? NULL : in->auth_url));
-	PUT("TailscaleIPs", in->have_self ? addrs_json(in->self.addrs, in->self.n_addrs) : json_array());
+	PUT("TailscaleIPs",
+	    in->have_self ? addrs_json(in->self.addrs, in->self.n_addrs) : json_array());
 	PUT("Self", in->have_self ? api_status_peer_json(&in->self) : json_null());
 	PUT("ExitNodeStatus", json_null());
 	PUT("Health", texts_json(in->health, in->n_health));
@@ -220,11 +221,13 @@ static json_t *head_json(const struct api_status_input *in, bool hide_auth_url)
 	PUT("ClientVersion", json_null());
 	PUT("LoginServer", text(in->login_server));
 	PUT("ControlConnected", json_boolean(in->control_connected));
-	PUT("Interface", json_pack("{s:o,s:i}", "Name", text(in->interface), "ListenPort", in->port));
+	PUT("Interface",
+	    json_pack("{s:o,s:i}", "Name", text(in->interface), "ListenPort", in->port));
 	PUT("PacketFilter", json_pack("{s:o,s:o}", "State", text(filter_name(in->filter)), "Reason",
 				      text(in->filter_reason)));
-	PUT("HomeRelay", json_pack("{s:i,s:o,s:b}", "RegionID", in->home_relay_id, "RegionCode",
-				   text(in->home_relay_code), "Connected", in->home_relay_connected));
+	PUT("HomeRelay",
+	    json_pack("{s:i,s:o,s:b}", "RegionID", in->home_relay_id, "RegionCode",
+		      text(in->home_relay_code), "Connected", in->home_relay_connected));
 #undef PUT
 	return bad ? NULL : TAKE(o);
 }
@@ -244,7 +247,8 @@ static int peers_write(const struct api_status_input *in, struct buf *out)
 		o = api_status_peer_json(&p);
 		if (!o)
 			return -ENOMEM;
-		buf_printf(out, "%s\"%s\":", first ? "" : ",", key_text(KEY_KIND_NODE, &p.pub, key));
+		buf_printf(out, "%s\"%s\":", first ? "" : ",",
+			   key_text(KEY_KIND_NODE, &p.pub, key));
 		r = json_write(o, out);
 		if (r < 0)
 			return r;

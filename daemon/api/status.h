@@ -107,8 +107,10 @@ struct api_status_input {
 
 /* One peer's object, without its key in Peer{}. NULL without memory. */
 json_t *api_status_peer_json(const struct api_status_peer *p);
-/* The whole document, compact. hide_auth_url: for who may not log the node in. -ENOMEM, -ENOBUFS. */
+/* The whole document, compact. hide_auth_url: for who may not log the node in. -ENOMEM,
+ * -ENOBUFS. */
 int api_status_write(const struct api_status_input *in, bool with_peers, bool hide_auth_url,
 		     struct buf *out);
-/* What `whois` and derper's admission ask: { "schema":1, "Node":{…}, "UserProfile":{…}, "CapMap":{} }; user may be NULL. */
+/* What `whois` and derper's admission ask: { "schema":1, "Node":{…}, "UserProfile":{…},
+ * "CapMap":{} }; user may be NULL. */
 json_t *api_whois_json(const struct api_status_peer *p, const struct api_status_user *user);

@@ -78,8 +78,11 @@ void control_retry(struct control *c, bool keep_session, const char *fmt, ...)
 	wait = control_backoff_usec(++c->failures, control_random());
 	loop_timer_in(c->retry, wait);
 	/* One failure is the ordinary end of a connection; the second one is news. */
-	if (c->failures == 2)
+	if (c->failures == 2) {
 		log_warning("control: %s; trying again", text);
+		if (c->login_wanted && !keep_session)
+			c->ops->on_login_failed(c->data, text, false);
+	}
 	control_set_state(c, keep_session ? c->state : CONTROL_STATE_CONNECTING, "%s", text);
 }
 
@@ -266,6 +269,8 @@ void control_advance(struct control *c)
 			control_register(c);
 		return;
 	}
+	if (!c->stream.st) /* a new conversation gathers nothing and waits for nothing */
+		loop_timer_stop(c->tell);
 	control_update(c); /* before the stream: peers learn a new disco key from it (T23) */
 	if (!c->stream.st && !loop_timer_armed(c->watchdog))
 		control_stream(c);
@@ -354,9 +359,10 @@ int control_new(struct loop *l, const struct control_config *cfg, const struct c
 
 void control_start(struct control *c)
 {
+	if (!c->running || c->parked)
+		c->need_register = true;
 	c->running = true;
 	c->parked = false;
-	c->need_register = true;
 	control_advance(c);
 }
 

@@ -58,6 +58,7 @@ static void succeed(struct control *c, const struct tailcfg_register_response *a
 		control_stream_drop(c);
 	loop_timer_stop(c->watchdog);
 	c->ops->on_registered(c->data, &c->node, a->user.login);
+	control_map_state(c); /* where the stream went on all the while */
 	control_advance(c);
 }
 

@@ -105,8 +105,8 @@ void control_expiry_check(void *data)
 	if (netmap_changes_empty(&changes))
 		return;
 	c->ops->on_map(c->data, &changes, false);
-	self_changed(c, changes.self);
 	control_map_state(c);
+	self_changed(c, changes.self);
 }
 
 static void browse(struct control *c, const char *url)
@@ -137,6 +137,7 @@ static void map_changed(struct control *c, const struct netmap_changes *changes)
 		return;
 	control_map_state(c);
 	self_changed(c, changes->self);
+	control_map_state(c);
 }
 
 static int message(struct control *c, struct json_slice text)

@@ -22,7 +22,7 @@ int netmap_new(struct netmap **ret)
 
 	if (!nm)
 		return -ENOMEM;
-	peers_init(&nm->peers);
+	netmap_peers_init(&nm->peers);
 	*ret = nm;
 	return 0;
 }
@@ -45,7 +45,7 @@ void netmap_free(struct netmap *nm)
 	if (!nm)
 		return;
 	tailcfg_node_free(nm->self);
-	peers_done(&nm->peers);
+	netmap_peers_done(&nm->peers);
 	derp_map_done(&nm->derp);
 	for (size_t i = 0; i < nm->n_filters; i++)
 		filter_done(&nm->filters[i]);
@@ -271,7 +271,7 @@ static int record_change(struct applying *a, struct netmap_peer *p, unsigned int
 /* A key belongs to one node. A holder that is about to leave makes room; any other keeps it. */
 static int claim_key(struct applying *a, const struct netmap_peer *self, const struct key *key)
 {
-	struct netmap_peer *holder = peers_by_key(&a->nm->peers, key);
+	struct netmap_peer *holder = netmap_peers_by_key(&a->nm->peers, key);
 	int r;
 
 	if (a->nm->self && key_cmp(&a->nm->self->key, key) == 0)
@@ -282,7 +282,7 @@ static int claim_key(struct applying *a, const struct netmap_peer *self, const s
 		return -EEXIST;
 	r = record(a, holder, NETMAP_REMOVED, 0, &holder->node->key);
 	if (r == 0)
-		peers_remove(&a->nm->peers, holder);
+		netmap_peers_remove(&a->nm->peers, holder);
 	return r;
 }
 
@@ -291,7 +291,7 @@ static int add_peer(struct applying *a, struct tailcfg_node *n, const uint8_t di
 	struct netmap_peer *p;
 	int r;
 
-	r = peers_add(&a->nm->peers, n, &p);
+	r = netmap_peers_add(&a->nm->peers, n, &p);
 	if (r < 0) {
 		tailcfg_node_free(n);
 		return r;
@@ -311,10 +311,10 @@ static int replace_peer(struct applying *a, struct netmap_peer *p, struct tailcf
 	p->leaving = false;
 	memcpy(p->digest, digest, sizeof(p->digest));
 	if (aspects & NETMAP_KEY)
-		peers_key_remove(&a->nm->peers, p);
+		netmap_peers_key_remove(&a->nm->peers, p);
 	p->node = n;
 	if (aspects & NETMAP_KEY)
-		peers_key_insert(&a->nm->peers, p);
+		netmap_peers_key_insert(&a->nm->peers, p);
 	r = record_change(a, p, aspects, &old->key);
 	tailcfg_node_free(old);
 	return r;
@@ -337,14 +337,14 @@ static int put_peer(struct applying *a, struct json_slice text)
 
 	digest_of(text, digest);
 	if (json_slice_int(text, "ID", &id) == 0)
-		p = peers_by_id(&nm->peers, id);
+		p = netmap_peers_by_id(&nm->peers, id);
 	if (p && digest_equal(p->digest, digest) && !is_self(nm, p->node)) {
 		p->leaving = false;
 		return record_change(a, p, 0, &p->node->key);
 	}
 	r = tailcfg_node_decode(text, &n);
 	if (r == 0) {
-		p = peers_by_id(&nm->peers, n->id);
+		p = netmap_peers_by_id(&nm->peers, n->id);
 		r = is_self(nm, n) ? -EEXIST : claim_key(a, p, &n->key);
 	}
 	if (r < 0) {
@@ -373,7 +373,7 @@ static int put_peers(struct applying *a, const struct json_slice *v, size_t n)
 
 static int patch_peer(struct applying *a, struct tailcfg_peer_change *patch)
 {
-	struct netmap_peer *p = peers_by_id(&a->nm->peers, patch->node_id);
+	struct netmap_peer *p = netmap_peers_by_id(&a->nm->peers, patch->node_id);
 	unsigned int aspects;
 	struct key old_key;
 	int r;
@@ -388,11 +388,11 @@ static int patch_peer(struct applying *a, struct tailcfg_peer_change *patch)
 			a->c->n_skipped += r != -ENOMEM;
 			return r == -ENOMEM ? r : 0;
 		}
-		peers_key_remove(&a->nm->peers, p);
+		netmap_peers_key_remove(&a->nm->peers, p);
 	}
 	tailcfg_node_patch(p->node, patch);
 	if (aspects & NETMAP_KEY)
-		peers_key_insert(&a->nm->peers, p);
+		netmap_peers_key_insert(&a->nm->peers, p);
 	/* The node is no longer what its text says; expired may be among what the patch took back. */
 	memset(p->digest, 0, sizeof(p->digest));
 	return record_change(a, p, aspects, &old_key);
@@ -411,7 +411,7 @@ static int apply_flags(struct applying *a, const struct tailcfg_map_response *m)
 		r = patch_peer(a, &c);
 	}
 	for (size_t i = 0; i < m->n_online && r == 0; i++) {
-		p = peers_by_id(&a->nm->peers, m->online[i].node_id);
+		p = netmap_peers_by_id(&a->nm->peers, m->online[i].node_id);
 		if (p) {
 			struct tailcfg_peer_change c = { .node_id = p->node->id,
 							 .has = TAILCFG_PATCH_ONLINE,
@@ -433,7 +433,7 @@ static int drop_leaving(struct applying *a)
 		if (ps->by_id[i]->leaving)
 			r = record(a, ps->by_id[i], NETMAP_REMOVED, 0, &ps->by_id[i]->node->key);
 	}
-	peers_sweep(ps);
+	netmap_peers_sweep(ps);
 	return r;
 }
 
@@ -446,10 +446,10 @@ static int apply_peers(struct applying *a, struct tailcfg_map_response *m, bool 
 	for (size_t i = 0; i < ps->n && (first || m->n_peers); i++)
 		ps->by_id[i]->leaving = true;
 	if (a->c->self) { /* we are not our own peer, whoever we have become */
-		p = peers_by_id(ps, a->nm->self->id);
+		p = netmap_peers_by_id(ps, a->nm->self->id);
 		if (p)
 			p->leaving = true;
-		p = peers_by_key(ps, &a->nm->self->key);
+		p = netmap_peers_by_key(ps, &a->nm->self->key);
 		if (p)
 			p->leaving = true;
 	}
@@ -458,7 +458,7 @@ static int apply_peers(struct applying *a, struct tailcfg_map_response *m, bool 
 		return r == 0 ? drop_leaving(a) : r;
 	}
 	for (size_t i = 0; i < m->n_peers_removed; i++) {
-		p = peers_by_id(ps, m->peers_removed[i]);
+		p = netmap_peers_by_id(ps, m->peers_removed[i]);
 		if (p)
 			p->leaving = true;
 	}
@@ -858,21 +858,21 @@ const struct tailcfg_node *netmap_peer_at(const struct netmap *nm, size_t i)
 
 const struct tailcfg_node *netmap_peer_by_id(const struct netmap *nm, int64_t id)
 {
-	const struct netmap_peer *p = peers_by_id(&nm->peers, id);
+	const struct netmap_peer *p = netmap_peers_by_id(&nm->peers, id);
 
 	return p ? p->node : NULL;
 }
 
 const struct tailcfg_node *netmap_peer_by_key(const struct netmap *nm, const struct key *key)
 {
-	const struct netmap_peer *p = peers_by_key(&nm->peers, key);
+	const struct netmap_peer *p = netmap_peers_by_key(&nm->peers, key);
 
 	return p ? p->node : NULL;
 }
 
 bool netmap_peer_expired(const struct netmap *nm, const struct tailcfg_node *n)
 {
-	const struct netmap_peer *p = peers_by_id(&nm->peers, n->id);
+	const struct netmap_peer *p = netmap_peers_by_id(&nm->peers, n->id);
 
 	return n->expired || (p && p->expired);
 }

@@ -12,7 +12,7 @@
 #include <stdint.h>
 
 #include "lib/cleanup.h"
-#include "daemon/netmap/peers.h"
+#include "daemon/netmap/netmap_peers.h"
 #include "proto/derpmap.h"
 #include "proto/tailcfg.h"
 

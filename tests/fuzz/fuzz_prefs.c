@@ -1,4 +1,5 @@
-/* Preferences as another local user may send them: what is taken comes back the same from its own JSON. */
+/* Preferences as another local user may send them: what is taken comes back the same from its
+ * own JSON. */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,5 @@
-/* Any words as a command line, one a line: taken or refused with a sentence; texts, durations, names on the way. */
+/* Any words as a command line, one a line: taken or refused with a sentence; texts, durations,
+ * names on the way. */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

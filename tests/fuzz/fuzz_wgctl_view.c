@@ -1,4 +1,5 @@
-/* Any JSON as the daemon's answer: every view of it ends, and prints nothing that acts on a terminal. */
+/* Any JSON as the daemon's answer: every view of it ends, and prints nothing that acts on a
+ * terminal. */
 #include <stdint.h>
 #include <stdlib.h>
 
@@ -8,7 +9,10 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const struct view_status o = { .self = true, .peers = true, .header = true, .detail = true,
+	static const struct view_status o = { .self = true,
+					      .peers = true,
+					      .header = true,
+					      .detail = true,
 					      .now_unix_nsec = INT64_C(1795000000000000000) };
 	struct buf b = { 0 };
 	json_t *j = NULL;

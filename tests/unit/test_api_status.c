@@ -1,4 +1,5 @@
-/* status: golden documents for a running, a stopped and a fresh node; what is hidden; whois; netcheck; verdicts. */
+/* status: golden documents for a running, a stopped and a fresh node; what is hidden; whois;
+ * netcheck; verdicts. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,7 +37,8 @@ static struct key key_of(uint8_t first)
 	return k;
 }
 
-/* What the daemon's glue keeps: here two peers, one direct and one by relay, and one that is left out. */
+/* What the daemon's glue keeps: here two peers, one direct and one by relay, and one that is
+ * left out. */
 struct world {
 	struct addr self[2], db[2], lap[1];
 	struct prefix db_allowed[2], lap_routes[1];
@@ -50,22 +52,56 @@ static bool world_peer(void *data, size_t i, struct api_status_peer *ret)
 
 	if (i == 0) {
 		*ret = (struct api_status_peer){
-			.pub = key_of(2), .node_id = 9, .stable_id = "n9", .hostname = "db1", .dns_name = "db1.mesh.test",
-			.os = "linux", .user_id = 1, .addrs = w->db, .n_addrs = 2, .allowed = w->db_allowed, .n_allowed = 2,
-			.endpoints = w->db_endpoints, .n_endpoints = 2, .tags = w->db_tags, .n_tags = 2,
-			.current = w->db_endpoints[0], .relay = "fra", .rx_bytes = 998, .tx_bytes = 1204,
-			.created = NOW - 86400 * SEC, .last_handshake = NOW - 64 * SEC, .last_write = NOW - SEC,
-			.online = true, .active = true, .in_engine = true, .path = API_PATH_DIRECT, .latency_usec = 12345,
+			.pub = key_of(2),
+			.node_id = 9,
+			.stable_id = "n9",
+			.hostname = "db1",
+			.dns_name = "db1.mesh.test",
+			.os = "linux",
+			.user_id = 1,
+			.addrs = w->db,
+			.n_addrs = 2,
+			.allowed = w->db_allowed,
+			.n_allowed = 2,
+			.endpoints = w->db_endpoints,
+			.n_endpoints = 2,
+			.tags = w->db_tags,
+			.n_tags = 2,
+			.current = w->db_endpoints[0],
+			.relay = "fra",
+			.rx_bytes = 998,
+			.tx_bytes = 1204,
+			.created = NOW - 86400 * SEC,
+			.last_handshake = NOW - 64 * SEC,
+			.last_write = NOW - SEC,
+			.online = true,
+			.active = true,
+			.in_engine = true,
+			.path = API_PATH_DIRECT,
+			.latency_usec = 12345,
 		};
 		return true;
 	}
 	if (i == 1)
 		return false;
 	*ret = (struct api_status_peer){
-		.pub = key_of(3), .node_id = 12, .stable_id = "n12", .hostname = "lap\xff", .dns_name = "lap.mesh.test.",
-		.os = "macOS", .user_id = 2, .addrs = w->lap, .n_addrs = 1, .primary_routes = w->lap_routes,
-		.n_primary_routes = 1, .relay = "fra", .last_seen = NOW - 3 * 86400 * SEC, .expired = true,
-		.key_expiry = NOW - SEC, .path = API_PATH_RELAY, .reason = "it answers no probe",
+		.pub = key_of(3),
+		.node_id = 12,
+		.stable_id = "n12",
+		.hostname = "lap\xff",
+		.dns_name = "lap.mesh.test.",
+		.os = "macOS",
+		.user_id = 2,
+		.addrs = w->lap,
+		.n_addrs = 1,
+		.primary_routes = w->lap_routes,
+		.n_primary_routes = 1,
+		.relay = "fra",
+		.last_seen = NOW - 3 * 86400 * SEC,
+		.expired = true,
+		.key_expiry = NOW - SEC,
+		.path = API_PATH_RELAY,
+		.reason = "it answers no probe",
 	};
 	return true;
 }
@@ -96,15 +132,40 @@ static struct api_status_input running(struct world *w)
 {
 	world_fill(w);
 	return (struct api_status_input){
-		.version = "0.1.0", .state = API_STATE_RUNNING, .have_node_key = true, .tailnet_name = "mesh.test",
-		.magic_dns_suffix = "mesh.test", .login_server = "https://mesh.test", .interface = "kernscale0",
-		.port = 41641, .health = health, .n_health = 1, .filter = API_FILTER_REPLIES_ONLY,
+		.version = "0.1.0",
+		.state = API_STATE_RUNNING,
+		.have_node_key = true,
+		.tailnet_name = "mesh.test",
+		.magic_dns_suffix = "mesh.test",
+		.login_server = "https://mesh.test",
+		.interface = "kernscale0",
+		.port = 41641,
+		.health = health,
+		.n_health = 1,
+		.filter = API_FILTER_REPLIES_ONLY,
 		.filter_reason = "the policy has rules that this version does not enforce yet",
-		.auth_url = "https://mesh.test/a/secret", .home_relay_id = 900, .home_relay_code = "fra",
-		.home_relay_connected = true, .control_connected = true, .have_self = true,
-		.self = { .pub = key_of(1), .node_id = 7, .stable_id = "n7", .hostname = "gw1", .dns_name = "gw1.mesh.test",
-			  .os = "linux", .user_id = 1, .addrs = w->self, .n_addrs = 2, .relay = "fra", .online = true },
-		.n_users = 2, .users = users, .n_peers = 3, .peer = world_peer, .data = w,
+		.auth_url = "https://mesh.test/a/secret",
+		.home_relay_id = 900,
+		.home_relay_code = "fra",
+		.home_relay_connected = true,
+		.control_connected = true,
+		.have_self = true,
+		.self = { .pub = key_of(1),
+			  .node_id = 7,
+			  .stable_id = "n7",
+			  .hostname = "gw1",
+			  .dns_name = "gw1.mesh.test",
+			  .os = "linux",
+			  .user_id = 1,
+			  .addrs = w->self,
+			  .n_addrs = 2,
+			  .relay = "fra",
+			  .online = true },
+		.n_users = 2,
+		.users = users,
+		.n_peers = 3,
+		.peer = world_peer,
+		.data = w,
 	};
 }
 
@@ -164,14 +225,20 @@ static void test_fresh(void **state)
 /* Every key that stock's users read is there (ipnstate), whatever the node's state. */
 static void test_stock_keys(void **state)
 {
-	static const char *const top[] = { "Version", "TUN", "BackendState", "HaveNodeKey", "AuthURL", "TailscaleIPs",
-					   "Self", "ExitNodeStatus", "Health", "MagicDNSSuffix", "CurrentTailnet",
-					   "CertDomains", "ExtraRecords", "Peer", "User", "ClientVersion", "schema" };
-	static const char *const peer[] = { "ID", "NodeID", "PublicKey", "HostName", "DNSName", "OS", "UserID",
-					    "TailscaleIPs", "AllowedIPs", "Addrs", "CurAddr", "Relay", "PeerRelay",
-					    "RxBytes", "TxBytes", "Created", "LastWrite", "LastSeen", "LastHandshake",
-					    "Online", "ExitNode", "ExitNodeOption", "Active", "PeerAPIURL", "Capabilities",
-					    "CapMap", "InNetworkMap", "InMagicSock", "InEngine" };
+	static const char *const top[] = {
+		"Version",	  "TUN",	 "BackendState",   "HaveNodeKey", "AuthURL",
+		"TailscaleIPs",	  "Self",	 "ExitNodeStatus", "Health",	  "MagicDNSSuffix",
+		"CurrentTailnet", "CertDomains", "ExtraRecords",   "Peer",	  "User",
+		"ClientVersion",  "schema"
+	};
+	static const char *const peer[] = {
+		"ID",	    "NodeID",	      "PublicKey",    "HostName",      "DNSName",
+		"OS",	    "UserID",	      "TailscaleIPs", "AllowedIPs",    "Addrs",
+		"CurAddr",  "Relay",	      "PeerRelay",    "RxBytes",       "TxBytes",
+		"Created",  "LastWrite",      "LastSeen",     "LastHandshake", "Online",
+		"ExitNode", "ExitNodeOption", "Active",	      "PeerAPIURL",    "Capabilities",
+		"CapMap",   "InNetworkMap",   "InMagicSock",  "InEngine"
+	};
 	struct world w = { 0 };
 	struct api_status_input in = running(&w);
 	CLEANUP(json_decref) json_t *j = document(&in, true, false);
@@ -207,9 +274,20 @@ static void test_netcheck(void **state)
 		{ 10, "syd", "Sydney", 0, 0, 0 },
 	};
 	struct api_netcheck n = {
-		.now_unix_nsec = NOW + 234567891, .udp = true, .ipv4 = true, .ipv4_can_send = true, .os_has_ipv6 = true,
-		.mapping_varies = 0, .upnp = -1, .pmp = 1, .pcp = 0, .captive_portal = -1, .preferred_derp = 900,
-		.global_v4 = endpoint_of("203.0.113.9:41641"), .regions = regions, .n_regions = 3,
+		.now_unix_nsec = NOW + 234567891,
+		.udp = true,
+		.ipv4 = true,
+		.ipv4_can_send = true,
+		.os_has_ipv6 = true,
+		.mapping_varies = 0,
+		.upnp = -1,
+		.pmp = 1,
+		.pcp = 0,
+		.captive_portal = -1,
+		.preferred_derp = 900,
+		.global_v4 = endpoint_of("203.0.113.9:41641"),
+		.regions = regions,
+		.n_regions = 3,
 	};
 	CLEANUP(json_decref) json_t *j = api_netcheck_json(&n);
 
@@ -219,8 +297,11 @@ static void test_netcheck(void **state)
 
 static void test_pong(void **state)
 {
-	struct api_pong p = { .node_name = "db1", .node_ip = addr_of("100.64.0.9"), .latency_usec = 34000,
-			      .derp_region = 900, .derp_code = "fra" };
+	struct api_pong p = { .node_name = "db1",
+			      .node_ip = addr_of("100.64.0.9"),
+			      .latency_usec = 34000,
+			      .derp_region = 900,
+			      .derp_code = "fra" };
 	CLEANUP(json_decref) json_t *relayed = api_pong_json(&p);
 	CLEANUP(json_decref) json_t *direct = NULL;
 
@@ -263,7 +344,8 @@ static void test_judge(void **state)
 		for (int wish = 0; wish < 3; wish++) {
 			struct api_error e = { .text = "untouched" };
 
-			assert_int_equal(api_judge(&cases[i].s, (enum api_wish)wish, &e), cases[i].by_wish[wish]);
+			assert_int_equal(api_judge(&cases[i].s, (enum api_wish)wish, &e),
+					 cases[i].by_wish[wish]);
 			assert_int_equal(!strcmp(e.text, "untouched"), cases[i].by_wish[wish] != F);
 		}
 	}
@@ -272,8 +354,9 @@ static void test_judge(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_running), cmocka_unit_test(test_hidden),	cmocka_unit_test(test_fresh),
-		cmocka_unit_test(test_stock_keys), cmocka_unit_test(test_whois), cmocka_unit_test(test_netcheck),
+		cmocka_unit_test(test_running), cmocka_unit_test(test_hidden),
+		cmocka_unit_test(test_fresh),	cmocka_unit_test(test_stock_keys),
+		cmocka_unit_test(test_whois),	cmocka_unit_test(test_netcheck),
 		cmocka_unit_test(test_pong),	cmocka_unit_test(test_judge),
 	};
 

@@ -22,10 +22,14 @@ static void test_round_trip(void **state)
 	static const char *const texts[] = {
 		"{}",
 		"{\"login-server\":\"https://mesh.example.org:8443\",\"hostname\":\"gw-1\"}",
-		"{\"accept-dns\":false,\"accept-routes\":true,\"advertise-routes\":[\"10.0.0.0/8\",\"fd00::/64\"],"
-		"\"advertise-exit-node\":true,\"advertise-tags\":[\"tag:a\",\"tag:b-2\"],\"exit-node\":\"100.64.0.9\","
-		"\"exit-node-allow-lan-access\":false,\"shields-up\":true,\"ssh\":false,\"snat-subnet-routes\":false,"
-		"\"stateful-filtering\":true,\"netfilter-mode\":\"nodivert\",\"operator\":\"ana\",\"nickname\":\"x\","
+		"{\"accept-dns\":false,\"accept-routes\":true,\"advertise-routes\":[\"10.0.0.0/"
+		"8\",\"fd00::/64\"],"
+		"\"advertise-exit-node\":true,\"advertise-tags\":[\"tag:a\",\"tag:b-2\"],\"exit-"
+		"node\":\"100.64.0.9\","
+		"\"exit-node-allow-lan-access\":false,\"shields-up\":true,\"ssh\":false,\"snat-"
+		"subnet-routes\":false,"
+		"\"stateful-filtering\":true,\"netfilter-mode\":\"nodivert\",\"operator\":\"ana\","
+		"\"nickname\":\"x\","
 		"\"report-posture\":true}",
 	};
 	struct prefs p;
@@ -58,7 +62,9 @@ static void test_refused(void **state)
 		{ "{\"hostname\":\"a b\"}", "not allowed" },
 		{ "{\"hostname\":\"-a\"}", "not allowed" },
 		{ "{\"hostname\":\"a\\u0000b\"}", "not allowed" },
-		{ "{\"hostname\":\"0123456789012345678901234567890123456789012345678901234567890123\"}", "longer than 63" },
+		{ "{\"hostname\":"
+		  "\"0123456789012345678901234567890123456789012345678901234567890123\"}",
+		  "longer than 63" },
 		{ "{\"login-server\":\"mesh.example.org\"}", "http:// or https://" },
 		{ "{\"login-server\":\"ftp://mesh\"}", "http:// or https://" },
 		{ "{\"login-server\":\"http://\"}", "http:// or https://" },
@@ -110,17 +116,20 @@ static void test_merge(void **state)
 	assert_int_equal(have.set, PREFS_ALL);
 	assert_true(have.snat);
 	assert_string_equal(have.netfilter_mode, "on");
-	assert_int_equal(parse("{\"hostname\":\"a\",\"snat-subnet-routes\":true}", &change, why), 0);
+	assert_int_equal(parse("{\"hostname\":\"a\",\"snat-subnet-routes\":true}", &change, why),
+			 0);
 	assert_int_equal(prefs_merge(&have, &change), PREFS_HOSTNAME);
 	assert_int_equal(prefs_merge(&have, &change), 0); /* the second time nothing differs */
 	assert_string_equal(have.hostname, "a");
-	assert_int_equal(parse("{\"advertise-tags\":[\"tag:a\"],\"hostname\":\"\"}", &change, why), 0);
+	assert_int_equal(parse("{\"advertise-tags\":[\"tag:a\"],\"hostname\":\"\"}", &change, why),
+			 0);
 	assert_int_equal(prefs_merge(&have, &change), PREFS_ADVERTISE_TAGS | PREFS_HOSTNAME);
 	assert_int_equal(have.n_tags, 1);
 	assert_int_equal(have.set, PREFS_ALL);
 }
 
-/* Nothing that is asked for is dropped in silence: it is acted on, true already, or refused by name. */
+/* Nothing that is asked for is dropped in silence: it is acted on, true already, or refused by
+ * name. */
 static void test_supported(void **state)
 {
 	static const struct {
@@ -129,13 +138,18 @@ static void test_supported(void **state)
 		const char *why;
 	} cases[] = {
 		{ "{\"login-server\":\"http://h\",\"hostname\":\"x\"}", 0, "" },
-		{ "{\"accept-dns\":false,\"ssh\":false,\"snat-subnet-routes\":true,\"netfilter-mode\":\"on\","
+		{ "{\"accept-dns\":false,\"ssh\":false,\"snat-subnet-routes\":true,\"netfilter-"
+		  "mode\":\"on\","
 		  "\"exit-node\":\"\",\"advertise-routes\":[]}",
 		  0, "" },
-		{ "{\"accept-dns\":true}", -EOPNOTSUPP, "--accept-dns=true is not supported yet, only --accept-dns=false is" },
-		{ "{\"snat-subnet-routes\":false}", -EOPNOTSUPP, "--snat-subnet-routes=false is not supported yet" },
-		{ "{\"netfilter-mode\":\"off\"}", -EOPNOTSUPP, "--netfilter-mode=off is not supported yet, only on is" },
-		{ "{\"exit-node\":\"gw\"}", -EOPNOTSUPP, "--exit-node=gw is not supported yet, only an empty value is" },
+		{ "{\"accept-dns\":true}", -EOPNOTSUPP,
+		  "--accept-dns=true is not supported yet, only --accept-dns=false is" },
+		{ "{\"snat-subnet-routes\":false}", -EOPNOTSUPP,
+		  "--snat-subnet-routes=false is not supported yet" },
+		{ "{\"netfilter-mode\":\"off\"}", -EOPNOTSUPP,
+		  "--netfilter-mode=off is not supported yet, only on is" },
+		{ "{\"exit-node\":\"gw\"}", -EOPNOTSUPP,
+		  "--exit-node=gw is not supported yet, only an empty value is" },
 		{ "{\"advertise-routes\":[\"10.0.0.0/8\"]}", -EOPNOTSUPP, "--advertise-routes=" },
 	};
 	struct prefs p;
@@ -154,7 +168,7 @@ static void test_supported(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_round_trip), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_round_trip),	cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_too_many_routes), cmocka_unit_test(test_merge),
 		cmocka_unit_test(test_supported),
 	};

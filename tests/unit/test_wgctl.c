@@ -27,7 +27,7 @@
 #include "lib/json.h"
 #include "wgctl/cli.h"
 
-#define SEC INT64_C(1000000000)
+#define SEC	 INT64_C(1000000000)
 #define GOOD_KEY "hskey-auth-0123456789ab-good"
 
 static char dir[64], node_socket[96], admin_socket[96], admin_log[96];
@@ -68,9 +68,16 @@ static bool fake_peer(void *data, size_t i, struct api_status_peer *ret)
 	static const char *const names[] = { "db1", "lap", "old", "gone" };
 	struct fake *f = data;
 
-	*ret = (struct api_status_peer){ .hostname = names[i], .dns_name = names[i], .os = "linux", .user_id = 1,
-					 .stable_id = names[i], .addrs = &f->peer_addr[i], .n_addrs = 1,
-					 .online = i < 2, .active = i == 0, .relay = "fra" };
+	*ret = (struct api_status_peer){ .hostname = names[i],
+					 .dns_name = names[i],
+					 .os = "linux",
+					 .user_id = 1,
+					 .stable_id = names[i],
+					 .addrs = &f->peer_addr[i],
+					 .n_addrs = 1,
+					 .online = i < 2,
+					 .active = i == 0,
+					 .relay = "fra" };
 	ret->pub.b[0] = (uint8_t)(i + 2);
 	return true;
 }
@@ -80,12 +87,24 @@ static int fake_status(void *data, struct api_status_input *ret)
 	static const struct api_status_user user = { .id = 1, .login_name = "ops@example.org" };
 	struct fake *f = data;
 
-	*ret = (struct api_status_input){ .state = f->state.state, .auth_url = f->state.auth_url, .have_self = true,
-					  .users = &user, .n_users = 1, .n_peers = 4, .peer = fake_peer, .data = f,
-					  .filter = API_FILTER_ALLOW_ALL, .interface = "kernscale0" };
-	ret->self = (struct api_status_peer){ .hostname = "gw1", .dns_name = "gw1", .os = "linux", .user_id = 1,
-					      .addrs = f->addrs, .n_addrs = f->state.state == API_STATE_RUNNING ? 2 : 0,
-					      .online = true };
+	*ret = (struct api_status_input){ .state = f->state.state,
+					  .auth_url = f->state.auth_url,
+					  .have_self = true,
+					  .users = &user,
+					  .n_users = 1,
+					  .n_peers = 4,
+					  .peer = fake_peer,
+					  .data = f,
+					  .filter = API_FILTER_ALLOW_ALL,
+					  .interface = "kernscale0" };
+	ret->self =
+	    (struct api_status_peer){ .hostname = "gw1",
+				      .dns_name = "gw1",
+				      .os = "linux",
+				      .user_id = 1,
+				      .addrs = f->addrs,
+				      .n_addrs = f->state.state == API_STATE_RUNNING ? 2 : 0,
+				      .online = true };
 	ret->self.pub.b[0] = 1;
 	return 0;
 }
@@ -127,10 +146,12 @@ static int fake_up(void *data, const struct api_up *up, bool *ret_changed, struc
 	} else if (strcmp(up->auth_key, GOOD_KEY) != 0) {
 		f->state.state = API_STATE_NEEDS_LOGIN;
 		f->state.failed = true;
-		api_error_set(&f->state.error, API_CODE_REFUSED, "make a new one", "invalid pre auth key");
+		api_error_set(&f->state.error, API_CODE_REFUSED, "make a new one",
+			      "invalid pre auth key");
 	}
 	if (!strstr(name, "slow") && !f->state.failed)
-		loop_timer_in(f->timer, (f->state.state == API_STATE_STARTING ? 10 : 100) * USEC_PER_MSEC);
+		loop_timer_in(f->timer,
+			      (f->state.state == API_STATE_STARTING ? 10 : 100) * USEC_PER_MSEC);
 	return 0;
 }
 
@@ -147,7 +168,8 @@ static void fake_logout(void *data, struct api_request *later)
 {
 	struct fake *f = data;
 
-	f->state = (struct api_state){ .state = API_STATE_NEEDS_LOGIN, .auth_url = "http://mesh/a/2" };
+	f->state =
+	    (struct api_state){ .state = API_STATE_NEEDS_LOGIN, .auth_url = "http://mesh/a/2" };
 	api_reply(later, json_pack("{s:b}", "changed", true));
 }
 
@@ -158,7 +180,8 @@ static void fake_prefs_get(void *data, struct prefs *ret)
 	*ret = f->prefs;
 }
 
-static int fake_prefs_set(void *data, const struct prefs *change, bool *ret_changed, struct api_error *err)
+static int fake_prefs_set(void *data, const struct prefs *change, bool *ret_changed,
+			  struct api_error *err)
 {
 	struct fake *f = data;
 
@@ -171,7 +194,10 @@ static int fake_prefs_set(void *data, const struct prefs *change, bool *ret_chan
 static void fake_ping(void *data, const struct api_ping *ping, struct api_request *later)
 {
 	struct fake *f = data;
-	struct api_pong p = { .node_name = "db1", .node_ip = ping->target, .latency_usec = 34000, .derp_region = 1,
+	struct api_pong p = { .node_name = "db1",
+			      .node_ip = ping->target,
+			      .latency_usec = 34000,
+			      .derp_region = 1,
 			      .derp_code = "fra" };
 	struct api_error e;
 
@@ -200,25 +226,46 @@ static void fake_ping(void *data, const struct api_ping *ping, struct api_reques
 static void fake_netcheck(void *data, struct api_request *later)
 {
 	static const struct api_netcheck_region region = { 1, "fra", "Frankfurt", 21000, 21000, 0 };
-	const struct api_netcheck n = { .udp = true, .ipv4 = true, .upnp = -1, .pmp = -1, .pcp = -1,
-					.captive_portal = -1, .preferred_derp = 1, .regions = &region, .n_regions = 1 };
+	const struct api_netcheck n = { .udp = true,
+					.ipv4 = true,
+					.upnp = -1,
+					.pmp = -1,
+					.pcp = -1,
+					.captive_portal = -1,
+					.preferred_derp = 1,
+					.regions = &region,
+					.n_regions = 1 };
 
 	(void)data;
 	api_reply(later, api_netcheck_json(&n));
 }
 
 static const struct api_ops fake_ops = {
-	.state = fake_state, .status = fake_status, .up = fake_up, .down = fake_down, .logout = fake_logout,
-	.prefs_get = fake_prefs_get, .prefs_set = fake_prefs_set, .ping = fake_ping, .netcheck = fake_netcheck,
+	.state = fake_state,
+	.status = fake_status,
+	.up = fake_up,
+	.down = fake_down,
+	.logout = fake_logout,
+	.prefs_get = fake_prefs_get,
+	.prefs_set = fake_prefs_set,
+	.ping = fake_ping,
+	.netcheck = fake_netcheck,
 };
 
 /* The coordinator's place: answers from a table, and a log of what was asked. */
 static void fake_admin(void *data, struct httpd_req *q)
 {
-#define ANA "{\"id\":\"1\",\"name\":\"ana\",\"displayName\":\"Ana\",\"email\":\"\",\"createdAt\":\"2026-11-01T00:00:00Z\"}"
-#define KEY1 "\"id\":\"7\",\"reusable\":true,\"ephemeral\":false,\"used\":false,\"expiration\":null,\"aclTags\":[],\"user\":" ANA
-#define NODE "{\"id\":\"3\",\"name\":\"Box\",\"givenName\":\"box\",\"user\":" ANA ",\"tags\":[],\"ipAddresses\":[\"100.64.0.3\"]," \
-	"\"online\":true,\"expiry\":null,\"lastSeen\":\"2026-11-01T00:00:00Z\",\"nodeKey\":\"nodekey:x\"}"
+#define ANA                                                                                        \
+	"{\"id\":\"1\",\"name\":\"ana\",\"displayName\":\"Ana\",\"email\":\"\",\"createdAt\":"     \
+	"\"2026-11-01T00:00:00Z\"}"
+#define KEY1                                                                                       \
+	"\"id\":\"7\",\"reusable\":true,\"ephemeral\":false,\"used\":false,\"expiration\":null,"   \
+	"\"aclTags\":[],\"user\":" ANA
+#define NODE                                                                                       \
+	"{\"id\":\"3\",\"name\":\"Box\",\"givenName\":\"box\",\"user\":" ANA                       \
+	",\"tags\":[],\"ipAddresses\":[\"100.64.0.3\"],"                                           \
+	"\"online\":true,\"expiry\":null,\"lastSeen\":\"2026-11-01T00:00:00Z\",\"nodeKey\":"       \
+	"\"nodekey:x\"}"
 	static const struct {
 		const char *method, *path, *answer;
 	} table[] = {
@@ -228,29 +275,35 @@ static void fake_admin(void *data, struct httpd_req *q)
 		{ "POST", "/api/v1/user/1/rename/anna", "{\"user\":" ANA "}" },
 		{ "POST", "/api/v1/user", "{\"user\":" ANA "}" },
 		{ "DELETE", "/api/v1/user/1", "{}" },
-		{ "GET", "/api/v1/preauthkey", "{\"preAuthKeys\":[{" KEY1 ",\"key\":\"hskey-auth-0123456789ab-***\"}]}" },
+		{ "GET", "/api/v1/preauthkey",
+		  "{\"preAuthKeys\":[{" KEY1 ",\"key\":\"hskey-auth-0123456789ab-***\"}]}" },
 		{ "POST", "/api/v1/preauthkey/expire", "{}" },
-		{ "POST", "/api/v1/preauthkey", "{\"preAuthKey\":{" KEY1 ",\"key\":\"" GOOD_KEY "\"}}" },
+		{ "POST", "/api/v1/preauthkey",
+		  "{\"preAuthKey\":{" KEY1 ",\"key\":\"" GOOD_KEY "\"}}" },
 		{ "DELETE", "/api/v1/preauthkey?id=7", "{}" },
 		{ "GET", "/api/v1/node", "{\"nodes\":[" NODE "]}" },
 		{ "POST", "/api/v1/node/3/", "{\"node\":" NODE "}" },
 		{ "DELETE", "/api/v1/node/3", "{}" },
 		{ "POST", "/api/v1/auth/register", "{\"node\":" NODE "}" },
 	};
-	static const char problem[] = "{\"title\":\"Not Found\",\"status\":404,\"detail\":\"node 12 does not exist\",\"errors\":[]}";
+	static const char problem[] = "{\"title\":\"Not Found\",\"status\":404,\"detail\":\"node "
+				      "12 does not exist\",\"errors\":[]}";
 	const struct http_head *h = httpd_head(q);
 	size_t len;
 	const uint8_t *body = httpd_body(q, &len);
 	FILE *log = fopen(admin_log, "ae");
 
 	(void)data;
-	fprintf(log, "%.*s %.*s %.*s\n", HTTP_STR_FMT(h->method), HTTP_STR_FMT(h->target), (int)len, (const char *)body);
+	fprintf(log, "%.*s %.*s %.*s\n", HTTP_STR_FMT(h->method), HTTP_STR_FMT(h->target), (int)len,
+		(const char *)body);
 	fclose(log);
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
 		size_t n = strlen(table[i].path);
 
-		if (http_str_eq(h->method, table[i].method) && h->target.len >= n && !memcmp(h->target.p, table[i].path, n)) {
-			httpd_respond(q, 200, "application/json", table[i].answer, strlen(table[i].answer));
+		if (http_str_eq(h->method, table[i].method) && h->target.len >= n &&
+		    !memcmp(h->target.p, table[i].path, n)) {
+			httpd_respond(q, 200, "application/json", table[i].answer,
+				      strlen(table[i].answer));
 			return;
 		}
 	}
@@ -271,7 +324,8 @@ static int fake_run(int ready)
 	f.peer_addr[3] = addr_of("100.64.0.15");
 	prefs_default(&f.prefs);
 	if (loop_new(&f.loop) < 0 || loop_timer_new(f.loop, fake_timer, &f, &f.timer) < 0 ||
-	    api_new(f.loop, &o, &fake_ops, &f, &f.api) < 0 || httpd_new(f.loop, NULL, &f.admin) < 0 ||
+	    api_new(f.loop, &o, &fake_ops, &f, &f.api) < 0 ||
+	    httpd_new(f.loop, NULL, &f.admin) < 0 ||
 	    httpd_route(f.admin, NULL, "/*", 65536, fake_admin, NULL) < 0 ||
 	    httpd_listen_unix(f.admin, admin_socket, 0666) < 0 || write(ready, "r", 1) != 1)
 		return 1;
@@ -308,7 +362,8 @@ struct run {
 
 static struct run last;
 
-static void child(const char *line, bool nobody, const int in[2], const int out[2], const int err[2])
+static void child(const char *line, bool nobody, const int in[2], const int out[2],
+		  const int err[2])
 {
 	char *argv[64], *save = NULL, *copy = strdup(line);
 	int n = 0;
@@ -338,7 +393,8 @@ static void start(const char *line, const char *input, bool nobody)
 {
 	int in[2], out[2], err[2];
 
-	assert_true(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0 && pipe2(err, O_CLOEXEC) == 0);
+	assert_true(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0 &&
+		    pipe2(err, O_CLOEXEC) == 0);
 	last = (struct run){ .in = in[1], .out = out[0], .err = err[0] };
 	last.pid = fork();
 	assert_true(last.pid >= 0);
@@ -354,7 +410,8 @@ static void start(const char *line, const char *input, bool nobody)
 
 static void read_both(void)
 {
-	struct pollfd p[2] = { { .fd = last.out, .events = POLLIN }, { .fd = last.err, .events = POLLIN } };
+	struct pollfd p[2] = { { .fd = last.out, .events = POLLIN },
+			       { .fd = last.err, .events = POLLIN } };
 	size_t n[2] = { strlen(last.text), strlen(last.said) };
 	char *to[2] = { last.text, last.said };
 	const size_t max[2] = { sizeof(last.text) - 1, sizeof(last.said) - 1 };
@@ -397,7 +454,8 @@ static int wgctl(const char *line)
 	do {                                                                                       \
 		int run_got_ = wgctl(line);                                                        \
 		if (run_got_ != (status))                                                          \
-			print_error("wgctl %s: exit %d\n%s%s", line, run_got_, last.text, last.said); \
+			print_error("wgctl %s: exit %d\n%s%s", line, run_got_, last.text,          \
+				    last.said);                                                    \
 		assert_int_equal(run_got_, status);                                                \
 	} while (0)
 #define assert_out(part)                                                                           \
@@ -459,9 +517,12 @@ static void test_up(void **state)
 	assert_out("100.64.0.7");
 	assert_run("up --hostname=slow --timeout=50ms --auth-key=" GOOD_KEY, 5);
 	assert_said("up: no answer in time");
-	assert_run("up --accept-dns=false --ssh=false --snat-subnet-routes --hostname=ok --auth-key=" GOOD_KEY, 0);
+	assert_run("up --accept-dns=false --ssh=false --snat-subnet-routes --hostname=ok "
+		   "--auth-key=" GOOD_KEY,
+		   0);
 	assert_run("up --accept-dns", 1);
-	assert_string_equal(last.said, "wgctl: --accept-dns=true is not supported yet, only --accept-dns=false is; leave the flag out\n");
+	assert_string_equal(last.said, "wgctl: --accept-dns=true is not supported yet, only "
+				       "--accept-dns=false is; leave the flag out\n");
 	assert_run("up --login-server=mesh", 2);
 	assert_said("login-server must begin with http://");
 }
@@ -495,7 +556,8 @@ static void test_up_by_person(void **state)
 {
 	(void)state;
 	assert_run("up --hostname=url", 0);
-	assert_string_equal(last.said, "\nTo authenticate, visit:\n\n\thttp://mesh/a/1\n\nSuccess.\n");
+	assert_string_equal(last.said,
+			    "\nTo authenticate, visit:\n\n\thttp://mesh/a/1\n\nSuccess.\n");
 	assert_run("up --hostname=approve", 0);
 	assert_said("waits for approval");
 	assert_run("up --hostname=url-slow --timeout 40ms", 5);
@@ -507,7 +569,8 @@ static void test_states(void **state)
 	(void)state;
 	bring_up();
 	assert_run("status", 0);
-	assert_out("100.64.0.7   gw1   ops@  linux  -\n100.64.0.9   db1   ops@  linux  active; relay \"fra\"\n");
+	assert_out("100.64.0.7   gw1   ops@  linux  -\n100.64.0.9   db1   ops@  linux  active; "
+		   "relay \"fra\"\n");
 	assert_run("wait --timeout 5s", 0);
 	assert_run("down", 0);
 	assert_run("status", 3);
@@ -560,8 +623,9 @@ static void test_ping(void **state)
 	(void)state;
 	bring_up();
 	assert_run("ping --interval 1ms db1", 0);
-	assert_string_equal(last.text, "pong from db1 (100.64.0.9) via DERP(fra) in 34ms\n"
-				       "pong from db1 (100.64.0.9) via 203.0.113.9:41641 in 12ms\n");
+	assert_string_equal(last.text,
+			    "pong from db1 (100.64.0.9) via DERP(fra) in 34ms\n"
+			    "pong from db1 (100.64.0.9) via 203.0.113.9:41641 in 12ms\n");
 	assert_run("ping --interval 1ms -c 3 --until-direct=false 100.64.0.9", 0);
 	assert_run("ping --interval 1ms -c 1 100.64.0.9", 0); /* even out the count of three */
 	assert_run("ping --interval 1ms -c 2 lap", 1);
@@ -641,8 +705,9 @@ static void test_rights(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(changes); i++) {
 		start(changes[i], GOOD_KEY, true);
 		assert_int_equal(finish(), 6);
-		assert_string_equal(last.said, "wgctl: changing the mesh is for root and the group of the daemon; "
-					       "run it as root or as a member of group kernscale\n");
+		assert_string_equal(
+		    last.said, "wgctl: changing the mesh is for root and the group of the daemon; "
+			       "run it as root or as a member of group kernscale\n");
 	}
 	bring_up();
 	start("ping --interval 1ms -c 1 lap --until-direct=false", NULL, true);
@@ -669,19 +734,22 @@ static void test_argv_wiped(void **state)
 	char c = 0;
 
 	(void)state;
-	start("up --hostname=slow --timeout=10s --auth-key=" GOOD_KEY " --authkey " GOOD_KEY, NULL, false);
+	start("up --hostname=slow --timeout=10s --auth-key=" GOOD_KEY " --authkey " GOOD_KEY, NULL,
+	      false);
 	finish();
 	assert_int_equal(last.exit, 2); /* given twice: even then nothing of it is printed */
 	assert_null(strstr(last.said, GOOD_KEY));
 	start("up --hostname=slow --timeout=10s --auth-key " GOOD_KEY, NULL, false);
-	assert_int_equal(read(last.err, &c, 1), 1); /* the warning: it is written after the wiping */
+	assert_int_equal(read(last.err, &c, 1),
+			 1); /* the warning: it is written after the wiping */
 	assert_true(proc_has(last.pid, "cmdline", "--hostname=slow"));
 	assert_false(proc_has(last.pid, "cmdline", GOOD_KEY));
 	assert_false(proc_has(last.pid, "cmdline", "hskey"));
 	assert_false(proc_has(last.pid, "environ", GOOD_KEY));
 	kill(last.pid, SIGKILL);
 	finish();
-	assert_run("version --daemon", 0); /* the client that vanished was noticed or not: no harm */
+	assert_run("version --daemon",
+		   0); /* the client that vanished was noticed or not: no harm */
 }
 
 /* Raw requests */
@@ -699,8 +767,10 @@ static int dial_node(void)
 static void ask(int fd, const char *method, const char *target, const char *body)
 {
 	char text[1024];
-	int n = snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: local-tailscaled.sock\r\nContent-Length: %zu\r\n\r\n%s",
-			 method, target, strlen(body), body);
+	int n = snprintf(
+	    text, sizeof(text),
+	    "%s %s HTTP/1.1\r\nHost: local-tailscaled.sock\r\nContent-Length: %zu\r\n\r\n%s",
+	    method, target, strlen(body), body);
 
 	assert_int_equal(write(fd, text, (size_t)n), n);
 }
@@ -727,10 +797,23 @@ static void test_raw(void **state)
 		int status;
 		const char *part;
 	} cases[] = {
-		{ "GET", "/localapi/v0/whois?addr=nodekey%3A0100000000000000000000000000000000000000000000000000000000000000", "", 200, "\"Node\":{" },
-		{ "GET", "/localapi/v0/whois?addr=nodekey%3A0200000000000000000000000000000000000000000000000000000000000000", "", 200, "\"UserProfile\":{" },
-		{ "GET", "/localapi/v0/whois?addr=nodekey%3A0900000000000000000000000000000000000000000000000000000000000000", "", 404, "not-found" },
-		{ "GET", "/localapi/v0/whois?addr=nodekey%3A09", "", 400, "invalid 'addr' parameter" },
+		{ "GET",
+		  "/localapi/v0/"
+		  "whois?addr=nodekey%"
+		  "3A0100000000000000000000000000000000000000000000000000000000000000",
+		  "", 200, "\"Node\":{" },
+		{ "GET",
+		  "/localapi/v0/"
+		  "whois?addr=nodekey%"
+		  "3A0200000000000000000000000000000000000000000000000000000000000000",
+		  "", 200, "\"UserProfile\":{" },
+		{ "GET",
+		  "/localapi/v0/"
+		  "whois?addr=nodekey%"
+		  "3A0900000000000000000000000000000000000000000000000000000000000000",
+		  "", 404, "not-found" },
+		{ "GET", "/localapi/v0/whois?addr=nodekey%3A09", "", 400,
+		  "invalid 'addr' parameter" },
 		{ "GET", "/localapi/v0/whois", "", 400, "invalid 'addr' parameter" },
 		{ "GET", "/localapi/v0/status?peers=false", "", 200, "nodekey:01" },
 		{ "GET", "/v1/nothing", "", 404, "\"error\":" },
@@ -738,13 +821,16 @@ static void test_raw(void **state)
 		{ "POST", "/v1/ping", "{\"ip\":\"all\"}", 400, "usage" },
 		{ "POST", "/v1/ping", "[]", 400, "not a JSON object" },
 		{ "POST", "/v1/ping", "{", 400, "not a JSON object" },
-		{ "POST", "/v1/up", "{\"prefs\":{\"ssh\":true}}", 501, "--ssh=true is not supported yet" },
+		{ "POST", "/v1/up", "{\"prefs\":{\"ssh\":true}}", 501,
+		  "--ssh=true is not supported yet" },
 		{ "POST", "/v1/up", "{\"prefs\":{\"zzz\":true}}", 400, "unknown preference" },
 		{ "POST", "/v1/up", "{\"auth_key\":7}", 400, "no auth key" },
 		{ "POST", "/v1/up", "{\"auth_key\":\"a b\"}", 400, "no auth key" },
 		{ "POST", "/v1/up", "{\"timeout_msec\":-1}", 400, "negative" },
-		{ "POST", "/v1/prefs", "{\"prefs\":{\"hostname\":\"new\"}}", 200, "\"changed\":true" },
-		{ "POST", "/v1/prefs", "{\"prefs\":{\"hostname\":\"new\"}}", 200, "\"changed\":false" },
+		{ "POST", "/v1/prefs", "{\"prefs\":{\"hostname\":\"new\"}}", 200,
+		  "\"changed\":true" },
+		{ "POST", "/v1/prefs", "{\"prefs\":{\"hostname\":\"new\"}}", 200,
+		  "\"changed\":false" },
 		{ "GET", "/v1/prefs", "", 200, "\"hostname\":\"new\"" },
 		{ "GET", "/v1/wait?timeout_msec=x", "", 400, "timeout_msec" },
 		{ "GET", "/v1/version", "", 200, "\"schema\":1" },
@@ -759,7 +845,8 @@ static void test_raw(void **state)
 		ask(fd, cases[i].method, cases[i].target, cases[i].body);
 		status = answer(fd, text, sizeof(text));
 		if (status != cases[i].status || !strstr(text, cases[i].part))
-			print_error("%s %s %s: %s\n", cases[i].method, cases[i].target, cases[i].body, text);
+			print_error("%s %s %s: %s\n", cases[i].method, cases[i].target,
+				    cases[i].body, text);
 		assert_int_equal(status, cases[i].status);
 		assert_non_null(strstr(text, cases[i].part));
 		close(fd);
@@ -828,7 +915,8 @@ static void test_admin_users(void **state)
 	assert_string_equal(last.text, "User created\n");
 	assert_asked("POST /api/v1/user {\"name\":\"ana\",\"displayName\":\"Ana\"}");
 	assert_run("admin users list", 0);
-	assert_out("ID | Name | Username | Email | Created\n1  | Ana  | ana      |       | 2026-11-01 00:00:00\n");
+	assert_out("ID | Name | Username | Email | Created\n1  | Ana  | ana      |       | "
+		   "2026-11-01 00:00:00\n");
 	assert_run("admin users list -o json-line", 0);
 	assert_out("[{\"id\":\"1\",\"name\":\"ana\"");
 	unlink(admin_log);
@@ -848,13 +936,15 @@ static void test_admin_keys(void **state)
 	(void)state;
 	assert_run("admin preauthkeys create -u ana --reusable -e 24h --tags tag:a,tag:b", 0);
 	assert_string_equal(last.text, GOOD_KEY "\n");
-	assert_asked("POST /api/v1/preauthkey {\"user\":\"1\",\"reusable\":true,\"ephemeral\":false,\"expiration\":\"20");
+	assert_asked("POST /api/v1/preauthkey "
+		     "{\"user\":\"1\",\"reusable\":true,\"ephemeral\":false,\"expiration\":\"20");
 	assert_run("admin preauthkey create --user 1 --ephemeral", 0); /* the older words */
 	assert_asked("\"ephemeral\":true");
 	assert_run("admin preauthkeys create", 2);
 	assert_said("give --user or --tags");
 	assert_run("admin preauthkeys create -u nobody", 1);
-	assert_string_equal(last.said, "wgctl: there is no user \"nobody\"; wgctl admin users create nobody\n");
+	assert_string_equal(
+	    last.said, "wgctl: there is no user \"nobody\"; wgctl admin users create nobody\n");
 	assert_run("admin --user ana preauthkeys list", 0);
 	assert_out("| hskey-auth-0123456789ab-*** | true     | false     | false | -");
 	assert_run("admin preauthkeys list -u other -o json-line", 0);
@@ -865,7 +955,8 @@ static void test_admin_keys(void **state)
 	assert_run("admin preauthkeys expire -i 7", 0);
 	assert_string_equal(last.text, "Key expired\n");
 	assert_asked("POST /api/v1/preauthkey/expire {\"id\":\"7\"}");
-	assert_run("admin preauthkeys delete hskey-auth-0123456789ab-0123", 0); /* by the key itself */
+	assert_run("admin preauthkeys delete hskey-auth-0123456789ab-0123",
+		   0); /* by the key itself */
 	assert_asked("DELETE /api/v1/preauthkey?id=7");
 	assert_run("admin preauthkeys delete", 2);
 }
@@ -898,7 +989,8 @@ static void test_admin_nodes(void **state)
 	assert_string_equal(last.said, "wgctl: node 12 does not exist\n");
 	assert_run("admin nodes register -u ana -k hskey-authreq-1", 0);
 	assert_string_equal(last.text, "Node box registered\n");
-	assert_asked("POST /api/v1/auth/register {\"user\":\"ana\",\"authId\":\"hskey-authreq-1\"}");
+	assert_asked(
+	    "POST /api/v1/auth/register {\"user\":\"ana\",\"authId\":\"hskey-authreq-1\"}");
 	unlink(admin_log);
 }
 
@@ -993,12 +1085,23 @@ static int tear_down(void **state)
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_unreachable),  cmocka_unit_test(test_up),		cmocka_unit_test(test_key_sources),
-		cmocka_unit_test(test_up_by_person), cmocka_unit_test(test_states),	cmocka_unit_test(test_status_forms),
-		cmocka_unit_test(test_ping),	     cmocka_unit_test(test_small_verbs), cmocka_unit_test(test_rights),
-		cmocka_unit_test(test_argv_wiped),   cmocka_unit_test(test_raw),	cmocka_unit_test(test_many_wait),
-		cmocka_unit_test(test_admin_users),  cmocka_unit_test(test_admin_keys), cmocka_unit_test(test_admin_nodes),
-		cmocka_unit_test(test_second_daemon), cmocka_unit_test(test_wait_for_daemon),
+		cmocka_unit_test(test_unreachable),
+		cmocka_unit_test(test_up),
+		cmocka_unit_test(test_key_sources),
+		cmocka_unit_test(test_up_by_person),
+		cmocka_unit_test(test_states),
+		cmocka_unit_test(test_status_forms),
+		cmocka_unit_test(test_ping),
+		cmocka_unit_test(test_small_verbs),
+		cmocka_unit_test(test_rights),
+		cmocka_unit_test(test_argv_wiped),
+		cmocka_unit_test(test_raw),
+		cmocka_unit_test(test_many_wait),
+		cmocka_unit_test(test_admin_users),
+		cmocka_unit_test(test_admin_keys),
+		cmocka_unit_test(test_admin_nodes),
+		cmocka_unit_test(test_second_daemon),
+		cmocka_unit_test(test_wait_for_daemon),
 	};
 
 	if (!strcmp(argv[0], "wgctl"))

@@ -1,4 +1,5 @@
-/* wgctl's command line: what is accepted, what is refused and in which words; durations, columns, safe text. */
+/* wgctl's command line: what is accepted, what is refused and in which words; durations,
+ * columns, safe text. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -19,7 +20,8 @@ static int split(const char *line, char **store, char **argv)
 	int n = 0;
 
 	*store = strdup(line);
-	for (char *save = NULL, *w = strtok_r(*store, " ", &save); w; w = strtok_r(NULL, " ", &save))
+	for (char *save = NULL, *w = strtok_r(*store, " ", &save); w;
+	     w = strtok_r(NULL, " ", &save))
 		argv[n++] = strcmp(w, "''") ? w : w + 2;
 	argv[n] = NULL;
 	return n;
@@ -58,11 +60,13 @@ static void test_refused(void **state)
 		{ "wgctl status x", 2, "unexpected argument \"x\"" },
 		{ "wgctl admin", 2, "admin needs a command" },
 		{ "wgctl admin nodes", 2, "nodes needs a command" },
-		{ "wgctl admin nodes lst", 2, "unknown command \"lst\" of nodes; did you mean list?" },
+		{ "wgctl admin nodes lst", 2,
+		  "unknown command \"lst\" of nodes; did you mean list?" },
 		{ "wgctl up --qr", 1, "--qr=true is not supported yet, only --qr=false is" },
 		{ "wgctl up --host-routes=false", 1, "--host-routes=false is not supported yet" },
 		{ "wgctl ping --tsmp x", 1, "--tsmp=true is not supported yet" },
-		{ "wgctl up --qr --nonsense", 2, "unknown flag --nonsense" }, /* the line's mistake comes first */
+		{ "wgctl up --qr --nonsense", 2,
+		  "unknown flag --nonsense" }, /* the line's mistake comes first */
 	};
 	char why[CLI_WHY_MAX], *store;
 	struct cli c;
@@ -87,10 +91,12 @@ static void test_accepted(void **state)
 		const char *line, *command, *flag, *value;
 		size_t args;
 	} cases[] = {
-		{ "wgctl up --login-server http://h:8080 --authkey file:/k --accept-dns=false", "up", "auth-key", "file:/k", 0 },
+		{ "wgctl up --login-server http://h:8080 --authkey file:/k --accept-dns=false",
+		  "up", "auth-key", "file:/k", 0 },
 		{ "wgctl up --login-server=http://h -timeout 30s", "up", "timeout", "30s", 0 },
 		{ "wgctl up --advertise-tags= --force-reauth", "up", "advertise-tags", "", 0 },
-		{ "wgctl up --advertise-routes '' --qr=false --host-routes", "up", "advertise-routes", "", 0 },
+		{ "wgctl up --advertise-routes '' --qr=false --host-routes", "up",
+		  "advertise-routes", "", 0 },
 		{ "wgctl --socket /s status --json", "status", "socket", "/s", 0 },
 		{ "wgctl status --socket=/s --self=false", "status", "self", "false", 0 },
 		{ "wgctl status -d", "status", "detail", "true", 0 },
@@ -98,10 +104,12 @@ static void test_accepted(void **state)
 		{ "wgctl ping db1 -c=3", "ping", "c", "3", 1 },
 		{ "wgctl ping --until-direct=false -- -odd", "ping", "until-direct", "false", 1 },
 		{ "wgctl ip -4", "ip", "4", "true", 0 },
-		{ "wgctl admin preauthkeys create -u 1 --reusable -e 24h", "create", "user", "1", 0 },
+		{ "wgctl admin preauthkeys create -u 1 --reusable -e 24h", "create", "user", "1",
+		  0 },
 		{ "wgctl admin --user ana preauthkeys list", "list", "user", "ana", 0 },
 		{ "wgctl admin preauthkeys --user ana list", "list", "user", "ana", 0 },
-		{ "wgctl admin preauthkey create -e 2h --user NAME", "create", "expiration", "2h", 0 },
+		{ "wgctl admin preauthkey create -e 2h --user NAME", "create", "expiration", "2h",
+		  0 },
 		{ "wgctl admin authkey new -uana", "create", "user", "ana", 0 },
 		{ "wgctl admin node ls -o json", "list", "output", "json", 0 },
 		{ "wgctl admin -o json-line users show", "list", "output", "json-line", 0 },
@@ -146,8 +154,9 @@ static void test_typed(void **state)
 
 static void test_secrets(void **state)
 {
-	char a0[] = "wgctl", a1[] = "up", a2[] = "--auth-key=KEYKEY1", a3[] = "--authkey", a4[] = "KEYKEY2",
-	     a5[] = "--auth-key=file:/k", a6[] = "-authkey=KEYKEY3", a7[] = "--hostname=KEYKEY4";
+	char a0[] = "wgctl", a1[] = "up", a2[] = "--auth-key=KEYKEY1", a3[] = "--authkey",
+	     a4[] = "KEYKEY2", a5[] = "--auth-key=file:/k", a6[] = "-authkey=KEYKEY3",
+	     a7[] = "--hostname=KEYKEY4";
 	char *stood[] = { a0, a1, a2, a3, a4, a5, a6, a7 };
 	char *argv[] = { a0, a1, a2, a3, a4, a5, a6, a7, NULL };
 
@@ -171,16 +180,28 @@ static void test_durations(void **state)
 	static const struct {
 		int64_t nsec;
 		const char *text;
-	} go[] = { { 0, "0s" }, { 1, "1ns" }, { 400000, "400µs" }, { 1500, "1.5µs" }, { 12300000, "12.3ms" },
-		   { 1000000, "1ms" }, { 34000000, "34ms" }, { 1234600000, "1.2346s" }, { 60500000000, "1m0.5s" },
-		   { INT64_C(86400000000000), "24h0m0s" }, { -5000000, "-5ms" } };
+	} go[] = { { 0, "0s" },
+		   { 1, "1ns" },
+		   { 400000, "400µs" },
+		   { 1500, "1.5µs" },
+		   { 12300000, "12.3ms" },
+		   { 1000000, "1ms" },
+		   { 34000000, "34ms" },
+		   { 1234600000, "1.2346s" },
+		   { 60500000000, "1m0.5s" },
+		   { INT64_C(86400000000000), "24h0m0s" },
+		   { -5000000, "-5ms" } };
 	static const struct {
 		const char *text;
 		int64_t msec; /* -1: refused */
-	} parse_cases[] = { { "0", 0 }, { "5s", 5000 }, { "1m30s", 90000 }, { "100ms", 100 }, { "24h", 86400000 },
-			    { "90d", INT64_C(7776000000) }, { "1.5h", 5400000 }, { "", -1 }, { "5", -1 }, { "-5s", -1 },
-			    { "s", -1 }, { "5x", -1 }, { "inf", -1 }, { "nans", -1 }, { "0x10s", -1 }, { "999999y", -1 },
-			    { "1e999s", -1 } };
+	} parse_cases[] = {
+		{ "0", 0 },	     { "5s", 5000 },	  { "1m30s", 90000 },
+		{ "100ms", 100 },    { "24h", 86400000 }, { "90d", INT64_C(7776000000) },
+		{ "1.5h", 5400000 }, { "", -1 },	  { "5", -1 },
+		{ "-5s", -1 },	     { "s", -1 },	  { "5x", -1 },
+		{ "inf", -1 },	     { "nans", -1 },	  { "0x10s", -1 },
+		{ "999999y", -1 },   { "1e999s", -1 }
+	};
 	char out[OUT_DURATION_MAX];
 
 	(void)state;
@@ -205,11 +226,13 @@ static void test_words(void **state)
 	assert_string_equal(out_ago_words(3600 * sec, out), "1 hour ago");
 	assert_string_equal(out_ago_words(0, out), "now");
 	assert_string_equal(out_ago_words(-5 * sec, out), "now");
-	assert_string_equal(out_ago_words(INT64_MAX, out), "292 years, 171 days, 23 hours, 47 minutes, 16 seconds ago");
+	assert_string_equal(out_ago_words(INT64_MAX, out),
+			    "292 years, 171 days, 23 hours, 47 minutes, 16 seconds ago");
 	assert_string_equal(out_age(1000 * sec, 990 * sec, age), "1m ago");
 	assert_string_equal(out_age(10000 * sec, 0, age), "2h ago");
 	assert_string_equal(out_age(3 * 86400 * sec, 0, age), "3d ago");
-	assert_string_equal(out_age(1795000000 * sec, INT64_MIN, age), "106751d ago"); /* no year overflows */
+	assert_string_equal(out_age(1795000000 * sec, INT64_MIN, age),
+			    "106751d ago"); /* no year overflows */
 	assert_string_equal(out_age(1795000000 * sec, INT64_MAX, age), "1m ago");
 	assert_int_equal(out_since(5, 7), 0);
 	assert_string_equal(out_bytes(88, bytes), "88 B");
@@ -226,12 +249,16 @@ static void test_safe(void **state)
 		      { "a\033[2Jb", "a\\x1b[2Jb" },
 		      { "a\nb\tc", "a\\x0ab\\x09c" },
 		      { "\x7f", "\\x7f" },
-		      { "\xc2\x9b""31m", "\\x9b31m" },		/* C1 CSI */
-		      { "abc\xe2\x80\xae""fed", "abc\\u202efed" }, /* right-to-left override */
+		      { "\xc2\x9b"
+			"31m",
+			"\\x9b31m" }, /* C1 CSI */
+		      { "abc\xe2\x80\xae"
+			"fed",
+			"abc\\u202efed" }, /* right-to-left override */
 		      { "\xff\xfe", "\\xff\\xfe" },
-		      { "\xc0\xaf", "\\xc0\\xaf" },		/* overlong */
-		      { "\xed\xa0\x80", "\\xed\\xa0\\x80" },	/* surrogate */
-		      { "\xe4\xbd", "\\xe4\\xbd" },		/* cut off */
+		      { "\xc0\xaf", "\\xc0\\xaf" },	     /* overlong */
+		      { "\xed\xa0\x80", "\\xed\\xa0\\x80" }, /* surrogate */
+		      { "\xe4\xbd", "\\xe4\\xbd" },	     /* cut off */
 		      { "\xf0\x9f\x98\x80", "\xf0\x9f\x98\x80" } };
 
 	(void)state;
@@ -264,7 +291,8 @@ static void test_table(void **state)
 	assert_string_equal(buf_str(&b), "a    größer  x\nbbb  c\nd            y\\x0a\n");
 	buf_clear(&b);
 	out_table_print(&t, " | ", &b);
-	assert_string_equal(buf_str(&b), "a   | größer | x\nbbb | c      |\nd   |        | y\\x0a\n");
+	assert_string_equal(buf_str(&b),
+			    "a   | größer | x\nbbb | c      |\nd   |        | y\\x0a\n");
 	out_table_done(&t);
 	buf_done(&b);
 }
@@ -276,14 +304,16 @@ static void test_json_forms(void **state)
 
 	(void)state;
 	out_json_buf(&b, j, OUT_JSON_TABS, false);
-	assert_string_equal(buf_str(&b), "{\n\t\"a\": {\n\t\t\"b\": \"  \\n x\",\n\t\t\"c\": 1\n\t}\n}\n");
+	assert_string_equal(buf_str(&b),
+			    "{\n\t\"a\": {\n\t\t\"b\": \"  \\n x\",\n\t\t\"c\": 1\n\t}\n}\n");
 	buf_clear(&b);
 	out_json_buf(&b, j, OUT_JSON_LINE, false);
 	assert_string_equal(buf_str(&b), "{\"a\":{\"b\":\"  \\n x\",\"c\":1}}\n");
 	buf_done(&b);
 }
 
-/* A preference that wgctl takes with one value only is the daemon's only one too, and the other way round. */
+/* A preference that wgctl takes with one value only is the daemon's only one too, and the other
+ * way round. */
 static void test_only_values(void **state)
 {
 	const struct cli_command *up = &cli_root.sub[0];
@@ -293,27 +323,36 @@ static void test_only_values(void **state)
 	assert_string_equal(up->name, "up");
 	for (size_t i = 0; i < up->n_opts; i++) {
 		const struct cli_opt *o = &up->opts[i];
-		const char *const tries[] = { o->only ? o->only : "x", "true", "false", "nodivert", "y" };
+		const char *const tries[] = { o->only ? o->only : "x", "true", "false", "nodivert",
+					      "y" };
 
 		for (size_t k = 0; k < ARRAY_SIZE(tries) && o->name; k++) {
 			CLEANUP(json_decref) json_t *j = json_object();
 			char why[PREFS_WHY_MAX];
 			struct prefs p;
 
-			json_object_set_new(j, o->name, o->kind == CLI_OPT_BOOL ? json_boolean(!strcmp(tries[k], "true")) :
-										json_string(tries[k]));
+			json_object_set_new(j, o->name,
+					    o->kind == CLI_OPT_BOOL
+						? json_boolean(!strcmp(tries[k], "true"))
+						: json_string(tries[k]));
 			if (prefs_from_json(j, &p, why) < 0)
 				continue; /* no preference, or no value of this one */
 			seen++;
 			assert_int_equal(prefs_check_supported(&p, why) == 0,
-					 !o->only || !strcmp(o->only, o->kind == CLI_OPT_BOOL && strcmp(tries[k], "true") != 0 ? "false" : tries[k]));
+					 !o->only ||
+					     !strcmp(o->only, o->kind == CLI_OPT_BOOL &&
+								      strcmp(tries[k], "true") != 0
+								  ? "false"
+								  : tries[k]));
 		}
 	}
 	assert_true(seen > 30);
 }
 
-/* The table itself: no flag means two things on one line, every row can be run or has rows below. */
-static void check_row(const struct cli_command *const *above, size_t n, const struct cli_command *cmd)
+/* The table itself: no flag means two things on one line, every row can be run or has rows
+ * below. */
+static void check_row(const struct cli_command *const *above, size_t n,
+		      const struct cli_command *cmd)
 {
 	const struct cli_command *path[CLI_LEVELS_MAX];
 
@@ -425,10 +464,13 @@ static void test_completion_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_refused),	  cmocka_unit_test(test_accepted),   cmocka_unit_test(test_typed),
-		cmocka_unit_test(test_secrets),	  cmocka_unit_test(test_durations),  cmocka_unit_test(test_words),
-		cmocka_unit_test(test_safe),	  cmocka_unit_test(test_table),	     cmocka_unit_test(test_json_forms),
-		cmocka_unit_test(test_only_values), cmocka_unit_test(test_table_rows), cmocka_unit_test(test_manual),	 cmocka_unit_test(test_help),	     cmocka_unit_test(test_completion_files),
+		cmocka_unit_test(test_refused),	   cmocka_unit_test(test_accepted),
+		cmocka_unit_test(test_typed),	   cmocka_unit_test(test_secrets),
+		cmocka_unit_test(test_durations),  cmocka_unit_test(test_words),
+		cmocka_unit_test(test_safe),	   cmocka_unit_test(test_table),
+		cmocka_unit_test(test_json_forms), cmocka_unit_test(test_only_values),
+		cmocka_unit_test(test_table_rows), cmocka_unit_test(test_manual),
+		cmocka_unit_test(test_help),	   cmocka_unit_test(test_completion_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* wgctl's text: golden files of status, details, netcheck, ping, whois; names; states; hostile names. */
+/* wgctl's text: golden files of status, details, netcheck, ping, whois; names; states; hostile
+ * names. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -38,11 +39,14 @@ static void test_status(void **state)
 		struct view_status o;
 	} cases[] = {
 		{ "tests/data/wgctl/status.txt", { .self = true, .peers = true } },
-		{ "tests/data/wgctl/status-header.txt", { .self = true, .peers = true, .header = true } },
+		{ "tests/data/wgctl/status-header.txt",
+		  { .self = true, .peers = true, .header = true } },
 		{ "tests/data/wgctl/status-active.txt", { .peers = true, .active = true } },
 		{ "tests/data/wgctl/status-self.txt", { .self = true } },
-		{ "tests/data/wgctl/status-color.txt", { .self = true, .peers = true, .color = true } },
-		{ "tests/data/wgctl/status-detail.txt", { .self = true, .peers = true, .detail = true } },
+		{ "tests/data/wgctl/status-color.txt",
+		  { .self = true, .peers = true, .color = true } },
+		{ "tests/data/wgctl/status-detail.txt",
+		  { .self = true, .peers = true, .detail = true } },
 	};
 	CLEANUP(json_decref) json_t *j = load("tests/data/wgctl/status.json");
 
@@ -80,7 +84,8 @@ static void test_not_running(void **state)
 		{ "{\"BackendState\":\"NeedsLogin\",\"AuthURL\":\"\"}", "Logged out.", 4 },
 		{ "{\"BackendState\":\"NeedsLogin\",\"AuthURL\":\"http://x/\\u001b[2J\"}",
 		  "Logged out.\nLog in at: http://x/\\x1b[2J", 4 },
-		{ "{\"BackendState\":\"NeedsMachineAuth\"}", "Machine is not yet approved by tailnet admin.", 4 },
+		{ "{\"BackendState\":\"NeedsMachineAuth\"}",
+		  "Machine is not yet approved by tailnet admin.", 4 },
 		{ "{\"BackendState\":\"NoState\"}", "unexpected state: NoState", 1 },
 		{ "{}", "unexpected state: ", 1 },
 	};
@@ -105,13 +110,20 @@ static void test_find(void **state)
 	static const struct {
 		const char *what, *host;
 		bool self;
-	} cases[] = { { "db1", "db1", false },		{ "DB1", "db1", false },
-		      { "db1.mesh.test", "db1", false }, { "db1.mesh.test.", "db1", false },
-		      { "100.64.0.9", "db1", false },	{ "fd7a:115c:a1e0:0::9", "db1", false },
-		      { "gw1", "gw1", true },		{ "100.64.0.7", "gw1", true },
-		      { "nodns", "nodns", false },	{ "db", NULL, false },
-		      { "db1.mesh", NULL, false },	{ "", NULL, false },
-		      { ".", NULL, false },		{ "100.64.0.99", NULL, false } };
+	} cases[] = { { "db1", "db1", false },
+		      { "DB1", "db1", false },
+		      { "db1.mesh.test", "db1", false },
+		      { "db1.mesh.test.", "db1", false },
+		      { "100.64.0.9", "db1", false },
+		      { "fd7a:115c:a1e0:0::9", "db1", false },
+		      { "gw1", "gw1", true },
+		      { "100.64.0.7", "gw1", true },
+		      { "nodns", "nodns", false },
+		      { "db", NULL, false },
+		      { "db1.mesh", NULL, false },
+		      { "", NULL, false },
+		      { ".", NULL, false },
+		      { "100.64.0.99", NULL, false } };
 	CLEANUP(json_decref) json_t *j = load("tests/data/wgctl/status.json");
 
 	(void)state;
@@ -133,17 +145,21 @@ static void test_pong(void **state)
 		const char *json, *text;
 		bool direct;
 	} cases[] = {
-		{ "{\"NodeName\":\"db1\",\"NodeIP\":\"100.64.0.9\",\"LatencySeconds\":0.0342,\"Endpoint\":\"\","
+		{ "{\"NodeName\":\"db1\",\"NodeIP\":\"100.64.0.9\",\"LatencySeconds\":0.0342,"
+		  "\"Endpoint\":\"\","
 		  "\"DERPRegionID\":900,\"DERPRegionCode\":\"fra\"}",
 		  "pong from db1 (100.64.0.9) via DERP(fra) in 34ms\n", false },
 		{ "{\"NodeName\":\"db1\",\"NodeIP\":\"100.64.0.9\",\"LatencySeconds\":0.012,"
 		  "\"Endpoint\":\"203.0.113.9:41641\"}",
 		  "pong from db1 (100.64.0.9) via 203.0.113.9:41641 in 12ms\n", true },
-		{ "{\"NodeName\":\"db1\",\"NodeIP\":\"100.64.0.9\",\"LatencySeconds\":1.2034,\"Endpoint\":\"[2001:db8::9]:1\"}",
+		{ "{\"NodeName\":\"db1\",\"NodeIP\":\"100.64.0.9\",\"LatencySeconds\":1.2034,"
+		  "\"Endpoint\":\"[2001:db8::9]:1\"}",
 		  "pong from db1 (100.64.0.9) via [2001:db8::9]:1 in 1.203s\n", true },
-		{ "{\"NodeName\":\"db1\",\"NodeIP\":\"100.64.0.9\",\"LatencySeconds\":0.0001,\"Endpoint\":\"192.0.2.1:1\"}",
+		{ "{\"NodeName\":\"db1\",\"NodeIP\":\"100.64.0.9\",\"LatencySeconds\":0.0001,"
+		  "\"Endpoint\":\"192.0.2.1:1\"}",
 		  "pong from db1 (100.64.0.9) via 192.0.2.1:1 in 0s\n", true },
-		{ "{\"NodeName\":\"a\\nb\",\"LatencySeconds\":-5}", "pong from a\\x0ab () via DERP() in 0s\n", false },
+		{ "{\"NodeName\":\"a\\nb\",\"LatencySeconds\":-5}",
+		  "pong from a\\x0ab () via DERP() in 0s\n", false },
 	};
 
 	(void)state;
@@ -195,19 +211,27 @@ static void test_whois(void **state)
 	assert_view("tests/data/wgctl/whois.txt", &b);
 }
 
-/* Whatever the document holds, no line of output carries a control character, and nothing crashes. */
+/* Whatever the document holds, no line of output carries a control character, and nothing
+ * crashes. */
 static void test_hostile(void **state)
 {
 	static const char *const texts[] = {
-		"{}", "{\"Self\":1,\"Peer\":[],\"Health\":{},\"User\":7}",
-		"{\"Self\":{\"TailscaleIPs\":[1],\"UserID\":\"x\",\"LastSeen\":\"never\"},\"Peer\":{\"k\":null,\"l\":7,\"m\":{}}}",
-		"{\"MagicDNSSuffix\":\"...\",\"Self\":{\"DNSName\":\"...\",\"HostName\":\"\\u001b]0;x\\u0007\"},"
+		"{}",
+		"{\"Self\":1,\"Peer\":[],\"Health\":{},\"User\":7}",
+		"{\"Self\":{\"TailscaleIPs\":[1],\"UserID\":\"x\",\"LastSeen\":\"never\"},\"Peer\":"
+		"{\"k\":null,\"l\":7,\"m\":{}}}",
+		"{\"MagicDNSSuffix\":\"...\",\"Self\":{\"DNSName\":\"...\",\"HostName\":\"\\u001b]"
+		"0;x\\u0007\"},"
 		"\"Health\":[\"\\u001b[31m\",3,null]}",
-		"{\"Peer\":{\"a\":{\"HostName\":\"\\u202e\\u0085\",\"Active\":true,\"CurAddr\":\"\\r\\n\",\"RxBytes\":-1,"
-		"\"TxBytes\":-9223372036854775807,\"LatencySeconds\":1e308,\"LastHandshake\":\"9999-12-31T23:59:59Z\"}},"
+		"{\"Peer\":{\"a\":{\"HostName\":\"\\u202e\\u0085\",\"Active\":true,\"CurAddr\":"
+		"\"\\r\\n\",\"RxBytes\":-1,"
+		"\"TxBytes\":-9223372036854775807,\"LatencySeconds\":1e308,\"LastHandshake\":"
+		"\"9999-12-31T23:59:59Z\"}},"
 		"\"PacketFilter\":{\"State\":\"replies-only\",\"Reason\":\"\\u009b1m\"}}",
 	};
-	struct view_status o = { .self = true, .peers = true, .header = true, .detail = true, .now_unix_nsec = NOW };
+	struct view_status o = {
+		.self = true, .peers = true, .header = true, .detail = true, .now_unix_nsec = NOW
+	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
@@ -234,9 +258,10 @@ static void test_hostile(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_status), cmocka_unit_test(test_of_daemon), cmocka_unit_test(test_not_running),
-		cmocka_unit_test(test_find),   cmocka_unit_test(test_pong),	 cmocka_unit_test(test_netcheck),
-		cmocka_unit_test(test_whois),  cmocka_unit_test(test_hostile),
+		cmocka_unit_test(test_status),	    cmocka_unit_test(test_of_daemon),
+		cmocka_unit_test(test_not_running), cmocka_unit_test(test_find),
+		cmocka_unit_test(test_pong),	    cmocka_unit_test(test_netcheck),
+		cmocka_unit_test(test_whois),	    cmocka_unit_test(test_hostile),
 	};
 
 	setenv("TZ", "UTC", 1);
