@@ -1,11 +1,11 @@
-#include "daemon/netmap/peers.h"
+#include "daemon/netmap/netmap_peers.h"
 
 #include <assert.h>
 #include <errno.h>
 #include <sodium.h>
 #include <string.h>
 
-void peers_init(struct netmap_peers *ps)
+void netmap_peers_init(struct netmap_peers *ps)
 {
 	*ps = (struct netmap_peers){ 0 };
 	/* A server that picks keys must not be able to pick collisions. */
@@ -18,7 +18,7 @@ static void peer_free(struct netmap_peer *p)
 	free(p);
 }
 
-void peers_done(struct netmap_peers *ps)
+void netmap_peers_done(struct netmap_peers *ps)
 {
 	for (size_t i = 0; i < ps->n; i++)
 		peer_free(ps->by_id[i]);
@@ -45,7 +45,7 @@ static size_t lower_bound(const struct netmap_peers *ps, int64_t id)
 	return lo;
 }
 
-struct netmap_peer *peers_by_id(const struct netmap_peers *ps, int64_t id)
+struct netmap_peer *netmap_peers_by_id(const struct netmap_peers *ps, int64_t id)
 {
 	size_t i = lower_bound(ps, id);
 
@@ -61,7 +61,7 @@ static size_t home_slot(const struct netmap_peers *ps, const struct key *key)
 	return h & (ps->n_slots - 1);
 }
 
-struct netmap_peer *peers_by_key(const struct netmap_peers *ps, const struct key *key)
+struct netmap_peer *netmap_peers_by_key(const struct netmap_peers *ps, const struct key *key)
 {
 	if (!ps->n_slots)
 		return NULL;
@@ -72,7 +72,7 @@ struct netmap_peer *peers_by_key(const struct netmap_peers *ps, const struct key
 	return NULL;
 }
 
-void peers_key_insert(struct netmap_peers *ps, struct netmap_peer *p)
+void netmap_peers_key_insert(struct netmap_peers *ps, struct netmap_peer *p)
 {
 	size_t i = home_slot(ps, &p->node->key);
 
@@ -81,7 +81,7 @@ void peers_key_insert(struct netmap_peers *ps, struct netmap_peer *p)
 	ps->slots[i] = p;
 }
 
-void peers_key_remove(struct netmap_peers *ps, const struct netmap_peer *p)
+void netmap_peers_key_remove(struct netmap_peers *ps, const struct netmap_peer *p)
 {
 	size_t mask = ps->n_slots - 1, hole = home_slot(ps, &p->node->key);
 
@@ -115,7 +115,7 @@ static int grow_slots(struct netmap_peers *ps)
 	ps->slots = slots;
 	ps->n_slots = n;
 	for (size_t i = 0; i < ps->n; i++)
-		peers_key_insert(ps, ps->by_id[i]);
+		netmap_peers_key_insert(ps, ps->by_id[i]);
 	return 0;
 }
 
@@ -134,7 +134,7 @@ static int grow_ids(struct netmap_peers *ps)
 	return 0;
 }
 
-int peers_add(struct netmap_peers *ps, struct tailcfg_node *n, struct netmap_peer **ret)
+int netmap_peers_add(struct netmap_peers *ps, struct tailcfg_node *n, struct netmap_peer **ret)
 {
 	struct netmap_peer *p;
 	size_t at;
@@ -151,22 +151,22 @@ int peers_add(struct netmap_peers *ps, struct tailcfg_node *n, struct netmap_pee
 	memmove(ps->by_id + at + 1, ps->by_id + at, (ps->n - at) * sizeof(struct netmap_peer *));
 	ps->by_id[at] = p;
 	ps->n++;
-	peers_key_insert(ps, p);
+	netmap_peers_key_insert(ps, p);
 	*ret = p;
 	return 0;
 }
 
-void peers_remove(struct netmap_peers *ps, struct netmap_peer *p)
+void netmap_peers_remove(struct netmap_peers *ps, struct netmap_peer *p)
 {
 	size_t at = lower_bound(ps, p->node->id);
 
-	peers_key_remove(ps, p);
+	netmap_peers_key_remove(ps, p);
 	ps->n--;
 	memmove(ps->by_id + at, ps->by_id + at + 1, (ps->n - at) * sizeof(struct netmap_peer *));
 	peer_free(p);
 }
 
-void peers_sweep(struct netmap_peers *ps)
+void netmap_peers_sweep(struct netmap_peers *ps)
 {
 	size_t kept = 0;
 
@@ -177,7 +177,7 @@ void peers_sweep(struct netmap_peers *ps)
 			ps->by_id[kept++] = p;
 			continue;
 		}
-		peers_key_remove(ps, p);
+		netmap_peers_key_remove(ps, p);
 		peer_free(p);
 	}
 	ps->n = kept;

@@ -1,6 +1,6 @@
 #pragma once
 /*
- * peers: the set of peers of one map, found by id (sorted array) and by key (hash table).
+ * netmap_peers: the set of peers of one map, found by id (sorted array) and by key (hash table).
  *
  * For the files of daemon/netmap only. Owns the nodes.
  */
@@ -24,15 +24,15 @@ struct netmap_peers {
 	uint8_t seed[16];
 };
 
-void peers_init(struct netmap_peers *ps);
-void peers_done(struct netmap_peers *ps);
-struct netmap_peer *peers_by_id(const struct netmap_peers *ps, int64_t id);
-struct netmap_peer *peers_by_key(const struct netmap_peers *ps, const struct key *key);
+void netmap_peers_init(struct netmap_peers *ps);
+void netmap_peers_done(struct netmap_peers *ps);
+struct netmap_peer *netmap_peers_by_id(const struct netmap_peers *ps, int64_t id);
+struct netmap_peer *netmap_peers_by_key(const struct netmap_peers *ps, const struct key *key);
 /* Takes the node; neither its id nor its key is in the set. -ENOMEM, -ENOBUFS. */
-int peers_add(struct netmap_peers *ps, struct tailcfg_node *n, struct netmap_peer **ret);
+int netmap_peers_add(struct netmap_peers *ps, struct tailcfg_node *n, struct netmap_peer **ret);
 /* Before and after a change of p->node->key. */
-void peers_key_remove(struct netmap_peers *ps, const struct netmap_peer *p);
-void peers_key_insert(struct netmap_peers *ps, struct netmap_peer *p);
-void peers_remove(struct netmap_peers *ps, struct netmap_peer *p);
+void netmap_peers_key_remove(struct netmap_peers *ps, const struct netmap_peer *p);
+void netmap_peers_key_insert(struct netmap_peers *ps, struct netmap_peer *p);
+void netmap_peers_remove(struct netmap_peers *ps, struct netmap_peer *p);
 /* Removes all that are leaving. */
-void peers_sweep(struct netmap_peers *ps);
+void netmap_peers_sweep(struct netmap_peers *ps);
