@@ -98,11 +98,6 @@ void h2_stream_unref(struct h2_stream *st)
 	free(st);
 }
 
-static inline void h2_stream_unref_cleanup(struct h2_stream **st)
-{
-	h2_stream_unref(*st);
-}
-
 static struct h2_stream *stream_new_in(struct h2 *h)
 {
 	struct h2_stream *st = calloc(1, sizeof(*st));

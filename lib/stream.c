@@ -695,7 +695,7 @@ static void stream_orphaned(void *p)
 
 void stream_finish(struct stream *s)
 {
-	if (!s || s->dead)
+	if (!s || s->dead || s->finishing)
 		return;
 	if (s->closed || s->fail) {
 		stream_free(s);

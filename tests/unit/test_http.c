@@ -174,7 +174,7 @@ static void test_chunked(void **state)
 	static const char *const bad[] = { "\r\n", "g\r\n", "5\nhello", "5\r\nhelloX", "5\r\nhello\rX", "0\r\n\rX", "-1\r\n",
 					   " 5\r\n", "1000000000000000\r\n", "0\r\n folded: x\r\n\r\n", "0\r\nT: \x01\r\n\r\n", "5;\n" };
 	struct buf out = { 0 };
-	size_t used;
+	size_t used = 0;
 
 	(void)state;
 	for (size_t step = 1; step < 80; step++) {
