@@ -308,6 +308,7 @@ struct host {
 	uint64_t rtt[16];   /* by region; 0 = silent */
 	uint64_t https[16]; /* the same */
 	bool varies, fail_send, wanted, dns_fails;
+	int64_t no4; /* this region does not answer over IPv4 */
 	unsigned int sent, lookups, done, hints;
 	int64_t hint, home;
 	struct report got; /* shallow */
@@ -342,7 +343,7 @@ static int host_send(void *data, const struct endpoint *to, const void *p, size_
 	h->sent++;
 	if (h->fail_send)
 		return -ENETUNREACH;
-	if (!h->rtt[region])
+	if (!h->rtt[region] || (region == h->no4 && to->addr.family == 4))
 		return 0;
 	assert_in_range(h->n_ev, 0, ARRAY_SIZE(h->ev) - 1);
 	h->ev[h->n_ev].at = h->now + h->rtt[region];
@@ -510,6 +511,37 @@ static void test_round(void **state)
 	assert_in_range(h.done, 4, 6);	   /* every 20 to 26 s */
 	assert_true(h.sent <= h.done * 8); /* and only the nearest three */
 	assert_int_equal(h.got.n_regions, 3);
+	host_done_free(&h);
+}
+
+/* What can tell nothing new is not asked again. */
+static void test_no_try_in_vain(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_init(&h, 2, NULL);
+	netcheck_set_host(h.n, true, true, true);
+	h.rtt[1] = 30 * MSEC;
+	h.rtt[2] = 40 * MSEC;
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, SEC);
+	assert_int_equal(h.sent, 4);
+	assert_true(h.got.ipv6);
+	assert_int_equal(h.got.global_v6.addr.family, 6);
+	host_done_free(&h);
+
+	host_init(&h, 3, NULL);
+	netcheck_set_host(h.n, true, true, true);
+	h.rtt[1] = 30 * MSEC;
+	h.rtt[2] = 40 * MSEC;
+	h.rtt[3] = 80 * MSEC;
+	h.no4 = 3; /* known by IPv6, and the mapping by the two others: no more tries */
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, 101 * MSEC);
+	assert_int_equal(h.sent, 6);
+	assert_int_equal(h.done, 1);
+	assert_int_equal(report_region(&h.got, 3)->v4_usec, 0);
 	host_done_free(&h);
 }
 
@@ -832,6 +864,7 @@ int main(void)
 	    cmocka_unit_test(test_home),
 	    cmocka_unit_test(test_history_bounded),
 	    cmocka_unit_test(test_round),
+	    cmocka_unit_test(test_no_try_in_vain),
 	    cmocka_unit_test(test_far_region_is_not_waited_for),
 	    cmocka_unit_test(test_retries_and_silence),
 	    cmocka_unit_test(test_udp_blocked),

@@ -480,7 +480,7 @@ static void test_roaming(void **state)
 	const char *const eps[] = {"[2001:db8::1]:41641", "198.51.100.1:41641", NULL};
 	struct endpoint six = ep(eps[0]), four = ep(eps[1]), odd = ep("203.0.113.99:9");
 	struct path_counters c;
-	unsigned int sets;
+	unsigned int sets, n;
 	struct rig r;
 
 	(void)state;
@@ -500,7 +500,7 @@ static void test_roaming(void **state)
 	assert_int_equal(r.p->state, PATH_STATE_DIRECT);
 	for (int i = 0; i < 30; i++) {
 		path_traffic(r.p, r.now);
-		rig_run(&r, r.now + 3 * SEC + 10 * MSEC);
+		rig_run(&r, T0 + (3U + 3U * (unsigned int)i) * SEC); /* with the heartbeat */
 		rig_pong(&r, &four, 10 * MSEC);
 		rig_pong(&r, &six, 0);
 		c = counters(&r, &four, 1000U + (unsigned int)i, 2000);
@@ -522,6 +522,13 @@ static void test_roaming(void **state)
 	assert_true(endpoint_equal(&r.kernel, &four));
 	assert_int_equal(r.p->state, PATH_STATE_DIRECT);
 
+	/* that the daemon answered by relay then does not count when one pong is lost now */
+	path_traffic(r.p, r.now);
+	rig_run(&r, r.now + 3 * SEC);
+	rig_pong(&r, &by_relay, MSEC);
+	assert_int_equal(r.p->state, PATH_STATE_DIRECT);
+	rig_pong(&r, &four, 0);
+
 	/* the same, and it answers: the peer has moved */
 	rig_pong(&r, &four, 0);
 	r.now += 6 * SEC;
@@ -537,7 +544,9 @@ static void test_roaming(void **state)
 	rig_pong(&r, &odd, 0);
 	c = counters(&r, &six, 6000, 4000);
 	c.taken = r.p->set - 1;
+	n = pings_to(&r, &six);
 	path_counters(r.p, &c, r.now);
+	assert_int_equal(pings_to(&r, &six), n);
 	assert_true(endpoint_equal(&r.p->best, &odd));
 	/* a relayed packet took the kernel to the relay address: direct is set again */
 	r.now += SEC;

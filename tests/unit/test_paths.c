@@ -1,8 +1,9 @@
 /* paths: two engines with model kernels, NATs and a relay between them, on a clock of the test's
  * own; then strangers, forgers, keys that change, and what ten thousand idle peers cost.
  *
- *   alice 10.0.1.2 ── NAT 198.51.100.1 ──┬── NAT 198.51.100.2 ── bob 10.0.2.2      UDP: 10 ms one
- * way └────────── relay 1 ────────────┴──── relay 2 ──────────┘                 relays: 20 ms
+ *   alice 10.0.1.2 -- NAT 198.51.100.1 --+-- NAT 198.51.100.2 -- bob 10.0.2.2
+ *        |                             10 ms                          |
+ *        +--------- relay 1 ---------- 20 ms ---------- relay 2 ------+
  */
 #include <errno.h>
 #include <malloc.h>
@@ -622,6 +623,70 @@ static void test_death_and_restore(void **state)
 	}
 }
 
+/* While alice doubts, her packets go both ways; when she gives up, one. */
+static void test_both_ways(void **state)
+{
+	struct paths_send how;
+	struct endpoint direct;
+
+	(void)state;
+	sim_init(NAT_EASY, NAT_EASY);
+	talk(50 * MSEC, 50 * MSEC);
+	assert_true(run_until(PATH_STATE_DIRECT, SEC) <= SEC);
+	run(10 * SEC);
+	direct = S.n[0].kernel;
+	S.cut[1] = true; /* her pongs are lost, and nothing else */
+	for (int i = 0; i < 1000 && mode(0) != PATH_STATE_DOUBTFUL; i++)
+		run(10 * MSEC);
+	assert_int_equal(mode(0), PATH_STATE_DOUBTFUL);
+	assert_int_equal(S.n[0].kernel.addr.family, 0);
+	assert_int_equal(paths_send_how(S.n[0].p, 7, S.now, &how), 0);
+	assert_true(how.copy);
+	assert_true(endpoint_equal(&how.to, &direct));
+	assert_true(addr_equal(&how.from, &S.n[0].priv));
+	S.relay_down = true;
+	S.n[1].got_direct = 0;
+	run(500 * MSEC);
+	assert_in_range(S.n[1].got_direct, 8, 11); /* the copies arrive */
+	S.relay_down = false;
+	run(5 * SEC);
+	assert_int_equal(mode(0), PATH_STATE_RELAY);
+	assert_int_equal(paths_send_how(S.n[0].p, 7, S.now, &how), 0);
+	assert_false(how.copy);
+	assert_int_equal(how.region, 2);
+	assert_int_equal(paths_send_how(S.n[0].p, 8, S.now, &how), -ENOENT);
+	sim_done();
+}
+
+/* What bob sends by relay while alice is direct does not move her kernel. */
+static void test_relayed_while_direct(void **state)
+{
+	struct endpoint direct;
+
+	(void)state;
+	sim_init(NAT_EASY, NAT_EASY);
+	talk(50 * MSEC, 50 * MSEC);
+	assert_true(run_until(PATH_STATE_DIRECT, SEC) <= SEC);
+	run(10 * SEC);
+	direct = S.n[0].kernel;
+	S.n[0].sets = 0;
+	for (int i = 0; i < 100; i++) {
+		uint8_t pkt[32] = {4, 0};
+		uint32_t seq = S.n[1].seq++;
+
+		memcpy(pkt + 2, &seq, sizeof(seq));
+		derp_send(1, 1, pkt, sizeof(pkt));
+		S.n[1].sent++;
+		for (int k = 0; k < 10; k++) {
+			run(7 * MSEC);
+			assert_true(endpoint_equal(&S.n[0].kernel, &direct));
+		}
+	}
+	assert_int_equal(S.n[0].sets, 0);
+	no_packet_lost();
+	sim_done();
+}
+
 /* The relays go down while all is direct: nothing happens. */
 static void test_relay_loss(void **state)
 {
@@ -1236,6 +1301,8 @@ int main(void)
 	    cmocka_unit_test(test_pairs),
 	    cmocka_unit_test(test_first_packet),
 	    cmocka_unit_test(test_death_and_restore),
+	    cmocka_unit_test(test_both_ways),
+	    cmocka_unit_test(test_relayed_while_direct),
 	    cmocka_unit_test(test_relay_loss),
 	    cmocka_unit_test(test_dead_daemon),
 	    cmocka_unit_test(test_rebinding),
