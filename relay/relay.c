@@ -30,6 +30,15 @@ const char *relay_drop_name(enum relay_drop d)
 	unreachable();
 }
 
+void relay_greeting_end(struct relay_client *c)
+{
+	if (!c->listed)
+		return;
+	DL_DELETE2(c->relay->greeting, c, wait_prev, wait_next);
+	c->listed = false;
+	c->relay->stats.greeting--;
+}
+
 void relay_client_drop(struct relay_client *c, const char *why)
 {
 	struct relay *r = c->relay;
@@ -40,18 +49,10 @@ void relay_client_drop(struct relay_client *c, const char *why)
 	if (c->state == CLIENT_STATE_ACTIVE && c->not_ideal)
 		r->stats.not_ideal_connections--;
 	c->state = CLIENT_STATE_DEAD;
+	relay_greeting_end(c);
 	c->doom_next = r->doomed;
 	r->doomed = c;
 	loop_defer_arm(r->reaper);
-}
-
-void relay_greeting_end(struct relay_client *c)
-{
-	if (!c->listed)
-		return;
-	DL_DELETE2(c->relay->greeting, c, wait_prev, wait_next);
-	c->listed = false;
-	c->relay->stats.greeting--;
 }
 
 void relay_client_block(struct relay_client *c)
@@ -338,10 +339,16 @@ void relay_upgrade(void *data, struct httpd_req *q)
 		httpd_respond_text(q, 501, "DERP over WebSocket is not served here");
 		return;
 	}
-	if (r->stats.connections >= r->cfg.max_clients || r->stats.greeting >= r->cfg.max_greeting) {
+	if (r->stats.connections >= r->cfg.max_clients) {
 		r->stats.over_limit++;
 		httpd_respond_text(q, 503, "too many connections");
 		return;
+	}
+	/* Who is honest greets within a round trip: who has waited longest makes room, so that
+	 * silent connections do not keep others out. */
+	if (r->stats.greeting >= r->cfg.max_greeting) {
+		r->stats.over_limit++;
+		relay_client_drop(r->greeting, "too many that have not greeted");
 	}
 	c = calloc(1, sizeof(*c));
 	if (!c) {

@@ -525,6 +525,54 @@ static void test_admission(void **state)
 	assert_int_equal(s.end.greeting, 0);
 }
 
+static void http(const struct server *s, const char *request, char *answer, size_t max)
+{
+	int fd = tcp(&s->at);
+	size_t n = 0;
+	ssize_t k;
+
+	put(fd, request, strlen(request));
+	shutdown(fd, SHUT_WR);
+	while ((k = recv(fd, answer + n, max - 1 - n, 0)) > 0)
+		n += (size_t)k;
+	answer[n] = '\0';
+	close(fd);
+}
+
+/* Those who do not greet do not keep others out: the oldest of them goes. */
+static void test_silent_ones(void **state)
+{
+	struct server s = { .cfg = { .max_greeting = 2, .max_clients = 4 } };
+	struct client silent[3], good;
+	struct derp_frame f;
+	char a[1024];
+
+	(void)state;
+	server_start(&s);
+	for (int i = 0; i < 3; i++)
+		client_dial(&silent[i], &s, false);
+	client_expect(&silent[0], DERP_FRAME_SERVER_KEY, &f);
+	assert_int_equal(client_get(&silent[0], 2000, &f), -ECONNRESET);
+	client_start(&good, &s, false);
+	client_expect(&silent[1], DERP_FRAME_SERVER_KEY, &f);
+	assert_int_equal(client_get(&silent[1], 2000, &f), -ECONNRESET);
+	client_expect(&silent[2], DERP_FRAME_SERVER_KEY, &f);
+	client_done(&silent[0]);
+	client_start(&silent[0], &s, false);
+	client_done(&silent[1]);
+	client_start(&silent[1], &s, false);
+	/* All four places are taken: silent[2], good and two more. */
+	http(&s, "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n", a, sizeof(a));
+	assert_memory_equal(a, "HTTP/1.1 503 ", 13);
+	client_sync(&good);
+	for (int i = 0; i < 3; i++)
+		client_done(&silent[i]);
+	client_done(&good);
+	server_stop(&s);
+	assert_int_equal(s.end.over_limit, 3);
+	assert_int_equal(s.end.greeting, 0);
+}
+
 static void test_refused_frames(void **state)
 {
 	static const char *const bad[] = {
@@ -575,20 +623,6 @@ static void test_rate(void **state)
 	server_stop(&s);
 	assert_true(s.end.throttled > 0);
 	assert_int_equal(s.end.packets_sent, 10);
-}
-
-static void http(const struct server *s, const char *request, char *answer, size_t max)
-{
-	int fd = tcp(&s->at);
-	size_t n = 0;
-	ssize_t k;
-
-	put(fd, request, strlen(request));
-	shutdown(fd, SHUT_WR);
-	while ((k = recv(fd, answer + n, max - 1 - n, 0)) > 0)
-		n += (size_t)k;
-	answer[n] = '\0';
-	close(fd);
 }
 
 static void test_http(void **state)
@@ -655,7 +689,8 @@ int main(void)
 		cmocka_unit_test(test_routing),	     cmocka_unit_test(test_not_here),
 		cmocka_unit_test(test_duplicates),   cmocka_unit_test(test_slow_reader),
 		cmocka_unit_test(test_drop_oldest),  cmocka_unit_test(test_admission),
-		cmocka_unit_test(test_refused_frames), cmocka_unit_test(test_rate),
+		cmocka_unit_test(test_silent_ones),  cmocka_unit_test(test_refused_frames),
+		cmocka_unit_test(test_rate),
 		cmocka_unit_test(test_http),	     cmocka_unit_test(test_stun),
 	};
 
