@@ -224,7 +224,10 @@ int ts2021_frames_feed(struct ts2021_frames *f, const uint8_t *p, size_t n)
 	return buf_put(&f->in, p, n);
 }
 
-/* One self-contained zstd frame. Nothing that it says of its size is believed: memory grows with what comes out. */
+/*
+ * Self-contained zstd frames, one or, as RFC 8878 and stock decoders have it, several whose contents follow each
+ * other. Nothing that they say of their size is believed: memory grows with what comes out.
+ */
 static int inflate(struct ts2021_frames *f, const uint8_t *p, size_t n, size_t max)
 {
 	ZSTD_inBuffer in = { p, n, 0 };
@@ -239,7 +242,7 @@ static int inflate(struct ts2021_frames *f, const uint8_t *p, size_t n, size_t m
 	ZSTD_DCtx_reset(f->dctx, ZSTD_reset_session_only);
 	buf_clear(&f->message);
 	f->message.max = max + ZSTD_DStreamOutSize() + 1;
-	while (left) {
+	while (left || in.pos < in.size) {
 		uint8_t *to = buf_tail(&f->message, ZSTD_DStreamOutSize());
 		ZSTD_outBuffer out = { to, to ? ZSTD_DStreamOutSize() : 0, 0 };
 
@@ -254,7 +257,7 @@ static int inflate(struct ts2021_frames *f, const uint8_t *p, size_t n, size_t m
 		if (left && in.pos == in.size && out.pos < out.size)
 			return -EBADMSG; /* ends in the middle */
 	}
-	return in.pos == in.size ? 0 : -EBADMSG;
+	return 0;
 }
 
 static int message_of(struct ts2021_frames *f, const uint8_t *p, size_t n)

@@ -549,9 +549,43 @@ static void test_frame_limits(void **state)
 	buf_done(&wire);
 }
 
+/* Contents of several zstd frames in one message follow each other, whichever way they were made. */
+static void test_frames_of_pieces(void **state)
+{
+	static const char *const piece[] = { "{\"Peers\":[", "1", ",", "2", "]}" };
+	struct buf wire = { 0 }, one = { 0 };
+	struct ts2021_frames f;
+	const char *msg;
+	size_t len;
+
+	(void)state;
+	buf_put(&wire, "\0\0\0\0", 4);
+	for (size_t i = 0; i < sizeof(piece) / sizeof(piece[0]); i++) {
+		buf_clear(&one);
+		assert_int_equal(ts2021_frame_put(&one, i % 2 ? TS2021_ENCODING_ZSTD_RAW : TS2021_ENCODING_ZSTD,
+						  piece[i], strlen(piece[i])), 0);
+		buf_put(&wire, buf_data(&one) + 4, one.len - 4); /* without its length */
+	}
+	wire.data[wire.head] = (uint8_t)(wire.len - 4);
+	assert_true(wire.len - 4 < 256);
+	ts2021_frames_init(&f, TS2021_CODING_ZSTD);
+	assert_int_equal(ts2021_frames_feed(&f, buf_data(&wire), wire.len), 0);
+	assert_int_equal(ts2021_frames_next(&f, &msg, &len), 1);
+	assert_string_equal(msg, "{\"Peers\":[1,2]}");
+	ts2021_frames_done(&f);
+	ts2021_frames_init(&f, TS2021_CODING_ZSTD); /* the last one cut */
+	wire.data[wire.head]--;
+	assert_int_equal(ts2021_frames_feed(&f, buf_data(&wire), wire.len - 1), 0);
+	assert_int_equal(ts2021_frames_next(&f, &msg, &len), -EBADMSG);
+	ts2021_frames_done(&f);
+	buf_done(&wire);
+	buf_done(&one);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_frames_of_pieces),
 		cmocka_unit_test(test_server_sessions), cmocka_unit_test(test_client_session),
 		cmocka_unit_test(test_records),		cmocka_unit_test(test_early),
 		cmocka_unit_test(test_upgrade_heads),	cmocka_unit_test(test_frames),
