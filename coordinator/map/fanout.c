@@ -478,6 +478,7 @@ int fanout_open(struct fanout *f, struct node *n, struct h2_stream *st, bool zst
 	n->session = s;
 	n->gone_usec = 0;
 	registry_node_set_online(f->reg, n, true, wall_nsec());
+	n->changes &= ~(uint32_t)NODE_CHANGE_SELF; /* the first map says it */
 	h2_on_closed(st, session_on_closed, s);
 	f->walking++;
 	r = h2_respond_start(st, 200, "application/json");
@@ -643,14 +644,14 @@ static void batch_put_changed(struct fanout *f, const struct batch *b, const str
 	}
 }
 
-static void batch_put_patches(const struct batch *b, struct buf *out)
+static void batch_put_patches(const struct batch *b, const struct node *but, struct buf *out)
 {
 	bool any = false;
 
 	for (size_t i = 0; i < b->n; i++) {
 		uint32_t c = b->node[i]->batch & (uint32_t)~(NODE_CHANGE_SELF | NODE_CHANGE_OWNER);
 
-		if (!c || c & NODE_CHANGE_FULL)
+		if (!c || c & NODE_CHANGE_FULL || b->node[i] == but)
 			continue;
 		buf_put_str(out, any ? "," : ",\"PeersChangedPatch\":[");
 		mapjson_patch(out, b->node[i], c);
@@ -676,7 +677,7 @@ static void batch_text(struct fanout *f, const struct batch *b, size_t n_removed
 	if (n_removed)
 		buf_put_u8(out, ']');
 	batch_put_changed(f, b, but, out);
-	batch_put_patches(b, out);
+	batch_put_patches(b, but, out);
 	if (out->len == head)
 		buf_clear(out);
 	else
@@ -710,7 +711,7 @@ static void fanout_flush(struct fanout *f)
 			continue;
 		if (s->node->batch & NODE_CHANGE_SELF)
 			session_send_self(s);
-		if (s->node->batch & NODE_CHANGE_FULL) {
+		if (s->node->batch & ~(uint32_t)NODE_CHANGE_SELF) { /* nobody is told of itself as a peer */
 			batch_text(f, &b, n_removed, s->node, &own);
 			if (own.len)
 				session_send_text(s, &own);

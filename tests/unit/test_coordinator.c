@@ -1,0 +1,789 @@
+/*
+ * coordinator: nodes that log in, stream maps and hear of each other, over real sockets on loopback: HTTP upgrade,
+ * Noise, HTTP/2. The server is a process of its own, so that it can be killed; the nodes are blocking clients.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include <cmocka.h>
+
+#include "coordinator/coord.h"
+#include "coordinator/front.h"
+#include "coordinator/relays.h"
+#include "lib/h2.h"
+#include "lib/json.h"
+#include "lib/log.h"
+#include "proto/ts2021.h"
+
+#define WAIT_MSEC 5000
+
+struct server {
+	char dir[64], sock[96];
+	uint16_t port;
+	pid_t pid;
+	struct key noise;
+	char reusable[128];
+};
+
+/* ---- the server */
+
+static void serve(const struct server *s, int report)
+{
+	struct coord c = { 0 };
+	struct settings_report rep = { 0 };
+	struct front *front = NULL;
+	struct relays *relays = NULL;
+	char text[2048], why[STORE_WHY_MAX] = "";
+	struct endpoint at;
+
+	snprintf(text, sizeof(text),
+		 "server_url: http://127.0.0.1:8080\nlisten_addr: 127.0.0.1:0\nunix_socket: %s\n"
+		 "dns: {base_domain: mesh.test}\nderp: {paths: [%s/derp.yaml], auto_update_enabled: false}\n"
+		 "database: {sqlite: {path: %s/db}}\n",
+		 s->sock, s->dir, s->dir);
+	log_set_level(LOG_LEVEL_ERR);
+	if (settings_parse(text, strlen(text), &c.cfg, &rep) < 0)
+		_exit(11);
+	c.noise_key.priv = (struct key){ { 1, [31] = 64 } };
+	key_public(&c.noise_key.priv, &c.noise_key.pub);
+	if (loop_new(&c.loop) < 0 || front_new(&c, NULL, why, &front) < 0 || coord_start(&c, why) < 0 ||
+	    relays_new(&c, NULL, why, &relays) < 0 || front_open(front, why) < 0) {
+		fprintf(stderr, "server: %s\n", why);
+		_exit(12);
+	}
+	at = front_listening(front);
+	if (write(report, &at.port, sizeof(at.port)) < 0)
+		_exit(13);
+	loop_run(c.loop);
+	_exit(14);
+}
+
+static void server_start(struct server *s)
+{
+	int fds[2];
+
+	assert_int_equal(pipe(fds), 0);
+	s->pid = fork();
+	assert_true(s->pid >= 0);
+	if (s->pid == 0) {
+		close(fds[0]);
+		serve(s, fds[1]);
+	}
+	close(fds[1]);
+	assert_int_equal(read(fds[0], &s->port, sizeof(s->port)), sizeof(s->port));
+	close(fds[0]);
+}
+
+static void server_kill(struct server *s)
+{
+	int status;
+
+	kill(s->pid, SIGKILL);
+	waitpid(s->pid, &status, 0);
+	assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL); /* it was alive until now */
+}
+
+/* One request to the admin socket; the body, to be freed. */
+static json_t *admin(const struct server *s, const char *method, const char *path, const char *body)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP(buf_done) struct buf in = { 0 };
+	char head[512];
+	const char *text, *end;
+	json_t *j = NULL;
+	ssize_t n;
+
+	snprintf(un.sun_path, sizeof(un.sun_path), "%s", s->sock);
+	assert_int_equal(connect(fd, (struct sockaddr *)&un, sizeof(un)), 0);
+	n = snprintf(head, sizeof(head), "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
+		     method, path, strlen(body), body);
+	assert_int_equal(write(fd, head, (size_t)n), n);
+	do {
+		uint8_t *p = buf_tail(&in, 4096);
+
+		n = read(fd, p, 4096);
+		if (n > 0)
+			buf_commit(&in, (size_t)n);
+	} while (n > 0);
+	close(fd);
+	text = buf_str(&in);
+	end = strstr(text, "\r\n\r\n");
+	assert_non_null(end);
+	assert_int_equal(json_read(end + 4, strlen(end + 4), 1 << 20, &j), 0);
+	return j;
+}
+
+static void make_key(const struct server *s, const char *body, char out[static 128])
+{
+	json_t *j = admin(s, "POST", "/api/v1/preauthkey", body);
+
+	snprintf(out, 128, "%s", json_get_str(json_get(j, "preAuthKey"), "key"));
+	json_decref(j);
+}
+
+static int setup(void **state)
+{
+	struct server *s = calloc(1, sizeof(*s));
+	struct key priv = { { 1, [31] = 64 } };
+	char path[96];
+	FILE *f;
+
+	snprintf(s->dir, sizeof(s->dir), "/tmp/test_coord_XXXXXX");
+	if (!mkdtemp(s->dir))
+		return -1;
+	snprintf(s->sock, sizeof(s->sock), "%s/admin", s->dir);
+	snprintf(path, sizeof(path), "%s/derp.yaml", s->dir);
+	f = fopen(path, "w");
+	fputs("regions:\n  900:\n    regionid: 900\n    regioncode: tst\n    regionname: Test\n    nodes:\n"
+	      "      - {name: 900a, regionid: 900, hostname: 127.0.0.1, ipv4: '127.0.0.1', derpport: 443}\n", f);
+	fclose(f);
+	key_public(&priv, &s->noise);
+	server_start(s);
+	json_decref(admin(s, "POST", "/api/v1/user", "{\"name\":\"alice\"}"));
+	make_key(s, "{\"user\":\"1\",\"reusable\":true}", s->reusable);
+	*state = s;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct server *s = *state;
+	char cmd[128];
+
+	server_kill(s);
+	snprintf(cmd, sizeof(cmd), "rm -rf '%s'", s->dir);
+	if (system(cmd) != 0)
+		return -1;
+	free(s);
+	return 0;
+}
+
+/* ---- a node */
+
+struct node_client {
+	struct key_pair machine, node;
+	struct key disco;
+	int fd;
+	struct ts2021_records rx;
+	struct noise_cipher tx;
+	struct h2 *h2;
+	struct buf plain;
+	/* the last plain answer */
+	int status;
+	bool answered;
+	struct buf body;
+	/* the map stream */
+	struct h2_stream *stream;
+	bool stream_over;
+	struct ts2021_frames frames;
+};
+
+static int client_write(void *data, const uint8_t *p, size_t n)
+{
+	struct node_client *c = data;
+	CLEANUP(buf_done) struct buf out = { 0 };
+
+	if (ts2021_records_put(&c->tx, p, n, &out) < 0)
+		return -EPIPE;
+	return send(c->fd, buf_data(&out), out.len, MSG_NOSIGNAL) == (ssize_t)out.len ? 0 : -EPIPE;
+}
+
+static const struct h2_io client_io = { .write = client_write };
+
+static void client_connect(const struct server *s, struct node_client *c)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(s->port),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	CLEANUP(buf_done) struct buf rq = { 0 };
+	struct noise_handshake hs;
+	struct noise_transport t;
+	uint8_t init[NOISE_INITIATION_LEN], in_buf[4096], response[NOISE_RESPONSE_LEN];
+	const char *json;
+	size_t got = 0, json_len;
+	struct http_head head;
+	int n, one = 1;
+
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	assert_int_equal(connect(c->fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(noise_initiator_start(&hs, &c->machine, &s->noise, 131, NULL, init), 0);
+	ts2021_put_request(&rq, "127.0.0.1:80", init);
+	assert_int_equal(write(c->fd, buf_data(&rq), rq.len), rq.len);
+	do {
+		ssize_t r = read(c->fd, in_buf + got, sizeof(in_buf) - got);
+
+		assert_true(r > 0);
+		got += (size_t)r;
+		n = http_response_parse(in_buf, got, &head);
+	} while (n == -EAGAIN || (n > 0 && got < (size_t)n + NOISE_RESPONSE_LEN));
+	assert_true(n > 0);
+	assert_int_equal(ts2021_read_response(&head), 0);
+	memcpy(response, in_buf + n, sizeof(response));
+	assert_int_equal(noise_initiator_finish(&hs, response, &t), 0);
+	c->tx = t.tx;
+	c->rx.rx = t.rx;
+	noise_transport_wipe(&t);
+	assert_int_equal(ts2021_records_feed(&c->rx, in_buf + n + NOISE_RESPONSE_LEN, got - (size_t)n - NOISE_RESPONSE_LEN,
+					     &c->plain), 0);
+	while ((n = ts2021_early_read(buf_data(&c->plain), c->plain.len, &json, &json_len)) == -EAGAIN) {
+		ssize_t r = read(c->fd, in_buf, sizeof(in_buf));
+
+		assert_true(r > 0);
+		assert_int_equal(ts2021_records_feed(&c->rx, in_buf, (size_t)r, &c->plain), 0);
+	}
+	assert_true(n > 0);
+	buf_consume(&c->plain, (size_t)n);
+	assert_int_equal(h2_client_new(&client_io, c, &c->h2), 0);
+	if (c->plain.len)
+		assert_int_equal(h2_feed(c->h2, buf_data(&c->plain), c->plain.len), 0);
+	buf_clear(&c->plain);
+}
+
+static struct node_client *client_new(const struct server *s)
+{
+	struct node_client *c = calloc(1, sizeof(*c));
+	struct key_pair disco;
+
+	key_pair_generate(&c->machine);
+	key_pair_generate(&c->node);
+	key_pair_generate(&disco);
+	c->disco = disco.pub;
+	client_connect(s, c);
+	return c;
+}
+
+static void client_close(struct node_client *c)
+{
+	h2_free(c->h2);
+	c->h2 = NULL;
+	ts2021_records_done(&c->rx);
+	c->rx = (struct ts2021_records){ 0 };
+	buf_clear(&c->plain);
+	if (c->stream)
+		ts2021_frames_done(&c->frames);
+	c->stream = NULL;
+	c->stream_over = false;
+	c->fd = fd_close(c->fd);
+}
+
+static void client_free(struct node_client *c)
+{
+	client_close(c);
+	buf_done(&c->plain);
+	buf_done(&c->body);
+	free(c);
+}
+
+/* Reads once, for at most so long. False: nothing came, or the connection is over. */
+static bool client_read(struct node_client *c, int msec)
+{
+	struct pollfd p = { .fd = c->fd, .events = POLLIN };
+	uint8_t in[65536];
+	ssize_t n;
+
+	if (poll(&p, 1, msec) <= 0)
+		return false;
+	n = read(c->fd, in, sizeof(in));
+	if (n <= 0)
+		return false;
+	buf_clear(&c->plain);
+	assert_int_equal(ts2021_records_feed(&c->rx, in, (size_t)n, &c->plain), 0);
+	return h2_feed(c->h2, buf_data(&c->plain), c->plain.len) == 0;
+}
+
+static void answer_headers(void *data, struct h2_stream *st, int status)
+{
+	(void)st;
+	((struct node_client *)data)->status = status;
+}
+
+static void answer_data(void *data, struct h2_stream *st, const uint8_t *p, size_t n)
+{
+	(void)st;
+	buf_put(&((struct node_client *)data)->body, p, n);
+}
+
+static void answer_end(void *data, struct h2_stream *st, int error)
+{
+	struct node_client *c = data;
+
+	(void)st;
+	if (error)
+		c->status = error;
+	c->answered = true;
+}
+
+static const struct h2_client_ops answer_ops = { answer_headers, answer_data, answer_end };
+
+static void client_send(struct node_client *c, const char *path, const char *body)
+{
+	struct h2_request rq = { .method = "POST", .path = path, .body = body, .body_len = strlen(body) };
+	struct h2_stream *st;
+
+	c->answered = false;
+	c->status = 0;
+	buf_clear(&c->body);
+	assert_int_equal(h2_request(c->h2, &rq, &answer_ops, c, &st), 0);
+}
+
+static int client_answer(struct node_client *c)
+{
+	while (!c->answered)
+		if (!client_read(c, WAIT_MSEC))
+			return -ETIMEDOUT;
+	return c->status;
+}
+
+static void stream_headers(void *data, struct h2_stream *st, int status)
+{
+	(void)st;
+	((struct node_client *)data)->status = status;
+}
+
+static void stream_data(void *data, struct h2_stream *st, const uint8_t *p, size_t n)
+{
+	(void)st;
+	assert_int_equal(ts2021_frames_feed(&((struct node_client *)data)->frames, p, n), 0);
+}
+
+static void stream_end(void *data, struct h2_stream *st, int error)
+{
+	(void)st;
+	(void)error;
+	((struct node_client *)data)->stream_over = true;
+}
+
+static const struct h2_client_ops stream_ops = { stream_headers, stream_data, stream_end };
+
+/* Registers with a key (NULL: none). The answer's Error, "" for success; static. */
+static const char *client_register(struct node_client *c, const char *authkey, const char *host, int version)
+{
+	static char error[256];
+	char text[2048], nk[KEY_TEXT_MAX], auth[256] = "";
+	json_t *j = NULL;
+
+	if (authkey)
+		snprintf(auth, sizeof(auth), "\"Auth\":{\"AuthKey\":\"%s\"},", authkey);
+	snprintf(text, sizeof(text), "{\"Version\":%d,\"NodeKey\":\"%s\",%s\"Hostinfo\":{\"Hostname\":\"%s\",\"OS\":\"linux\"}}",
+		 version, key_text(KEY_KIND_NODE, &c->node.pub, nk), auth, host);
+	client_send(c, "/machine/register", text);
+	assert_int_equal(client_answer(c), 200);
+	assert_int_equal(json_read(buf_data(&c->body), c->body.len, 1 << 20, &j), 0);
+	snprintf(error, sizeof(error), "%s%s", json_get_str(j, "Error"), json_get_str(j, "AuthURL"));
+	if (json_get_bool(j, "NodeKeyExpired", false))
+		snprintf(error, sizeof(error), "expired");
+	if (!*error)
+		assert_string_equal(json_get_str(json_get(j, "Login"), "LoginName"), "alice");
+	json_decref(j);
+	return error;
+}
+
+static void map_text(const struct node_client *c, bool stream, const char *more, char out[static 4096])
+{
+	char nk[KEY_TEXT_MAX], dk[KEY_TEXT_MAX];
+
+	snprintf(out, 4096, "{\"Version\":131,\"NodeKey\":\"%s\",\"DiscoKey\":\"%s\",\"KeepAlive\":true,%s%s"
+		 "\"Hostinfo\":{\"Hostname\":\"h\",\"OS\":\"linux\",\"NetInfo\":{\"PreferredDERP\":900}}}",
+		 key_text(KEY_KIND_NODE, &c->node.pub, nk), key_text(KEY_KIND_DISCO, &c->disco, dk),
+		 stream ? "\"Stream\":true,\"Compress\":\"zstd\"," : "\"OmitPeers\":true,", more);
+}
+
+static int client_update(struct node_client *c, const char *more)
+{
+	char text[4096];
+
+	map_text(c, false, more, text);
+	client_send(c, "/machine/map", text);
+	return client_answer(c);
+}
+
+static void client_stream(struct node_client *c)
+{
+	char text[4096];
+	struct h2_request rq = { .method = "POST", .path = "/machine/map" };
+
+	map_text(c, true, "", text);
+	rq.body = text;
+	rq.body_len = strlen(text);
+	if (c->stream)
+		ts2021_frames_done(&c->frames);
+	ts2021_frames_init(&c->frames, TS2021_CODING_ZSTD);
+	c->stream_over = false;
+	assert_int_equal(h2_request(c->h2, &rq, &stream_ops, c, &c->stream), 0);
+}
+
+/* The next map message; NULL when none comes in time. */
+static json_t *client_map(struct node_client *c, int msec)
+{
+	const char *msg;
+	size_t len;
+	json_t *j = NULL;
+	int r;
+
+	for (;;) {
+		r = ts2021_frames_next(&c->frames, &msg, &len);
+		assert_true(r >= 0);
+		if (r == 1)
+			break;
+		if (c->stream_over || !client_read(c, msec))
+			return NULL;
+	}
+	assert_int_equal(json_read(msg, len, 64 << 20, &j), 0);
+	return j;
+}
+
+/* The next message that has this member. */
+static json_t *client_map_with(struct node_client *c, const char *member)
+{
+	for (;;) {
+		json_t *j = client_map(c, WAIT_MSEC);
+
+		if (!j)
+			fail_msg("no message with %s", member);
+		if (json_get(j, member))
+			return j;
+		json_decref(j);
+	}
+}
+
+static struct node_client *joined(const struct server *s, const char *host)
+{
+	struct node_client *c = client_new(s);
+
+	assert_string_equal(client_register(c, s->reusable, host, 131), "");
+	assert_int_equal(client_update(c, ""), 200);
+	return c;
+}
+
+/* ---- stories */
+
+static void test_first_map(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = joined(s, "box"), *b = joined(s, "box");
+	json_t *m, *self, *peer;
+
+	client_stream(b);
+	m = client_map(b, WAIT_MSEC);
+	assert_non_null(m);
+	assert_int_equal(b->status, 200);
+	self = json_get(m, "Node");
+	assert_string_equal(json_get_str(self, "Name"), "h-1.mesh.test."); /* they call themselves h meanwhile */
+	assert_string_equal(json_get_str(self, "StableID"), "2");
+	assert_true(json_get_bool(self, "MachineAuthorized", false));
+	assert_non_null(json_get(json_get(self, "CapMap"), "https://tailscale.com/cap/is-admin"));
+	assert_int_equal(json_array_size(json_get(m, "Peers")), 1);
+	peer = json_array_get(json_get(m, "Peers"), 0);
+	assert_int_equal(json_get_int(peer, "ID", 0), 1);
+	assert_int_equal(json_get_int(peer, "HomeDERP", 0), 900);
+	assert_int_equal(json_get_int(peer, "Cap", 0), 131);
+	assert_true(json_is_boolean(json_get(peer, "Online")));
+	assert_true(json_is_array(json_get(peer, "Endpoints")));
+	assert_non_null(json_get(peer, "Hostinfo"));
+	assert_null(json_get(peer, "CapMap"));
+	assert_non_null(json_get(json_get(json_get(m, "DERPMap"), "Regions"), "900"));
+	assert_int_equal(json_array_size(json_get(json_get(m, "PacketFilters"), "base")), 1);
+	assert_true(json_is_array(json_get(json_get(json_get(m, "DNSConfig"), "Routes"), "64.100.in-addr.arpa.")));
+	assert_int_equal(json_array_size(json_get(m, "UserProfiles")), 1);
+	assert_true(json_get_bool(json_get(m, "Debug"), "DisableLogTail", false));
+	json_decref(m);
+	client_free(a);
+	client_free(b);
+}
+
+static void test_deltas(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = joined(s, "a"), *b;
+	json_t *m, *p;
+
+	client_stream(a);
+	json_decref(client_map(a, WAIT_MSEC));
+	b = joined(s, "b");
+	m = client_map_with(a, "PeersChanged");
+	/* What stock clients need in the same message to show the new peer's owner. */
+	assert_int_equal(json_array_size(json_get(m, "UserProfiles")), 1);
+	assert_non_null(json_get(m, "DNSConfig"));
+	assert_int_equal(json_get_int(json_array_get(json_get(m, "PeersChanged"), 0), "ID", 0), 2);
+	json_decref(m);
+	client_stream(b);
+	json_decref(client_map(b, WAIT_MSEC));
+	m = client_map_with(a, "PeersChangedPatch");
+	p = json_array_get(json_get(m, "PeersChangedPatch"), 0);
+	assert_true(json_get_bool(p, "Online", false));
+	json_decref(m);
+	assert_null(client_map(b, 50)); /* its first map said all of that */
+
+	assert_int_equal(client_update(b, "\"Endpoints\":[\"192.0.2.7:7\"],"), 200);
+	m = client_map_with(a, "PeersChangedPatch");
+	p = json_array_get(json_get(m, "PeersChangedPatch"), 0);
+	assert_int_equal(json_object_size(p), 2);
+	assert_string_equal(json_string_value(json_array_get(json_get(p, "Endpoints"), 0)), "192.0.2.7:7");
+	assert_null(json_get(m, "PeersChanged"));
+	json_decref(m);
+	m = client_map_with(b, "Node"); /* and the node itself */
+	assert_null(json_get(m, "PeersChangedPatch"));
+	json_decref(m);
+
+	/* The same again reaches nobody. */
+	assert_int_equal(client_update(b, "\"Endpoints\":[\"192.0.2.7:7\"],"), 200);
+	assert_null(client_map(a, 150));
+	assert_null(client_map(b, 0));
+
+	/* Absent leaves them, an empty list clears them. */
+	assert_int_equal(client_update(b, ""), 200);
+	assert_null(client_map(a, 100));
+	assert_int_equal(client_update(b, "\"Endpoints\":[],"), 200);
+	m = client_map_with(a, "PeersChangedPatch");
+	p = json_array_get(json_get(m, "PeersChangedPatch"), 0);
+	assert_true(json_is_array(json_get(p, "Endpoints")));
+	assert_int_equal(json_array_size(json_get(p, "Endpoints")), 0);
+	json_decref(m);
+
+	json_decref(admin(s, "DELETE", "/api/v1/node/2", ""));
+	m = client_map_with(a, "PeersRemoved");
+	assert_int_equal(json_integer_value(json_array_get(json_get(m, "PeersRemoved"), 0)), 2);
+	json_decref(m);
+	while ((m = client_map(b, WAIT_MSEC)))
+		json_decref(m);
+	assert_true(b->stream_over);
+	assert_int_equal(client_update(b, ""), 404);
+	client_free(a);
+	client_free(b);
+}
+
+static void test_newest_stream_wins(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = joined(s, "a"), *b = joined(s, "b"), again;
+	json_t *m;
+
+	client_stream(a);
+	json_decref(client_map(a, WAIT_MSEC));
+	client_stream(b);
+	json_decref(client_map(b, WAIT_MSEC));
+	while ((m = client_map(a, 100)))
+		json_decref(m);
+	again = (struct node_client){ .machine = b->machine, .node = b->node, .disco = b->disco };
+	client_connect(s, &again);
+	client_stream(&again);
+	m = client_map(&again, WAIT_MSEC);
+	assert_non_null(json_get(m, "Node"));
+	json_decref(m);
+	while ((m = client_map(b, WAIT_MSEC)))
+		json_decref(m);
+	assert_true(b->stream_over);
+	assert_null(client_map(a, 200)); /* nobody went offline */
+	client_close(&again);
+	buf_done(&again.plain);
+	buf_done(&again.body);
+	client_free(a);
+	client_free(b);
+}
+
+static void test_refusals(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = joined(s, "a"), *b = client_new(s);
+	struct key_pair own = b->node;
+	json_t *j;
+
+	assert_non_null(strstr(client_register(b, s->reusable, "b", 112), "unsupported client version"));
+	assert_non_null(strstr(client_register(b, "hskey-auth-x", "b", 131), "invalid pre auth key"));
+	assert_non_null(strstr(client_register(b, NULL, "b", 131), "http://127.0.0.1:8080/register/hskey-authreq-"));
+	b->node = a->node; /* somebody else's node */
+	assert_non_null(strstr(client_register(b, s->reusable, "b", 131), "different machine key"));
+	assert_int_equal(client_update(b, ""), 404);
+	b->node = own;
+	client_send(b, "/machine/map", "{\"Version\":131,");
+	assert_int_equal(client_answer(b), 400);
+	client_send(b, "/machine/register", "[]");
+	assert_int_equal(client_answer(b), 400);
+	client_send(b, "/machine/id-token", "{}");
+	assert_int_equal(client_answer(b), 501);
+	client_send(b, "/machine/other", "{}");
+	assert_int_equal(client_answer(b), 404);
+	j = admin(s, "GET", "/api/v1/node", "");
+	assert_int_equal(json_array_size(json_get(j, "nodes")), 1); /* none of this left a node behind */
+	json_decref(j);
+	client_free(a);
+	client_free(b);
+}
+
+/* 64 connections, all requests on the wire before the first answer is read. */
+static void test_one_off_key(void **state)
+{
+	struct server *s = *state;
+	struct node_client *c[64];
+	char key[128], text[1024], nk[KEY_TEXT_MAX];
+	int in = 0, out = 0;
+	json_t *j;
+
+	make_key(s, "{\"user\":\"1\"}", key);
+	for (int i = 0; i < 64; i++)
+		c[i] = client_new(s);
+	for (int i = 0; i < 64; i++) {
+		snprintf(text, sizeof(text), "{\"Version\":131,\"NodeKey\":\"%s\",\"Auth\":{\"AuthKey\":\"%s\"},\"Hostinfo\":{}}",
+			 key_text(KEY_KIND_NODE, &c[i]->node.pub, nk), key);
+		client_send(c[i], "/machine/register", text);
+	}
+	for (int i = 0; i < 64; i++) {
+		assert_int_equal(client_answer(c[i]), 200);
+		assert_int_equal(json_read(buf_data(&c[i]->body), c[i]->body.len, 1 << 20, &j), 0);
+		if (json_get_bool(j, "MachineAuthorized", false))
+			in++;
+		else if (!strcmp(json_get_str(j, "Error"), "authkey already used"))
+			out++;
+		json_decref(j);
+		client_free(c[i]);
+	}
+	assert_int_equal(in, 1);
+	assert_int_equal(out, 63);
+	j = admin(s, "GET", "/api/v1/node", "");
+	assert_int_equal(json_array_size(json_get(j, "nodes")), 1);
+	json_decref(j);
+}
+
+/* What a node was told stands: it is there after kill -9, its key spent, its stream comes back. */
+static void test_killed(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = client_new(s), *b;
+	char key[128];
+	json_t *m;
+
+	make_key(s, "{\"user\":\"1\"}", key);
+	assert_string_equal(client_register(a, key, "a", 131), "");
+	server_kill(s); /* at once, not even a turn of the loop later */
+	client_close(a);
+	server_start(s);
+	client_connect(s, a);
+	assert_string_equal(client_register(a, NULL, "a", 131), "");
+	b = client_new(s);
+	assert_string_equal(client_register(b, key, "b", 131), "authkey already used");
+	client_stream(a);
+	m = client_map(a, WAIT_MSEC);
+	assert_int_equal(json_get_int(json_get(m, "Node"), "ID", 0), 1);
+	json_decref(m);
+	client_free(a);
+	client_free(b);
+}
+
+/* Interactive: the node waits, an operator lets it in. */
+static void test_interactive(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = client_new(s);
+	char url[256], text[2048], nk[KEY_TEXT_MAX];
+	json_t *j = NULL;
+
+	snprintf(url, sizeof(url), "%s", client_register(a, NULL, "a", 131));
+	snprintf(text, sizeof(text), "{\"Version\":131,\"NodeKey\":\"%s\",\"Followup\":\"%s\",\"Hostinfo\":{}}",
+		 key_text(KEY_KIND_NODE, &a->node.pub, nk), url);
+	client_send(a, "/machine/register", text);
+	assert_false(client_read(a, 50) && a->answered);
+	snprintf(text, sizeof(text), "{\"user\":\"alice\",\"authId\":\"%s\"}", strrchr(url, '/') + 1);
+	json_decref(admin(s, "POST", "/api/v1/auth/register", text));
+	assert_int_equal(client_answer(a), 200);
+	assert_int_equal(json_read(buf_data(&a->body), a->body.len, 1 << 20, &j), 0);
+	assert_true(json_get_bool(j, "MachineAuthorized", false));
+	json_decref(j);
+	assert_int_equal(client_update(a, ""), 200);
+	client_free(a);
+}
+
+/* A stream that nobody reads must not hold the server's memory: it is ended, and a new one starts afresh. */
+static void test_slow_reader(void **state)
+{
+	struct server *s = *state;
+	struct node_client *slow = joined(s, "slow"), *busy = joined(s, "busy"), again;
+	char *big = malloc(70000), text[4096], *whole = malloc(80000);
+	json_t *m;
+
+	client_stream(slow);
+	json_decref(client_map(slow, WAIT_MSEC));
+	for (int i = 0; i < 400; i++) { /* 60 KB each that does not compress */
+		map_text(busy, false, "", text);
+		for (int k = 0; k < 60000; k++)
+			big[k] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-"[random() & 63];
+		big[60000] = '\0';
+		text[strlen(text) - 2] = '\0'; /* reopen Hostinfo */
+		snprintf(whole, 80000, "%s,\"X\":\"%s\"}}", text, big);
+		client_send(busy, "/machine/map", whole);
+		assert_int_equal(client_answer(busy), 200);
+	}
+	while ((m = client_map(slow, 1000)))
+		json_decref(m);
+	assert_true(slow->stream_over);
+	again = (struct node_client){ .machine = slow->machine, .node = slow->node, .disco = slow->disco };
+	client_connect(s, &again);
+	client_stream(&again);
+	m = client_map(&again, WAIT_MSEC);
+	assert_non_null(json_get(m, "Node"));
+	json_decref(m);
+	client_close(&again);
+	buf_done(&again.plain);
+	buf_done(&again.body);
+	client_free(slow);
+	client_free(busy);
+	free(big);
+	free(whole);
+}
+
+static void test_garbage(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = client_new(s);
+	static const char *const lines[] = { "GET /key HTTP/1.1\r\nHost: x\r\n\r\n", "POST /ts2021 HTTP/1.1\r\nHost: x\r\n\r\n",
+					     "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01", "POST /verify HTTP/1.1\r\nHost: x\r\n"
+					     "Content-Length: 3\r\n\r\n{]}" };
+	uint8_t junk[512];
+
+	memset(junk, 0x5a, sizeof(junk));
+	assert_true(write(a->fd, junk, sizeof(junk)) > 0); /* no Noise record: the connection ends */
+	while (client_read(a, WAIT_MSEC))
+		;
+	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
+		struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(s->port),
+					  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+		int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+		assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+		assert_true(write(fd, lines[i], strlen(lines[i])) > 0);
+		shutdown(fd, SHUT_WR);
+		while (read(fd, junk, sizeof(junk)) > 0)
+			;
+		close(fd);
+	}
+	client_free(a);
+	a = joined(s, "a"); /* it goes on */
+	client_free(a);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		T(test_first_map),   T(test_deltas),	  T(test_newest_stream_wins),
+		T(test_refusals),    T(test_one_off_key), T(test_killed),
+		T(test_interactive), T(test_slow_reader), T(test_garbage),
+	};
+
+	signal(SIGPIPE, SIG_IGN);
+	if (key_init() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
