@@ -8,7 +8,7 @@
 void candidates_done(struct candidates *c)
 {
 	free(c->v);
-	*c = (struct candidates){0};
+	*c = (struct candidates){ 0 };
 }
 
 bool candidate_usable(const struct endpoint *e)
@@ -89,7 +89,7 @@ struct candidate *candidates_add(struct candidates *c, const struct endpoint *e,
 		if (!candidate_usable(e) || !make_room(c, keep))
 			return NULL;
 		x = &c->v[c->n++];
-		*x = (struct candidate){.at = *e, .first = source};
+		*x = (struct candidate){ .at = *e, .first = source };
 	}
 	x->sources |= source;
 	if (source == CANDIDATE_SOURCE_PING)

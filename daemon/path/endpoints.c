@@ -4,8 +4,8 @@
 
 #include "lib/cleanup.h"
 
-#define LOCAL_MAX 64
-#define V6_PER_SUBNET 2
+#define LOCAL_MAX	64
+#define V6_PER_SUBNET	2
 #define STUN_SEEN_TWICE 2
 
 static bool is_ula(const struct addr *a)
@@ -75,7 +75,7 @@ static void add(struct own_endpoints *o, const struct endpoint *e, uint8_t type)
 	for (size_t i = 0; i < o->n; i++)
 		if (endpoint_equal(&o->v[i].at, e))
 			return; /* the first source names it */
-	o->v[o->n++] = (struct own_endpoint){*e, type};
+	o->v[o->n++] = (struct own_endpoint){ *e, type };
 }
 
 static void cache_drop(struct own_endpoints_cache *c, size_t i)
@@ -114,7 +114,7 @@ static void add_found(struct own_endpoints *o, const struct own_endpoints_input 
 		if (r->counters[i].n >= STUN_SEEN_TWICE)
 			add(o, &r->counters[i].at, OWN_ENDPOINT_STUN);
 	if (r->mapping_varies == 1 && in->fixed_port && r->global_v4.addr.family) {
-		guess = (struct endpoint){r->global_v4.addr, in->port};
+		guess = (struct endpoint){ r->global_v4.addr, in->port };
 		add(o, &guess, OWN_ENDPOINT_STUN4_LOCAL_PORT);
 	}
 }
@@ -123,7 +123,7 @@ void own_endpoints_determine(struct own_endpoints_cache *cache,
 			     const struct own_endpoints_input *in, uint64_t now,
 			     struct own_endpoints *ret)
 {
-	struct own_endpoints o = {0};
+	struct own_endpoints o = { 0 };
 	struct addr local[LOCAL_MAX];
 	size_t n;
 
@@ -139,7 +139,7 @@ void own_endpoints_determine(struct own_endpoints_cache *cache,
 		add(&o, &in->explicit[i], OWN_ENDPOINT_EXPLICIT);
 	n = own_endpoints_local(in->local, in->n_local, local, LOCAL_MAX);
 	for (size_t i = 0; i < n; i++)
-		add(&o, &(struct endpoint){local[i], in->port}, OWN_ENDPOINT_LOCAL);
+		add(&o, &(struct endpoint){ local[i], in->port }, OWN_ENDPOINT_LOCAL);
 	*ret = o;
 }
 

@@ -13,10 +13,10 @@
 #include "daemon/path/report.h"
 #include "lib/addr.h"
 
-#define OWN_ENDPOINTS_MAX 48
-#define OWN_ENDPOINTS_CACHE_MAX 32
+#define OWN_ENDPOINTS_MAX	 48
+#define OWN_ENDPOINTS_CACHE_MAX	 32
 #define OWN_ENDPOINTS_CACHE_USEC UINT64_C(310000000)
-#define OWN_ENDPOINTS_PER_IP 6
+#define OWN_ENDPOINTS_PER_IP	 6
 
 /* Codes of the wire: tailcfg.EndpointType. */
 enum own_endpoint_type {

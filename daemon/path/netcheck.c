@@ -7,10 +7,10 @@
 
 #include "lib/cleanup.h"
 
-#define RETRY_FIRST_USEC 100000	  /* full plan */
+#define RETRY_FIRST_USEC   100000 /* full plan */
 #define RETRY_DEFAULT_USEC 200000 /* latency not known */
-#define RETRY_LATER_USEC 50000	  /* more for each try from the third on */
-#define FASTEST 3
+#define RETRY_LATER_USEC   50000  /* more for each try from the third on */
+#define FASTEST		   3
 
 /* ---- plan ---- */
 
@@ -29,7 +29,8 @@ static bool add_try(struct netcheck_list *l, const struct derp_region *r, size_t
 
 	if (!node_has(&r->nodes[node], l->family))
 		return false;
-	l->tries[l->n++] = (struct netcheck_try){(uint16_t)node, (uint32_t)MIN(delay, UINT32_MAX)};
+	l->tries[l->n++] =
+	    (struct netcheck_try){ (uint16_t)node, (uint32_t)MIN(delay, UINT32_MAX) };
 	return true;
 }
 
@@ -43,7 +44,7 @@ static size_t plan_full(const struct netcheck_input *in, struct netcheck_list *o
 		if (r->no_measure_no_home || !r->n_nodes)
 			continue;
 		for (uint8_t family = 4; family <= 6; family += 2) {
-			struct netcheck_list l = {.region = (uint32_t)i, .family = family};
+			struct netcheck_list l = { .region = (uint32_t)i, .family = family };
 
 			if (family == 4 ? !in->have4 : !in->have6)
 				continue;
@@ -59,7 +60,7 @@ static size_t plan_full(const struct netcheck_input *in, struct netcheck_list *o
 /* Indexes of the fastest regions by the last report, then home; returns how many. */
 static size_t choose_regions(const struct netcheck_input *in, uint32_t out[static FASTEST + 1])
 {
-	uint64_t best[FASTEST] = {0};
+	uint64_t best[FASTEST] = { 0 };
 	size_t n = 0;
 
 	for (size_t i = 0; i < in->map->n_regions; i++) {
@@ -128,8 +129,8 @@ static size_t plan_incremental(const struct netcheck_input *in, struct netcheck_
 	size_t k = choose_regions(in, regions), n = 0;
 
 	for (size_t i = 0; i < k; i++) {
-		struct netcheck_list v4 = {.region = regions[i], .family = 4};
-		struct netcheck_list v6 = {.region = regions[i], .family = 6};
+		struct netcheck_list v4 = { .region = regions[i], .family = 4 };
+		struct netcheck_list v6 = { .region = regions[i], .family = 6 };
 
 		plan_region(in, regions[i], i, &v4, &v6);
 		if (v4.n)
@@ -315,7 +316,7 @@ static void probe_send(struct netcheck *n, struct list *l, size_t t, const struc
 {
 	const struct derp_node *node =
 	    &n->map->regions[l->plan.region].nodes[l->plan.tries[t].node];
-	struct endpoint e = {*to, derp_node_stun_port(node)};
+	struct endpoint e = { *to, derp_node_stun_port(node) };
 	struct probe_sent *s = &l->sent[t];
 	uint32_t index = (uint32_t)(l - n->lists);
 	uint8_t req[STUN_REQUEST_LEN];
@@ -474,11 +475,11 @@ static void schedule(struct netcheck *n, uint64_t now)
 
 static void begin_round(struct netcheck *n, bool full, uint64_t now)
 {
-	struct netcheck_input in = {.map = n->map,
-				    .last = n->has_last ? &n->last : NULL,
-				    .home = n->home,
-				    .have4 = n->have4,
-				    .have6 = n->have6};
+	struct netcheck_input in = { .map = n->map,
+				     .last = n->has_last ? &n->last : NULL,
+				     .home = n->home,
+				     .have4 = n->have4,
+				     .have6 = n->have6 };
 	struct netcheck_list *plan;
 	size_t k = n->map ? n->map->n_regions : 0;
 

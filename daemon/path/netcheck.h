@@ -16,12 +16,12 @@
 #include "proto/derpmap.h"
 #include "proto/stun.h"
 
-#define NETCHECK_TRIES_MAX 4
-#define NETCHECK_STUN_USEC UINT64_C(3000000)
-#define NETCHECK_REPORT_USEC UINT64_C(5000000)
-#define NETCHECK_FULL_USEC UINT64_C(300000000) /* between full rounds */
-#define NETCHECK_ENOUGH 3		       /* regions: then the rest gets as long again */
-#define NETCHECK_HTTPS_USEC UINT64_C(500000)   /* silence after which HTTPS is tried beside STUN */
+#define NETCHECK_TRIES_MAX	4
+#define NETCHECK_STUN_USEC	UINT64_C(3000000)
+#define NETCHECK_REPORT_USEC	UINT64_C(5000000)
+#define NETCHECK_FULL_USEC	UINT64_C(300000000) /* between full rounds */
+#define NETCHECK_ENOUGH		3		    /* regions: then the rest gets as long again */
+#define NETCHECK_HTTPS_USEC	UINT64_C(500000) /* silence after which HTTPS is tried beside STUN */
 #define NETCHECK_AGAIN_MIN_USEC UINT64_C(20000000)
 #define NETCHECK_AGAIN_MAX_USEC UINT64_C(26000000)
 

@@ -165,14 +165,14 @@ static void apply(struct path *p, uint64_t now)
 		return;
 	if (p->roam.addr.family)
 		return; /* the kernel chose by itself, and that choice is being tried */
-	p->kernel = want ? *want : (struct endpoint){0};
+	p->kernel = want ? *want : (struct endpoint){ 0 };
 	p->set = now;
 	p->env->ops->set_endpoint(p->peer, want);
 }
 
 static void roam_end(struct path *p)
 {
-	p->roam = (struct endpoint){0};
+	p->roam = (struct endpoint){ 0 };
 	p->roam_at = 0;
 }
 
@@ -187,8 +187,8 @@ static void enter(struct path *p, enum path_event e, uint64_t now)
 		if (p->state != PATH_STATE_DIRECT)
 			p->pinned = false;
 		if (p->state == PATH_STATE_RELAY) {
-			p->best = (struct endpoint){0};
-			p->local = (struct addr){0};
+			p->best = (struct endpoint){ 0 };
+			p->local = (struct addr){ 0 };
 			p->trusted_until = p->miss_at = 0;
 		}
 		if (p->state == PATH_STATE_DOUBTFUL) /* also when idle: the beat then ends it */
@@ -243,7 +243,7 @@ static int send_ping(struct path *p, const struct endpoint *to, uint32_t user, u
 	ping = pings_room(p);
 	if (!ping)
 		return -ENOMEM;
-	*ping = (struct path_ping){.txid = txid, .user = user, .sent = now};
+	*ping = (struct path_ping){ .txid = txid, .user = user, .sent = now };
 	if (to)
 		ping->to = *to;
 	return 0;
@@ -487,7 +487,7 @@ void path_relay_traffic(struct path *p, uint64_t now)
 	path_traffic(p, now);
 	/* Meant to be direct, and yet the kernel sends to the relay address: something moved it. */
 	if (wanted(p) && now - p->set > SETTLE_USEC) {
-		p->kernel = (struct endpoint){0};
+		p->kernel = (struct endpoint){ 0 };
 		apply(p, now);
 	}
 }
@@ -518,9 +518,9 @@ void path_link_changed(struct path *p, uint64_t now)
 	roam_end(p);
 	for (size_t i = 0; i < p->cands.n; i++) {
 		p->cands.v[i].ponged = 0;
-		p->cands.v[i].local = (struct addr){0};
+		p->cands.v[i].local = (struct addr){ 0 };
 	}
-	p->local = (struct addr){0};
+	p->local = (struct addr){ 0 };
 	enter(p, path_active(p, now) ? PATH_EVENT_LINK_CHANGED : PATH_EVENT_IDLE, now);
 	path_renew(p, now);
 }
@@ -530,7 +530,7 @@ void path_reset(struct path *p, uint64_t now)
 	p->n_pings = 0;
 	roam_end(p);
 	p->kernel =
-	    (struct endpoint){0}; /* the caller makes the peer anew, with its relay address */
+	    (struct endpoint){ 0 }; /* the caller makes the peer anew, with its relay address */
 	p->set = now;
 	p->probed = p->heard = p->rx_grew = p->unanswered_since = p->round = 0;
 	p->counted = false;
@@ -633,7 +633,7 @@ void path_counters(struct path *p, const struct path_counters *k, uint64_t now)
 		if (!was_direct)
 			return;
 		roam_end(p);
-		p->kernel = (struct endpoint){0};
+		p->kernel = (struct endpoint){ 0 };
 		apply(p, now);
 	} else if (!endpoint_equal(&k->endpoint, &p->kernel)) {
 		roamed(p, k, now);
@@ -754,12 +754,12 @@ static uint64_t release_at(const struct path *p)
 
 uint64_t path_due(const struct path *p)
 {
-	const uint64_t at[] = {p->beat_at,
-			       p->miss_at,
-			       p->roam_at,
-			       p->wait_at,
-			       p->n_pings ? p->pings[0].sent + PATH_PING_USEC : 0,
-			       p->state == PATH_STATE_DIRECT ? p->trusted_until + 1 : 0};
+	const uint64_t at[] = { p->beat_at,
+				p->miss_at,
+				p->roam_at,
+				p->wait_at,
+				p->n_pings ? p->pings[0].sent + PATH_PING_USEC : 0,
+				p->state == PATH_STATE_DIRECT ? p->trusted_until + 1 : 0 };
 	uint64_t first = p->state == PATH_STATE_RELAY ? release_at(p) : UINT64_MAX;
 
 	for (size_t i = 0; i < ARRAY_SIZE(at); i++)

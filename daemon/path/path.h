@@ -18,18 +18,19 @@
 #include "proto/disco.h"
 
 /* The numbers of stock nodes, which interlock: see docs/paths.md. */
-#define PATH_ACTIVE_USEC UINT64_C(45000000) /* a peer is active so long after a send */
+#define PATH_ACTIVE_USEC    UINT64_C(45000000) /* a peer is active so long after a send */
 #define PATH_HEARTBEAT_USEC UINT64_C(3000000)
-#define PATH_TRUST_USEC UINT64_C(6500000)    /* after a pong, UDP alone is used */
-#define PATH_PING_USEC UINT64_C(5000000)     /* a ping without answer is forgotten */
-#define PATH_GAP_USEC UINT64_C(5000000)	     /* between discovery pings to one address */
-#define PATH_UPGRADE_USEC UINT64_C(60000000) /* while direct: look for something better */
-#define PATH_GOOD_USEC UINT64_C(5000)	     /* a latency that needs no better one */
+#define PATH_TRUST_USEC	    UINT64_C(6500000)  /* after a pong, UDP alone is used */
+#define PATH_PING_USEC	    UINT64_C(5000000)  /* a ping without answer is forgotten */
+#define PATH_GAP_USEC	    UINT64_C(5000000)  /* between discovery pings to one address */
+#define PATH_UPGRADE_USEC   UINT64_C(60000000) /* while direct: look for something better */
+#define PATH_GOOD_USEC	    UINT64_C(5000)     /* a latency that needs no better one */
 /* Ours. */
 #define PATH_PINGBACK_USEC UINT64_C(1000000) /* at most one ping in answer to a ping */
-#define PATH_MISS_USEC UINT64_C(1000000) /* plus the latency: then a heartbeat's pong is missed */
-#define PATH_SUSPECT_USEC UINT64_C(1000000) /* heartbeat while the path is doubtful */
-#define PATH_SILENT_USEC UINT64_C(2000000)  /* a relayed ping without answer: the daemon is silent \
+#define PATH_MISS_USEC	   UINT64_C(1000000) /* plus the latency: then a heartbeat's pong is missed */
+#define PATH_SUSPECT_USEC  UINT64_C(1000000) /* heartbeat while the path is doubtful */
+#define PATH_SILENT_USEC                                                                           \
+	UINT64_C(2000000) /* a relayed ping without answer: the daemon is silent \
 					     */
 #define PATH_ALIVE_USEC                                                                            \
 	UINT64_C(12000000) /* the kernel of a peer that is sent to answers in 10 to 11 s */

@@ -87,7 +87,7 @@ struct path *paths_path(struct paths_peer *peer)
 	path = path_new(&p->env, peer, p->now);
 	if (!path)
 		return NULL;
-	if (peers_activate(&p->peers, peer, path) < 0) {
+	if (peertab_activate(&p->peers, peer, path) < 0) {
 		path_free(path);
 		return NULL;
 	}
@@ -100,7 +100,7 @@ void paths_reschedule(struct paths_peer *peer)
 	struct paths *p = peer->owner;
 
 	/* never twice in one instant */
-	peers_set_due(&p->peers, peer, MAX(path_due(peer->path), p->now + 1));
+	peertab_set_due(&p->peers, peer, MAX(path_due(peer->path), p->now + 1));
 }
 
 void paths_watch(struct paths *p)
@@ -148,7 +148,7 @@ void paths_tick(struct paths *p, uint64_t now)
 
 		path_tick(peer->path, now);
 		if (path_releasable(peer->path, now))
-			peers_rest(&p->peers, peer);
+			peertab_rest(&p->peers, peer);
 		else
 			paths_reschedule(peer);
 	}
@@ -169,10 +169,10 @@ int paths_new(const struct paths_ops *ops, void *data, struct paths **ret)
 		return -ENOMEM;
 	p->ops = ops;
 	p->data = data;
-	p->env = (struct path_env){.ops = &paths_path_ops, .dump_gap_usec = PATHS_DUMP_USEC};
+	p->env = (struct path_env){ .ops = &paths_path_ops, .dump_gap_usec = PATHS_DUMP_USEC };
 	p->wake_at = UINT64_MAX;
 	p->shared = calloc(SHARED_SLOTS, sizeof(*p->shared));
-	if (peers_init(&p->peers) < 0 || !p->shared)
+	if (peertab_init(&p->peers) < 0 || !p->shared)
 		return -ENOMEM;
 	*ret = TAKE(p);
 	return 0;
@@ -185,7 +185,7 @@ void paths_free(struct paths *p)
 	if (p->shared)
 		paths_forget_shared(p);
 	key_pair_wipe(&p->disco);
-	peers_done(&p->peers);
+	peertab_done(&p->peers);
 	free(p->shared);
 	free(p);
 }
@@ -197,7 +197,7 @@ static void for_active(struct paths *p, void (*fn)(struct path *, uint64_t))
 		fn(p->peers.heap[i]->path, p->now);
 	for (size_t i = 0; i < p->peers.n_heap; i++)
 		p->peers.heap[i]->due = MAX(path_due(p->peers.heap[i]->path), p->now + 1);
-	peers_sort(&p->peers);
+	peertab_sort(&p->peers);
 }
 
 static void forget_pings(struct path *x, uint64_t now)
@@ -288,7 +288,7 @@ static void set_disco(struct paths_peer *peer, const struct key *disco)
 {
 	struct paths *p = peer->owner;
 
-	peers_set_disco(&p->peers, peer, disco);
+	peertab_set_disco(&p->peers, peer, disco);
 	if (peer->path)
 		peer->path->n_pings = 0; /* sealed for a key that is gone */
 }
@@ -308,7 +308,7 @@ static int peer_new(struct paths *p, const struct paths_peer_config *c)
 	peer->disco = peer->map_disco = c->disco;
 	peer->home = c->home;
 	if (set_endpoints(peer, c->endpoints, c->n_endpoints) < 0 ||
-	    peers_add(&p->peers, peer) < 0) {
+	    peertab_add(&p->peers, peer) < 0) {
 		free(peer->endpoints);
 		free(peer);
 		return -ENOMEM;
@@ -341,8 +341,8 @@ static int peer_update(struct paths_peer *peer, const struct paths_peer_config *
 
 int paths_peer_set(struct paths *p, const struct paths_peer_config *c, uint64_t now)
 {
-	struct paths_peer *peer = peers_by_id(&p->peers, c->id),
-			  *other = peers_by_node(&p->peers, &c->node);
+	struct paths_peer *peer = peertab_by_id(&p->peers, c->id),
+			  *other = peertab_by_node(&p->peers, &c->node);
 	int r;
 
 	if (other && other != peer)
@@ -359,18 +359,18 @@ int paths_peer_set(struct paths *p, const struct paths_peer_config *c, uint64_t 
 
 void paths_peer_remove(struct paths *p, uint32_t id)
 {
-	struct paths_peer *peer = peers_by_id(&p->peers, id);
+	struct paths_peer *peer = peertab_by_id(&p->peers, id);
 
 	if (!peer)
 		return;
-	peers_remove(&p->peers, peer);
+	peertab_remove(&p->peers, peer);
 	p->env.dump_gap_usec = MAX(PATHS_DUMP_USEC, p->peers.n * 1000);
 	paths_end(p);
 }
 
 int paths_peer_disco_key(struct paths *p, uint32_t id, const struct key *disco, uint64_t now)
 {
-	struct paths_peer *peer = peers_by_id(&p->peers, id);
+	struct paths_peer *peer = peertab_by_id(&p->peers, id);
 
 	if (!peer)
 		return -ENOENT;
@@ -386,7 +386,7 @@ int paths_peer_disco_key(struct paths *p, uint32_t id, const struct key *disco, 
 
 bool paths_peer_by_key(const struct paths *p, const struct key *node, uint32_t *ret_id)
 {
-	const struct paths_peer *peer = peers_by_node(&p->peers, node);
+	const struct paths_peer *peer = peertab_by_node(&p->peers, node);
 
 	if (peer)
 		*ret_id = peer->id;
@@ -410,7 +410,7 @@ bool paths_any_active(const struct paths *p, uint64_t now)
 
 void paths_peer_gone(struct paths *p, uint16_t region, const struct key *src)
 {
-	struct paths_peer *peer = peers_by_node(&p->peers, src);
+	struct paths_peer *peer = peertab_by_node(&p->peers, src);
 
 	if (peer && peer->path && region == paths_region(p, peer))
 		path_gone(peer->path);
@@ -418,7 +418,7 @@ void paths_peer_gone(struct paths *p, uint16_t region, const struct key *src)
 
 void paths_counters(struct paths *p, uint32_t id, const struct path_counters *c, uint64_t now)
 {
-	struct paths_peer *peer = peers_by_id(&p->peers, id);
+	struct paths_peer *peer = peertab_by_id(&p->peers, id);
 
 	if (!peer)
 		return;
@@ -434,8 +434,8 @@ void paths_counters(struct paths *p, uint32_t id, const struct path_counters *c,
 
 int paths_send_how(struct paths *p, uint32_t id, uint64_t now, struct paths_send *ret)
 {
-	struct paths_peer *peer = peers_by_id(&p->peers, id);
-	struct paths_send s = {0};
+	struct paths_peer *peer = peertab_by_id(&p->peers, id);
+	struct paths_send s = { 0 };
 
 	if (!peer)
 		return -ENOENT;
@@ -463,7 +463,7 @@ static bool local_of_kernel(struct path *x, struct addr *ret)
 		*ret = x->local;
 	} else {
 		c = candidates_find(&x->cands, &x->kernel);
-		*ret = c ? c->local : (struct addr){0};
+		*ret = c ? c->local : (struct addr){ 0 };
 	}
 	return ret->family && ret->family == x->kernel.addr.family;
 }
@@ -471,8 +471,8 @@ static bool local_of_kernel(struct path *x, struct addr *ret)
 int paths_deliver_how(struct paths *p, uint16_t region, const struct key *src, uint64_t now,
 		      struct paths_deliver *ret)
 {
-	struct paths_peer *peer = peers_by_node(&p->peers, src);
-	struct paths_deliver d = {0};
+	struct paths_peer *peer = peertab_by_node(&p->peers, src);
+	struct paths_deliver d = { 0 };
 
 	if (!peer)
 		return -ENOENT;
@@ -485,7 +485,7 @@ int paths_deliver_how(struct paths *p, uint16_t region, const struct key *src, u
 			d.inject = true;
 			d.src = peer->path->kernel;
 		} else { /* the packet takes the kernel to the relay address */
-			peer->path->kernel = (struct endpoint){0};
+			peer->path->kernel = (struct endpoint){ 0 };
 		}
 		paths_reschedule(peer);
 		paths_end(p);
@@ -498,7 +498,7 @@ int paths_deliver_how(struct paths *p, uint16_t region, const struct key *src, u
 
 int paths_ping(struct paths *p, uint32_t id, paths_ping_fn *fn, void *data, uint64_t now)
 {
-	struct paths_peer *peer = peers_by_id(&p->peers, id);
+	struct paths_peer *peer = peertab_by_id(&p->peers, id);
 	struct user_ping *u = NULL;
 
 	if (!peer)
@@ -514,11 +514,11 @@ int paths_ping(struct paths *p, uint32_t id, paths_ping_fn *fn, void *data, uint
 	if (!paths_path(peer))
 		return -ENOMEM;
 	p->last_handle = p->last_handle == INT32_MAX ? 1 : p->last_handle + 1;
-	*u = (struct user_ping){.handle = p->last_handle,
-				.id = id,
-				.until = now + PATH_PING_USEC,
-				.fn = fn,
-				.data = data};
+	*u = (struct user_ping){ .handle = p->last_handle,
+				 .id = id,
+				 .until = now + PATH_PING_USEC,
+				 .fn = fn,
+				 .data = data };
 	path_ping_user(peer->path, (uint32_t)u->handle, now);
 	paths_reschedule(peer);
 	paths_end(p);
@@ -569,8 +569,8 @@ static void relay_reason(const struct paths *p, const struct paths_peer *peer, u
 
 int paths_peer_status(const struct paths *p, uint32_t id, uint64_t now, struct paths_status *ret)
 {
-	const struct paths_peer *peer = peers_by_id(&p->peers, id);
-	struct paths_status s = {0};
+	const struct paths_peer *peer = peertab_by_id(&p->peers, id);
+	struct paths_status s = { 0 };
 	const struct path *x;
 
 	if (!peer)

@@ -16,11 +16,12 @@
 #include "lib/cleanup.h"
 #include "lib/key.h"
 
-#define PATHS_PEERS_MAX (1U << 20)
+#define PATHS_PEERS_MAX	    (1U << 20)
 #define PATHS_ENDPOINTS_MAX 32 /* of one peer's list */
-#define PATHS_REASON_MAX 128
-#define PATHS_DUMP_USEC UINT64_C(3000000)   /* between dumps while some path is direct */
-#define PATHS_FRESH_USEC UINT64_C(27000000) /* our endpoints may be sent without a new STUN round  \
+#define PATHS_REASON_MAX    128
+#define PATHS_DUMP_USEC	    UINT64_C(3000000) /* between dumps while some path is direct */
+#define PATHS_FRESH_USEC                                                                           \
+	UINT64_C(27000000) /* our endpoints may be sent without a new STUN round  \
 					     */
 
 struct paths_ops {

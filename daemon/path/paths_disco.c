@@ -7,7 +7,7 @@
 
 #define SHARED_PER_SEC                                                                             \
 	2000 /* key agreements: 0.1 ms each, and whoever knows a peer's key can ask for one */
-#define DISCO_PER_SEC 20000 /* boxes opened: 10,000 active peers make 7,000 */
+#define DISCO_PER_SEC	20000 /* boxes opened: 10,000 active peers make 7,000 */
 #define RESTUN_GAP_USEC (5 * SECOND)
 
 /* ---- limits, keys ---- */
@@ -29,7 +29,7 @@ void paths_forget_shared(struct paths *p)
 static const struct disco_shared *shared_with(struct paths *p, const struct key *disco)
 {
 	struct shared_slot *s =
-	    &p->shared[peers_hash(&p->peers, disco, sizeof(*disco)) % SHARED_SLOTS];
+	    &p->shared[peertab_hash(&p->peers, disco, sizeof(*disco)) % SHARED_SLOTS];
 
 	if (memcmp(&s->disco, disco, sizeof(*disco)) == 0)
 		return &s->shared;
@@ -89,7 +89,7 @@ static int on_ping(void *data, const struct endpoint *to, struct disco_txid *ret
 {
 	struct paths_peer *peer = data;
 	struct paths *p = peer->owner;
-	struct disco_msg m = {.type = DISCO_TYPE_PING};
+	struct disco_msg m = { .type = DISCO_TYPE_PING };
 	int r;
 
 	if (key_is_zero(&peer->disco))
@@ -108,7 +108,7 @@ static void on_call_me(void *data)
 {
 	struct paths_peer *peer = data;
 	struct paths *p = peer->owner;
-	struct disco_msg m = {.type = DISCO_TYPE_CALL_ME_MAYBE};
+	struct disco_msg m = { .type = DISCO_TYPE_CALL_ME_MAYBE };
 
 	/* What we have goes out at once; when the round finds other addresses, the peer hears
 	 * again. */
@@ -149,21 +149,21 @@ static void on_changed(void *data, enum path_state old, enum path_event why)
 }
 
 const struct path_ops paths_path_ops = {
-    .ping = on_ping,
-    .call_me = on_call_me,
-    .set_endpoint = on_set_endpoint,
-    .dump = on_dump,
-    .changed = on_changed,
+	.ping = on_ping,
+	.call_me = on_call_me,
+	.set_endpoint = on_set_endpoint,
+	.dump = on_dump,
+	.changed = on_changed,
 };
 
 /* ---- disco in ---- */
 
 static void user_pong(struct paths *p, const struct path_ping *ping, uint16_t region)
 {
-	struct paths_pong pong = {.relayed = !ping->to.addr.family,
-				  .region = region,
-				  .from = ping->to,
-				  .latency_usec = p->now - ping->sent};
+	struct paths_pong pong = { .relayed = !ping->to.addr.family,
+				   .region = region,
+				   .from = ping->to,
+				   .latency_usec = p->now - ping->sent };
 
 	for (size_t i = 0; ping->user && i < USER_PINGS_MAX; i++)
 		if (p->users[i].handle == (int)ping->user)
@@ -176,7 +176,7 @@ static void pong_received(struct paths *p, struct paths_peer *peer, const struct
 {
 	struct path_ping ping;
 
-	for (; peer; peer = peers_next_disco(peer)) {
+	for (; peer; peer = peertab_next_disco(peer)) {
 		if (!peer->path || path_pong(peer->path, &m->pong.txid, local, p->now, &ping) < 0)
 			continue;
 		paths_reschedule(peer);
@@ -187,7 +187,7 @@ static void pong_received(struct paths *p, struct paths_peer *peer, const struct
 
 static void answer(const struct disco_msg *m, const struct endpoint *seen, struct disco_msg *ret)
 {
-	*ret = (struct disco_msg){.type = DISCO_TYPE_PONG};
+	*ret = (struct disco_msg){ .type = DISCO_TYPE_PONG };
 	ret->pong.txid = m->ping.txid;
 	ret->pong.seen = *seen;
 }
@@ -197,13 +197,13 @@ static void udp_ping_received(struct paths *p, struct paths_peer *first, const s
 			      const struct addr *local)
 {
 	struct paths_peer *named =
-	    m->ping.has_node ? peers_by_node(&p->peers, &m->ping.node) : NULL;
+	    m->ping.has_node ? peertab_by_node(&p->peers, &m->ping.node) : NULL;
 	struct disco_msg pong;
 	bool reply = false;
 
 	if (named && memcmp(&named->disco, disco, sizeof(*disco)) != 0)
 		named = NULL;
-	for (struct paths_peer *peer = first; peer; peer = peers_next_disco(peer)) {
+	for (struct paths_peer *peer = first; peer; peer = peertab_next_disco(peer)) {
 		if (named && peer != named)
 			continue;
 		/* Without memory for more, at least the answer. */
@@ -232,7 +232,7 @@ static struct paths_peer *open_box(struct paths *p, const void *buf, size_t len,
 
 	if (disco_sender(buf, len, ret_disco) < 0)
 		return NULL;
-	peer = peers_by_disco(&p->peers, ret_disco);
+	peer = peertab_by_disco(&p->peers, ret_disco);
 	if (!peer || !bucket_take(&p->boxes, DISCO_PER_SEC, p->now))
 		return NULL;
 	k = shared_with(p, ret_disco);
@@ -274,7 +274,7 @@ bool paths_udp_received(struct paths *p, const struct endpoint *from, const stru
 static void derp_ping_received(struct paths *p, uint16_t region, const struct paths_peer *from,
 			       const struct key *disco, const struct disco_msg *m)
 {
-	struct endpoint seen = {.addr = addr_v4(127, 3, 3, 40), .port = region};
+	struct endpoint seen = { .addr = addr_v4(127, 3, 3, 40), .port = region };
 	struct disco_msg pong;
 
 	answer(m, &seen, &pong);
@@ -292,7 +292,7 @@ bool paths_derp_received(struct paths *p, uint16_t region, const struct key *src
 		return false;
 	paths_begin(p, now);
 	peer = open_box(p, buf, len, &disco, &m);
-	from = peers_by_node(&p->peers, src);
+	from = peertab_by_node(&p->peers, src);
 	if (!peer || !from)
 		return true;
 	from->heard = region;

@@ -3,12 +3,12 @@
  * paths_impl: what paths.c (peers, time, kernel, shuttle) and paths_disco.c (messages) share.
  */
 #include "daemon/path/paths.h"
-#include "daemon/path/peers.h"
+#include "daemon/path/peertab.h"
 #include "proto/disco.h"
 
-#define SECOND UINT64_C(1000000)
-#define SHARED_SLOTS 512
-#define USER_PINGS_MAX 32
+#define SECOND		 UINT64_C(1000000)
+#define SHARED_SLOTS	 512
+#define USER_PINGS_MAX	 32
 #define REGIONS_DOWN_MAX 64
 
 struct shared_slot {
@@ -40,7 +40,7 @@ struct paths {
 	struct shared_slot *shared;
 	struct bucket agreements, boxes;
 
-	struct peers peers;
+	struct peertab peers;
 
 	struct endpoint own[DISCO_ENDPOINTS_MAX];
 	size_t n_own;

@@ -12,12 +12,12 @@
 
 void report_init(struct report *r, uint64_t now)
 {
-	*r = (struct report){.started = now,
-			     .mapping_varies = -1,
-			     .upnp = -1,
-			     .pmp = -1,
-			     .pcp = -1,
-			     .captive_portal = -1};
+	*r = (struct report){ .started = now,
+			      .mapping_varies = -1,
+			      .upnp = -1,
+			      .pmp = -1,
+			      .pcp = -1,
+			      .captive_portal = -1 };
 }
 
 void report_done(struct report *r)
@@ -84,7 +84,7 @@ static int add_latency(struct report *r, int64_t id, uint8_t family, uint64_t us
 			r->cap_regions = cap;
 		}
 		x = &r->regions[r->n_regions++];
-		*x = (struct report_region){.id = id};
+		*x = (struct report_region){ .id = id };
 	}
 	lower(&x->latency_usec, usec);
 	lower(family == 4 ? &x->v4_usec : &x->v6_usec, usec);
@@ -100,7 +100,7 @@ static void count(struct report *r, const struct endpoint *seen)
 		}
 	}
 	if (r->n_counters < REPORT_COUNTERS_MAX)
-		r->counters[r->n_counters++] = (struct report_counter){*seen, 1};
+		r->counters[r->n_counters++] = (struct report_counter){ *seen, 1 };
 }
 
 int report_stun(struct report *r, int64_t region, uint8_t family, const struct endpoint *seen,

@@ -14,9 +14,10 @@
 #include "proto/derpmap.h"
 
 #define REPORT_COUNTERS_MAX 32
-#define REPORT_HISTORY_MAX 24
+#define REPORT_HISTORY_MAX  24
 #define REPORT_HISTORY_USEC UINT64_C(305000000) /* 5 min 5 s */
-#define REPORT_HEARD_USEC UINT64_C(8000000)  /* a frame from home that recently: it is accessible  \
+#define REPORT_HEARD_USEC                                                                          \
+	UINT64_C(8000000)		     /* a frame from home that recently: it is accessible  \
 					      */
 #define REPORT_KEEP_USEC UINT64_C(120000000) /* without any data: so long a home is kept */
 

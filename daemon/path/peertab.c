@@ -1,4 +1,4 @@
-#include "daemon/path/peers.h"
+#include "daemon/path/peertab.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -6,7 +6,7 @@
 
 #include "lib/cleanup.h"
 
-uint64_t peers_hash(const struct peers *t, const void *k, size_t len)
+uint64_t peertab_hash(const struct peertab *t, const void *k, size_t len)
 {
 	uint64_t h;
 
@@ -14,9 +14,9 @@ uint64_t peers_hash(const struct peers *t, const void *k, size_t len)
 	return h;
 }
 
-static size_t bucket_of(const struct peers *t, const void *k, size_t len)
+static size_t bucket_of(const struct peertab *t, const void *k, size_t len)
 {
-	return (size_t)peers_hash(t, k, len) & (t->n_buckets - 1);
+	return (size_t)peertab_hash(t, k, len) & (t->n_buckets - 1);
 }
 
 #define LINK(t, table, field, key)                                                                 \
@@ -35,7 +35,7 @@ static size_t bucket_of(const struct peers *t, const void *k, size_t len)
 			*link_ = peer->field;                                                      \
 	} while (0)
 
-struct paths_peer *peers_by_id(const struct peers *t, uint32_t id)
+struct paths_peer *peertab_by_id(const struct peertab *t, uint32_t id)
 {
 	struct paths_peer *peer = t->by_id[bucket_of(t, &id, sizeof(id))];
 
@@ -44,7 +44,7 @@ struct paths_peer *peers_by_id(const struct peers *t, uint32_t id)
 	return peer;
 }
 
-struct paths_peer *peers_by_node(const struct peers *t, const struct key *node)
+struct paths_peer *peertab_by_node(const struct peertab *t, const struct key *node)
 {
 	struct paths_peer *peer = t->by_node[bucket_of(t, node, sizeof(*node))];
 
@@ -60,17 +60,17 @@ static struct paths_peer *match_disco(struct paths_peer *peer, const struct key 
 	return peer;
 }
 
-struct paths_peer *peers_by_disco(const struct peers *t, const struct key *disco)
+struct paths_peer *peertab_by_disco(const struct peertab *t, const struct key *disco)
 {
 	return match_disco(t->by_disco[bucket_of(t, disco, sizeof(*disco))], disco);
 }
 
-struct paths_peer *peers_next_disco(const struct paths_peer *peer)
+struct paths_peer *peertab_next_disco(const struct paths_peer *peer)
 {
 	return match_disco(peer->next_disco, &peer->disco);
 }
 
-static void link_peer(struct peers *t, struct paths_peer *peer)
+static void link_peer(struct peertab *t, struct paths_peer *peer)
 {
 	LINK(t, by_id, next_id, peer->id);
 	LINK(t, by_node, next_node, peer->node);
@@ -78,7 +78,7 @@ static void link_peer(struct peers *t, struct paths_peer *peer)
 		LINK(t, by_disco, next_disco, peer->disco);
 }
 
-static int resize(struct peers *t, size_t n)
+static int resize(struct peertab *t, size_t n)
 {
 	struct paths_peer **id = calloc(n, sizeof(struct paths_peer *)), **old = t->by_id;
 	struct paths_peer **node = calloc(n, sizeof(struct paths_peer *));
@@ -107,9 +107,9 @@ static int resize(struct peers *t, size_t n)
 	return 0;
 }
 
-int peers_init(struct peers *t)
+int peertab_init(struct peertab *t)
 {
-	*t = (struct peers){0};
+	*t = (struct peertab){ 0 };
 	randombytes_buf(t->hash_key, sizeof(t->hash_key));
 	return resize(t, 64);
 }
@@ -121,7 +121,7 @@ static void peer_free(struct paths_peer *peer)
 	free(peer);
 }
 
-void peers_done(struct peers *t)
+void peertab_done(struct peertab *t)
 {
 	for (size_t i = 0; t->by_id && i < t->n_buckets; i++) {
 		for (struct paths_peer *peer = t->by_id[i], *next; peer; peer = next) {
@@ -133,10 +133,10 @@ void peers_done(struct peers *t)
 	free(t->by_node);
 	free(t->by_disco);
 	free(t->heap);
-	*t = (struct peers){0};
+	*t = (struct peertab){ 0 };
 }
 
-int peers_add(struct peers *t, struct paths_peer *peer)
+int peertab_add(struct peertab *t, struct paths_peer *peer)
 {
 	if (t->n >= t->n_buckets && resize(t, t->n_buckets * 2) < 0)
 		return -ENOMEM;
@@ -145,9 +145,9 @@ int peers_add(struct peers *t, struct paths_peer *peer)
 	return 0;
 }
 
-void peers_remove(struct peers *t, struct paths_peer *peer)
+void peertab_remove(struct peertab *t, struct paths_peer *peer)
 {
-	peers_rest(t, peer);
+	peertab_rest(t, peer);
 	UNLINK(t, by_id, next_id, peer->id);
 	UNLINK(t, by_node, next_node, peer->node);
 	if (!key_is_zero(&peer->disco))
@@ -156,7 +156,7 @@ void peers_remove(struct peers *t, struct paths_peer *peer)
 	peer_free(peer);
 }
 
-void peers_set_disco(struct peers *t, struct paths_peer *peer, const struct key *disco)
+void peertab_set_disco(struct peertab *t, struct paths_peer *peer, const struct key *disco)
 {
 	if (!key_is_zero(&peer->disco))
 		UNLINK(t, by_disco, next_disco, peer->disco);
@@ -167,13 +167,13 @@ void peers_set_disco(struct peers *t, struct paths_peer *peer, const struct key 
 
 /* ---- the heap of active peers ---- */
 
-static void put(struct peers *t, size_t i, struct paths_peer *peer)
+static void put(struct peertab *t, size_t i, struct paths_peer *peer)
 {
 	t->heap[i] = peer;
 	peer->slot = (uint32_t)i;
 }
 
-static void up(struct peers *t, size_t i)
+static void up(struct peertab *t, size_t i)
 {
 	struct paths_peer *peer = t->heap[i];
 
@@ -182,7 +182,7 @@ static void up(struct peers *t, size_t i)
 	put(t, i, peer);
 }
 
-static void down(struct peers *t, size_t i)
+static void down(struct peertab *t, size_t i)
 {
 	struct paths_peer *peer = t->heap[i];
 
@@ -199,7 +199,7 @@ static void down(struct peers *t, size_t i)
 	put(t, i, peer);
 }
 
-int peers_activate(struct peers *t, struct paths_peer *peer, struct path *path)
+int peertab_activate(struct peertab *t, struct paths_peer *peer, struct path *path)
 {
 	if (t->n_heap == t->cap_heap) {
 		size_t cap = t->cap_heap ? t->cap_heap * 2 : 16;
@@ -216,7 +216,7 @@ int peers_activate(struct peers *t, struct paths_peer *peer, struct path *path)
 	return 0;
 }
 
-void peers_rest(struct peers *t, struct paths_peer *peer)
+void peertab_rest(struct peertab *t, struct paths_peer *peer)
 {
 	struct paths_peer *last;
 	size_t i = peer->slot;
@@ -232,7 +232,7 @@ void peers_rest(struct peers *t, struct paths_peer *peer)
 	down(t, last->slot);
 }
 
-void peers_set_due(struct peers *t, struct paths_peer *peer, uint64_t due)
+void peertab_set_due(struct peertab *t, struct paths_peer *peer, uint64_t due)
 {
 	if (due == peer->due)
 		return;
@@ -241,7 +241,7 @@ void peers_set_due(struct peers *t, struct paths_peer *peer, uint64_t due)
 	down(t, peer->slot);
 }
 
-void peers_sort(struct peers *t)
+void peertab_sort(struct peertab *t)
 {
 	for (size_t i = 0; i < t->n_heap; i++)
 		up(t, i);

@@ -1,6 +1,6 @@
 #pragma once
 /*
- * peers: the table of peers behind paths: by number, by node key, by disco key, by when they are
+ * peertab: the table of peers behind paths: by number, by node key, by disco key, by when they are
  * due.
  *
  * Owns the peers and their active paths. No decisions. Only paths*.c include it.
@@ -30,7 +30,7 @@ struct paths_peer {
 	struct key map_disco; /* as the map last said */
 };
 
-struct peers {
+struct peertab {
 	uint8_t hash_key[crypto_shorthash_KEYBYTES];
 	struct paths_peer **by_id, **by_node, **by_disco;
 	size_t n_buckets, n;
@@ -38,24 +38,24 @@ struct peers {
 	size_t n_heap, cap_heap;
 };
 
-int peers_init(struct peers *t);
-void peers_done(struct peers *t); /* frees the peers */
-uint64_t peers_hash(const struct peers *t, const void *k, size_t len);
+int peertab_init(struct peertab *t);
+void peertab_done(struct peertab *t); /* frees the peers */
+uint64_t peertab_hash(const struct peertab *t, const void *k, size_t len);
 
-struct paths_peer *peers_by_id(const struct peers *t, uint32_t id);
-struct paths_peer *peers_by_node(const struct peers *t, const struct key *node);
+struct paths_peer *peertab_by_id(const struct peertab *t, uint32_t id);
+struct paths_peer *peertab_by_node(const struct peertab *t, const struct key *node);
 /* The first peer with that key, and the next one: one key may belong to several (disco.md 1). */
-struct paths_peer *peers_by_disco(const struct peers *t, const struct key *disco);
-struct paths_peer *peers_next_disco(const struct paths_peer *peer);
+struct paths_peer *peertab_by_disco(const struct peertab *t, const struct key *disco);
+struct paths_peer *peertab_next_disco(const struct paths_peer *peer);
 
 /* Takes the peer over. -ENOMEM: it stays the caller's. */
-int peers_add(struct peers *t, struct paths_peer *peer);
-void peers_remove(struct peers *t, struct paths_peer *peer); /* frees it */
-void peers_set_disco(struct peers *t, struct paths_peer *peer, const struct key *disco);
+int peertab_add(struct peertab *t, struct paths_peer *peer);
+void peertab_remove(struct peertab *t, struct paths_peer *peer); /* frees it */
+void peertab_set_disco(struct peertab *t, struct paths_peer *peer, const struct key *disco);
 
 /* Takes the path over, due never. -ENOMEM: it stays the caller's. */
-int peers_activate(struct peers *t, struct paths_peer *peer, struct path *path);
-void peers_rest(struct peers *t, struct paths_peer *peer); /* frees its path, if any */
-void peers_set_due(struct peers *t, struct paths_peer *peer, uint64_t due);
+int peertab_activate(struct peertab *t, struct paths_peer *peer, struct path *path);
+void peertab_rest(struct peertab *t, struct paths_peer *peer); /* frees its path, if any */
+void peertab_set_due(struct peertab *t, struct paths_peer *peer, uint64_t due);
 /* After many ->due were changed. */
-void peers_sort(struct peers *t);
+void peertab_sort(struct peertab *t);
