@@ -2,18 +2,18 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <netinet/ip.h>
-#include <netinet/ip6.h>
-#include <netinet/udp.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "daemon/kernel/rawudp.h"
 
 #define BATCH	      16
 #define SOCKET_BUFFER (4 << 20)
 
 struct shuttle {
 	int fd;	    /* relay addresses */
-	int raw[2]; /* IPv4, IPv6: packets with a source of our choice */
+	struct rawudp raw; /* packets with a source of our choice */
 	uint16_t wg_port, port;
 	struct loop_io *io;
 	shuttle_fn *fn;
@@ -126,18 +126,6 @@ static int open_relay_socket(struct shuttle *s, uint16_t port)
 	return 0;
 }
 
-/* Unbound: IPv6's local routes hang on the owning interface (kernel.md 4.4). */
-static void open_raw_sockets(struct shuttle *s)
-{
-	static const int on = 1;
-
-	s->raw[0] = socket(AF_INET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
-	s->raw[1] = socket(AF_INET6, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW);
-	if (s->raw[1] >= 0 &&
-	    setsockopt(s->raw[1], IPPROTO_IPV6, IPV6_HDRINCL, &on, sizeof(on)) < 0)
-		s->raw[1] = fd_close(s->raw[1]);
-}
-
 int shuttle_new(struct loop *l, uint16_t wg_port, uint16_t relay_port, shuttle_fn *fn, void *data,
 		struct shuttle **ret)
 {
@@ -146,14 +134,15 @@ int shuttle_new(struct loop *l, uint16_t wg_port, uint16_t relay_port, shuttle_f
 
 	if (!s)
 		return -ENOMEM;
-	s->fd = s->raw[0] = s->raw[1] = -1;
+	s->fd = -1;
+	s->raw = (struct rawudp){ { -1, -1 } };
 	s->wg_port = wg_port;
 	s->fn = fn;
 	s->data = data;
 	r = open_relay_socket(s, relay_port);
 	if (r < 0)
 		return r;
-	open_raw_sockets(s);
+	rawudp_open(&s->raw, 0); /* without CAP_NET_RAW shuttle_inject() says so */
 	r = loop_io_new(l, s->fd, EPOLLIN, shuttle_readable, s, &s->io);
 	if (r < 0)
 		return r;
@@ -167,8 +156,7 @@ void shuttle_free(struct shuttle *s)
 		return;
 	loop_io_free(s->io);
 	fd_close(s->fd);
-	fd_close(s->raw[0]);
-	fd_close(s->raw[1]);
+	rawudp_close(&s->raw);
 	free(s);
 }
 
@@ -213,76 +201,16 @@ int shuttle_deliver(struct shuttle *s, uint32_t index, const void *p, size_t len
 	return 0;
 }
 
-/* RFC 1071 over any number of pieces, each of even length but the last. */
-static uint32_t sum_add(uint32_t sum, const void *p, size_t len)
-{
-	const uint8_t *b = p;
-
-	for (; len > 1; len -= 2, b += 2)
-		sum += (uint32_t)b[0] << 8 | b[1];
-	if (len)
-		sum += (uint32_t)b[0] << 8;
-	return sum;
-}
-
-static uint16_t sum_fold(uint32_t sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return (uint16_t)~sum;
-}
-
-static uint16_t udp_checksum(const struct addr *src, const struct addr *dst,
-			     const struct udphdr *udp, const void *p, size_t len)
-{
-	uint32_t sum = IPPROTO_UDP + (uint32_t)(sizeof(*udp) + len);
-	uint16_t c;
-
-	sum = sum_add(sum, src->b, addr_len(src));
-	sum = sum_add(sum, dst->b, addr_len(dst));
-	sum = sum_add(sum, udp, sizeof(*udp));
-	c = sum_fold(sum_add(sum, p, len));
-	return htons(c ? c : 0xffff);
-}
-
 int shuttle_inject(struct shuttle *s, const struct endpoint *src, const struct addr *dst,
 		   const void *p, size_t len)
 {
-	struct udphdr udp = { .source = htons(src->port),
-			      .dest = htons(s->wg_port),
-			      .len = htons((uint16_t)(sizeof(udp) + len)) };
-	struct iphdr ip4 = { .version = 4,
-			     .ihl = 5,
-			     .ttl = 64,
-			     .protocol = IPPROTO_UDP,
-			     .tot_len = htons((uint16_t)(sizeof(ip4) + sizeof(udp) + len)) };
-	struct ip6_hdr ip6 = { .ip6_vfc = 6 << 4,
-			       .ip6_plen = udp.len,
-			       .ip6_nxt = IPPROTO_UDP,
-			       .ip6_hlim = 64 };
-	/* Raw IPv6 wants port 0 in the socket address. */
-	struct endpoint to = { *dst, 0 };
-	struct iovec iov[3] = { { &ip4, sizeof(ip4) }, { &udp, sizeof(udp) },
-				{ (void *)(uintptr_t)p, len } };
-	union sockaddr_any sa;
-	struct msghdr m = { .msg_name = &sa, .msg_iov = iov, .msg_iovlen = 3 };
-	bool v6 = dst->family == 6;
+	struct endpoint to = { *dst, s->wg_port };
+	int r;
 
-	if (src->addr.family != dst->family || !dst->family || len > SHUTTLE_PACKET_MAX)
-		return -EAFNOSUPPORT;
-	if (s->raw[v6] < 0)
+	if (s->raw.fd[0] < 0)
 		return -EPERM;
-	m.msg_namelen = endpoint_to_sockaddr(&to, &sa);
-	udp.check = udp_checksum(&src->addr, dst, &udp, p, len);
-	memcpy(&ip4.saddr, src->addr.b, 4);
-	memcpy(&ip4.daddr, dst->b, 4);
-	if (v6) {
-		memcpy(&ip6.ip6_src, src->addr.b, 16);
-		memcpy(&ip6.ip6_dst, dst->b, 16);
-		iov[0] = (struct iovec){ &ip6, sizeof(ip6) };
-	}
-	if (sendmsg(s->raw[v6], &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		return -errno;
-	s->stats.injected++;
-	return 0;
+	r = rawudp_send(&s->raw, src, &to, p, len);
+	if (r == 0)
+		s->stats.injected++;
+	return r;
 }
