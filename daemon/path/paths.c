@@ -541,16 +541,26 @@ static unsigned int count_pinged(const struct path *x)
 	return n;
 }
 
+static const char *region_name(const struct paths *p, uint16_t region, char out[static 8])
+{
+	const char *code = p->ops->region_code ? p->ops->region_code(p->data, region) : NULL;
+
+	snprintf(out, 8, "%u", region);
+	return code && *code ? code : out;
+}
+
 static void relay_reason(const struct paths *p, const struct paths_peer *peer, uint64_t now,
 			 char out[static PATHS_REASON_MAX])
 {
 	const struct path *x = peer->path;
 	uint16_t region = paths_region(p, peer);
+	char number[8];
 
 	if (!region)
 		snprintf(out, PATHS_REASON_MAX, "no relay is known for this peer");
 	else if (paths_region_down(p, region))
-		snprintf(out, PATHS_REASON_MAX, "relay %u is unreachable", region);
+		snprintf(out, PATHS_REASON_MAX, "relay %s is unreachable",
+			 region_name(p, region, number));
 	else if (key_is_zero(&peer->disco))
 		snprintf(out, PATHS_REASON_MAX, "the peer has no disco key");
 	else if (!x || !path_active(x, now))
@@ -560,8 +570,8 @@ static void relay_reason(const struct paths *p, const struct paths_peer *peer, u
 	else if (!x->cands.n)
 		snprintf(out, PATHS_REASON_MAX, "the peer told no address where UDP reaches it");
 	else if (x->gone)
-		snprintf(out, PATHS_REASON_MAX, "relay %u says that the peer is not connected",
-			 region);
+		snprintf(out, PATHS_REASON_MAX, "relay %s says that the peer is not connected",
+			 region_name(p, region, number));
 	else
 		snprintf(out, PATHS_REASON_MAX, "none of its %u addresses answers",
 			 count_pinged(x));

@@ -43,6 +43,8 @@ struct paths_ops {
 	/* For the log and status; why is path_event_name(). May be NULL. */
 	void (*changed)(void *data, uint32_t id, enum path_state old, enum path_state now,
 			const char *why);
+	/* A region's short name, for words only. NULL, or NULL from it: the number is taken. */
+	const char *(*region_code)(void *data, uint16_t region);
 	/* Call paths_tick() then; only the last call counts. UINT64_MAX = no need. */
 	void (*wake)(void *data, uint64_t when_usec);
 };

@@ -18,9 +18,9 @@
 #include "daemon/path/paths.h"
 #include "lib/cleanup.h"
 
-#define MSEC UINT64_C(1000)
-#define SEC UINT64_C(1000000)
-#define T0 (1000 * SEC)
+#define MSEC	UINT64_C(1000)
+#define SEC	UINT64_C(1000000)
+#define T0	(1000 * SEC)
 #define WG_PORT 41641
 
 enum nat {
@@ -120,7 +120,7 @@ static uint16_t nat_out(struct node *n, const struct endpoint *to)
 	}
 	assert_in_range(n->n_flows, 0, ARRAY_SIZE(n->flows) - 1);
 	f = &n->flows[n->n_flows++];
-	*f = (struct flow){*to, n->nat == NAT_HARD ? n->next_port++ : n->next_port, S.now};
+	*f = (struct flow){ *to, n->nat == NAT_HARD ? n->next_port++ : n->next_port, S.now };
 	return f->port;
 }
 
@@ -145,7 +145,7 @@ static void udp_send(unsigned int i, const struct endpoint *to, const void *p, s
 		return;
 	e = post(EV_UDP, i, 10 * MSEC);
 	e->to = *to;
-	e->from = (struct endpoint){n->pub, n->nat == NAT_PUBLIC ? WG_PORT : nat_out(n, to)};
+	e->from = (struct endpoint){ n->pub, n->nat == NAT_PUBLIC ? WG_PORT : nat_out(n, to) };
 	assert_in_range(len, 1, sizeof(e->data));
 	memcpy(e->data, p, len);
 	e->len = len;
@@ -170,7 +170,7 @@ static void derp_send(unsigned int i, uint16_t region, const void *p, size_t len
 static void wg_send(unsigned int i, uint8_t kind)
 {
 	struct node *n = &S.n[i];
-	uint8_t pkt[32] = {4, kind};
+	uint8_t pkt[32] = { 4, kind };
 	struct paths_send how;
 	uint32_t seq = n->seq++;
 
@@ -245,7 +245,7 @@ static void op_set_endpoint(void *data, uint32_t id, const struct endpoint *e)
 	struct node *n = data;
 
 	assert_int_equal(id, 7);
-	n->kernel = e ? *e : (struct endpoint){0};
+	n->kernel = e ? *e : (struct endpoint){ 0 };
 	n->sets++;
 }
 
@@ -273,42 +273,49 @@ static void op_wake(void *data, uint64_t when)
 	((struct node *)data)->wake = when;
 }
 
+static const char *op_region_code(void *data, uint16_t region)
+{
+	(void)data;
+	return region == 2 ? "fra" : NULL;
+}
+
 static const struct paths_ops ops = {
-    .send_udp = op_send_udp,
-    .send_derp = op_send_derp,
-    .set_endpoint = op_set_endpoint,
-    .restun = op_restun,
-    .dump = op_dump,
-    .changed = op_changed,
-    .wake = op_wake,
+	.send_udp = op_send_udp,
+	.send_derp = op_send_derp,
+	.set_endpoint = op_set_endpoint,
+	.restun = op_restun,
+	.dump = op_dump,
+	.changed = op_changed,
+	.wake = op_wake,
+	.region_code = op_region_code,
 };
 
 /* ---- events ---- */
 
 static void stun_done(unsigned int i)
 {
-	struct endpoint server = {addr_v4(192, 0, 2, 1), 3478}, v[2];
+	struct endpoint server = { addr_v4(192, 0, 2, 1), 3478 }, v[2];
 	struct node *n = &S.n[i];
 	size_t k = 0;
 
 	n->stuns++;
 	if (n->nat == NAT_PUBLIC)
-		v[k++] = (struct endpoint){n->pub, WG_PORT};
+		v[k++] = (struct endpoint){ n->pub, WG_PORT };
 	else if (n->nat != NAT_BLOCKED)
-		v[k++] = (struct endpoint){n->pub, nat_out(n, &server)};
-	v[k++] = (struct endpoint){n->priv, WG_PORT};
+		v[k++] = (struct endpoint){ n->pub, nat_out(n, &server) };
+	v[k++] = (struct endpoint){ n->priv, WG_PORT };
 	paths_set_own_endpoints(n->p, v, k, S.now);
 }
 
 static void dump_done(const struct event *e)
 {
 	struct node *n = &S.n[e->node];
-	struct path_counters c = {.taken = e->taken,
-				  .rx_bytes = n->rx,
-				  .tx_bytes = n->tx,
-				  .direct = n->kernel.addr.family,
-				  .endpoint = n->kernel,
-				  .handshake_age_sec = 60};
+	struct path_counters c = { .taken = e->taken,
+				   .rx_bytes = n->rx,
+				   .tx_bytes = n->tx,
+				   .direct = n->kernel.addr.family,
+				   .endpoint = n->kernel,
+				   .handshake_age_sec = 60 };
 
 	paths_counters(n->p, 7, &c, S.now);
 }
@@ -375,7 +382,7 @@ static void run(uint64_t for_usec)
 	uint64_t until = S.now + for_usec;
 
 	for (;;) {
-		struct event e = {.at = UINT64_MAX};
+		struct event e = { .at = UINT64_MAX };
 		size_t first = 0;
 		uint64_t at = until;
 
@@ -424,18 +431,18 @@ static void run(uint64_t for_usec)
 static void know(unsigned int i, bool with_endpoints)
 {
 	struct node *me = &S.n[i], *o = &S.n[!i];
-	struct endpoint server = {addr_v4(192, 0, 2, 1), 3478};
-	struct endpoint v[] = {{o->priv, WG_PORT},
-			       {o->pub, o->nat == NAT_PUBLIC || o->nat == NAT_BLOCKED
-					    ? WG_PORT
-					    : nat_out(o, &server)}};
-	struct paths_peer_config c = {.id = 7,
-				      .node = o->node.pub,
-				      .disco = o->disco.pub,
-				      .home = (uint16_t)(1 + !i),
-				      .endpoints = v,
-				      .n_endpoints =
-					  with_endpoints ? o->nat == NAT_BLOCKED ? 1 : 2 : 0};
+	struct endpoint server = { addr_v4(192, 0, 2, 1), 3478 };
+	struct endpoint v[] = { { o->priv, WG_PORT },
+				{ o->pub, o->nat == NAT_PUBLIC || o->nat == NAT_BLOCKED
+					      ? WG_PORT
+					      : nat_out(o, &server) } };
+	struct paths_peer_config c = { .id = 7,
+				       .node = o->node.pub,
+				       .disco = o->disco.pub,
+				       .home = (uint16_t)(1 + !i),
+				       .endpoints = v,
+				       .n_endpoints =
+					   with_endpoints ? o->nat == NAT_BLOCKED ? 1 : 2 : 0 };
 
 	assert_int_equal(paths_peer_set(me->p, &c, S.now), PATHS_PEER_NEW);
 }
@@ -445,7 +452,9 @@ static void sim_init(enum nat a, enum nat b)
 	struct event *keep = S.ev;
 	size_t cap = S.cap_ev;
 
-	S = (struct sim){.now = T0, .ev = keep, .cap_ev = cap, .seed = 1, .nat_timeout = 30 * SEC};
+	S = (struct sim){
+		.now = T0, .ev = keep, .cap_ev = cap, .seed = 1, .nat_timeout = 30 * SEC
+	};
 	for (unsigned int i = 0; i < 2; i++) {
 		struct node *n = &S.n[i];
 
@@ -518,16 +527,16 @@ static void test_pairs(void **state)
 		bool direct;
 		uint64_t within;
 	} t[] = {
-	    {NAT_PUBLIC, NAT_PUBLIC, true, 100 * MSEC},
-	    {NAT_PUBLIC, NAT_EASY, true, 200 * MSEC},
-	    {NAT_EASY, NAT_PUBLIC, true, 200 * MSEC},
-	    {NAT_EASY, NAT_EASY, true, 300 * MSEC},
-	    {NAT_HARD, NAT_PUBLIC, true, 300 * MSEC},
-	    {NAT_PUBLIC, NAT_HARD, true, 300 * MSEC},
-	    {NAT_HARD, NAT_EASY, false, 0},
-	    {NAT_HARD, NAT_HARD, false, 0},
-	    {NAT_BLOCKED, NAT_PUBLIC, false, 0},
-	    {NAT_EASY, NAT_BLOCKED, false, 0},
+		{ NAT_PUBLIC, NAT_PUBLIC, true, 100 * MSEC },
+		{ NAT_PUBLIC, NAT_EASY, true, 200 * MSEC },
+		{ NAT_EASY, NAT_PUBLIC, true, 200 * MSEC },
+		{ NAT_EASY, NAT_EASY, true, 300 * MSEC },
+		{ NAT_HARD, NAT_PUBLIC, true, 300 * MSEC },
+		{ NAT_PUBLIC, NAT_HARD, true, 300 * MSEC },
+		{ NAT_HARD, NAT_EASY, false, 0 },
+		{ NAT_HARD, NAT_HARD, false, 0 },
+		{ NAT_BLOCKED, NAT_PUBLIC, false, 0 },
+		{ NAT_EASY, NAT_BLOCKED, false, 0 },
 	};
 
 	(void)state;
@@ -574,10 +583,10 @@ static void test_first_packet(void **state)
 	(void)state;
 	sim_init(NAT_EASY, NAT_EASY);
 	for (unsigned int i = 0; i < 2; i++) { /* no endpoints in either map */
-		c = (struct paths_peer_config){.id = 7,
-					       .node = S.n[!i].node.pub,
-					       .disco = S.n[!i].disco.pub,
-					       .home = (uint16_t)(1 + !i)};
+		c = (struct paths_peer_config){ .id = 7,
+						.node = S.n[!i].node.pub,
+						.disco = S.n[!i].disco.pub,
+						.home = (uint16_t)(1 + !i) };
 		assert_int_equal(paths_peer_set(S.n[i].p, &c, S.now), PATHS_PEER_SAME);
 	}
 	wg_send(0, 0);
@@ -671,7 +680,7 @@ static void test_relayed_while_direct(void **state)
 	direct = S.n[0].kernel;
 	S.n[0].sets = 0;
 	for (int i = 0; i < 100; i++) {
-		uint8_t pkt[32] = {4, 0};
+		uint8_t pkt[32] = { 4, 0 };
 		uint32_t seq = S.n[1].seq++;
 
 		memcpy(pkt + 2, &seq, sizeof(seq));
@@ -707,14 +716,14 @@ static void test_relay_loss(void **state)
 	assert_int_equal(paths_peer_status(S.n[0].p, 7, S.now, &s), 0);
 	assert_int_not_equal(s.state, PATH_STATE_DIRECT);
 	assert_int_not_equal(s.state, PATH_STATE_HELD);
-	assert_string_equal(s.reason, "relay 2 is unreachable");
+	assert_string_equal(s.reason, "relay fra is unreachable");
 	sim_done();
 }
 
 /* bob's daemon dies; his kernel lives on. alice must not notice. */
 static void test_dead_daemon(void **state)
 {
-	static const uint64_t back_every[] = {50 * MSEC, 0}; /* traffic both ways; one way only */
+	static const uint64_t back_every[] = { 50 * MSEC, 0 }; /* traffic both ways; one way only */
 
 	(void)state;
 	for (size_t k = 0; k < ARRAY_SIZE(back_every); k++) {
@@ -929,7 +938,7 @@ static int tap_udp(void *data, const struct endpoint *to, const struct addr *fro
 
 	t->n_udp++;
 	t->udp_to = *to;
-	t->udp_from = from ? *from : (struct addr){0};
+	t->udp_from = from ? *from : (struct addr){ 0 };
 	memcpy(t->udp, p, len);
 	t->udp_len = len;
 	return 0;
@@ -965,12 +974,12 @@ static void tap_wake(void *data, uint64_t when)
 	(void)when;
 }
 
-static const struct paths_ops tap_ops = {.send_udp = tap_udp,
-					 .send_derp = tap_derp,
-					 .set_endpoint = tap_set,
-					 .restun = tap_nothing,
-					 .dump = tap_nothing,
-					 .wake = tap_wake};
+static const struct paths_ops tap_ops = { .send_udp = tap_udp,
+					  .send_derp = tap_derp,
+					  .set_endpoint = tap_set,
+					  .restun = tap_nothing,
+					  .dump = tap_nothing,
+					  .wake = tap_wake };
 
 static size_t box(const struct key_pair *from, const struct key *to, const struct disco_msg *m,
 		  uint8_t *wire)
@@ -988,16 +997,16 @@ static size_t box(const struct key_pair *from, const struct key *to, const struc
 
 static void test_strangers(void **state)
 {
-	struct endpoint from = {addr_v4(203, 0, 113, 5), 4000},
-			other = {addr_v4(203, 0, 113, 6), 5};
+	struct endpoint from = { addr_v4(203, 0, 113, 5), 4000 },
+			other = { addr_v4(203, 0, 113, 6), 5 };
 	struct addr local = addr_v4(10, 0, 0, 9);
-	struct disco_msg ping = {.type = DISCO_TYPE_PING},
-			 call = {.type = DISCO_TYPE_CALL_ME_MAYBE}, m;
+	struct disco_msg ping = { .type = DISCO_TYPE_PING },
+			 call = { .type = DISCO_TYPE_CALL_ME_MAYBE }, m;
 	struct key_pair me_disco, me_node, bob_disco, bob_node, eve_disco, eve_node;
-	struct paths_peer_config c = {.id = 1, .home = 3};
+	struct paths_peer_config c = { .id = 1, .home = 3 };
 	uint8_t wire[DISCO_WIRE_MAX], plain[256];
 	struct disco_shared k;
-	struct tap t = {0};
+	struct tap t = { 0 };
 	size_t n;
 	int r;
 
@@ -1064,7 +1073,7 @@ static void test_strangers(void **state)
 	r = disco_open(&k, t.derp, t.derp_len, plain, sizeof(plain));
 	assert_true(r > 0 && disco_msg_decode(plain, (size_t)r, &m) == 0);
 	assert_int_equal(m.pong.seen.port, 5);
-	assert_true(addr_equal(&m.pong.seen.addr, &(struct addr){4, {127, 3, 3, 40}}));
+	assert_true(addr_equal(&m.pong.seen.addr, &(struct addr){ 4, { 127, 3, 3, 40 } }));
 	assert_true(paths_derp_received(t.p, 5, &nobody.pub, wire, n, T0)); /* no member */
 	assert_int_equal(t.n_derp, 1);
 
@@ -1085,7 +1094,7 @@ static void test_strangers(void **state)
 	/* types of peer relays are for others */
 	t.n_udp = t.n_derp = 0;
 	for (uint8_t type = 4; type < 12; type++) {
-		uint8_t inner[80] = {type};
+		uint8_t inner[80] = { type };
 
 		r = disco_seal(&k, &bob_disco.pub, NULL, inner, sizeof(inner), wire, sizeof(wire));
 		assert_true(paths_udp_received(t.p, &from, &local, wire, (size_t)r, T0 + 11 * SEC));
@@ -1100,13 +1109,13 @@ static void test_strangers(void **state)
 /* A member that floods with new source ports costs bounded memory and bounded pings. */
 static void test_flood(void **state)
 {
-	struct endpoint from = {addr_v4(203, 0, 113, 5), 1};
+	struct endpoint from = { addr_v4(203, 0, 113, 5), 1 };
 	struct addr local = addr_v4(10, 0, 0, 9);
-	struct disco_msg ping = {.type = DISCO_TYPE_PING};
+	struct disco_msg ping = { .type = DISCO_TYPE_PING };
 	struct key_pair me, node, bob_disco, bob_node;
-	struct paths_peer_config c = {.id = 1, .home = 3};
+	struct paths_peer_config c = { .id = 1, .home = 3 };
 	uint8_t wire[DISCO_WIRE_MAX];
-	struct tap t = {0};
+	struct tap t = { 0 };
 	size_t n, before;
 
 	(void)state;
@@ -1147,9 +1156,10 @@ static void test_disco_key_change(void **state)
 	S.n[1].disco = fresh;
 	paths_set_self(S.n[1].p, &fresh, &S.n[1].node.pub, S.now);
 	c = (struct paths_peer_config){
-	    .id = 7, .node = S.n[1].node.pub, .disco = fresh.pub, .home = 2};
+		.id = 7, .node = S.n[1].node.pub, .disco = fresh.pub, .home = 2
+	};
 	assert_int_equal(paths_peer_set(S.n[0].p, &c, S.now), PATHS_PEER_RESET);
-	S.n[0].kernel = (struct endpoint){0};
+	S.n[0].kernel = (struct endpoint){ 0 };
 	assert_int_equal(mode(0), PATH_STATE_RELAY);
 	assert_int_equal(paths_peer_set(S.n[0].p, &c, S.now), PATHS_PEER_SAME);
 	assert_true(run_until(PATH_STATE_DIRECT, 10 * SEC) <= 7 * SEC);
@@ -1181,13 +1191,13 @@ static void test_disco_key_change(void **state)
 /* One disco key, two node keys: txid and node key tell them apart. */
 static void test_shared_disco_key(void **state)
 {
-	struct endpoint from = {addr_v4(203, 0, 113, 5), 1};
+	struct endpoint from = { addr_v4(203, 0, 113, 5), 1 };
 	struct addr local = addr_v4(10, 0, 0, 9);
-	struct disco_msg ping = {.type = DISCO_TYPE_PING};
+	struct disco_msg ping = { .type = DISCO_TYPE_PING };
 	struct key_pair me, node, disco, a, b;
-	struct paths_peer_config c = {.home = 3};
+	struct paths_peer_config c = { .home = 3 };
 	uint8_t wire[DISCO_WIRE_MAX];
-	struct tap t = {0};
+	struct tap t = { 0 };
 	struct paths_status s;
 	struct disco_shared k;
 	uint8_t plain[256];
@@ -1226,7 +1236,7 @@ static void test_shared_disco_key(void **state)
 	r = disco_open(&k, t.udp, t.udp_len, plain, sizeof(plain));
 	assert_true(r > 0 && disco_msg_decode(plain, (size_t)r, &m) == 0);
 	assert_int_equal(m.type, DISCO_TYPE_PING);
-	ping = (struct disco_msg){.type = DISCO_TYPE_PONG};
+	ping = (struct disco_msg){ .type = DISCO_TYPE_PONG };
 	memcpy(&ping.pong.txid, &m.ping.txid, sizeof(m.ping.txid));
 	ping.pong.seen = from;
 	n = box(&disco, &me.pub, &ping, wire);
@@ -1244,9 +1254,9 @@ static void test_many(void **state)
 {
 	struct endpoint v[4];
 	struct key_pair me, node;
-	struct paths_peer_config c = {.home = 1, .endpoints = v, .n_endpoints = 4};
+	struct paths_peer_config c = { .home = 1, .endpoints = v, .n_endpoints = 4 };
 	struct paths_send how;
-	struct tap t = {0};
+	struct tap t = { 0 };
 	size_t before, idle, active;
 	uint32_t id;
 
@@ -1265,7 +1275,8 @@ static void test_many(void **state)
 		c.id = 4 * i + 1;
 		for (size_t k = 0; k < 4; k++)
 			v[k] = (struct endpoint){
-			    addr_v4(10, (uint8_t)k, (uint8_t)(i >> 8), (uint8_t)i), 41641};
+				addr_v4(10, (uint8_t)k, (uint8_t)(i >> 8), (uint8_t)i), 41641
+			};
 		assert_int_equal(paths_peer_set(t.p, &c, T0), PATHS_PEER_NEW);
 	}
 	assert_true(paths_peer_by_key(t.p, &c.node, &id));
@@ -1298,24 +1309,24 @@ static void test_many(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_pairs),
-	    cmocka_unit_test(test_first_packet),
-	    cmocka_unit_test(test_death_and_restore),
-	    cmocka_unit_test(test_both_ways),
-	    cmocka_unit_test(test_relayed_while_direct),
-	    cmocka_unit_test(test_relay_loss),
-	    cmocka_unit_test(test_dead_daemon),
-	    cmocka_unit_test(test_rebinding),
-	    cmocka_unit_test(test_link_change),
-	    cmocka_unit_test(test_loss),
-	    cmocka_unit_test(test_idle),
-	    cmocka_unit_test(test_user_ping),
-	    cmocka_unit_test(test_reasons),
-	    cmocka_unit_test(test_strangers),
-	    cmocka_unit_test(test_flood),
-	    cmocka_unit_test(test_disco_key_change),
-	    cmocka_unit_test(test_shared_disco_key),
-	    cmocka_unit_test(test_many),
+		cmocka_unit_test(test_pairs),
+		cmocka_unit_test(test_first_packet),
+		cmocka_unit_test(test_death_and_restore),
+		cmocka_unit_test(test_both_ways),
+		cmocka_unit_test(test_relayed_while_direct),
+		cmocka_unit_test(test_relay_loss),
+		cmocka_unit_test(test_dead_daemon),
+		cmocka_unit_test(test_rebinding),
+		cmocka_unit_test(test_link_change),
+		cmocka_unit_test(test_loss),
+		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_user_ping),
+		cmocka_unit_test(test_reasons),
+		cmocka_unit_test(test_strangers),
+		cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_disco_key_change),
+		cmocka_unit_test(test_shared_disco_key),
+		cmocka_unit_test(test_many),
 	};
 	int r;
 
