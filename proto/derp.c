@@ -252,7 +252,7 @@ static const json_t *derp_json_member(json_t *o, const char *name)
 	v = json_get(o, name);
 	if (v)
 		return v;
-	json_object_foreach(o, k, v)
+	json_object_foreach (o, k, v)
 		if (!strcasecmp(k, name))
 			return json_is_null(v) ? NULL : v;
 	return NULL;
@@ -481,7 +481,8 @@ int derp_present_decode(const void *body, size_t len, struct derp_present *ret)
 	return 0;
 }
 
-void derp_put_ping(struct buf *out, enum derp_frame_type type, const uint8_t data[static DERP_PING_LEN])
+void derp_put_ping(struct buf *out, enum derp_frame_type type,
+		   const uint8_t data[static DERP_PING_LEN])
 {
 	derp_put_header(out, type, DERP_PING_LEN);
 	buf_put(out, data, DERP_PING_LEN);

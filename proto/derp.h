@@ -13,20 +13,20 @@
 #include "lib/buf.h"
 #include "lib/key.h"
 
-#define DERP_VERSION	     2
-#define DERP_HEADER_LEN	     5
-#define DERP_MAGIC_LEN	     8
-#define DERP_NONCE_LEN	     24
-#define DERP_MAC_LEN	     16
-#define DERP_PACKET_MAX	     65536	   /* payload of SendPacket, RecvPacket, ForwardPacket */
-#define DERP_PACKET_HEAD_LEN (DERP_HEADER_LEN + KEY_LEN)
-#define DERP_INFO_JSON_MAX   (1u << 20)
-#define DERP_CLIENT_INFO_MAX (256u << 10)  /* whole payload, as the server takes it */
+#define DERP_VERSION	      2
+#define DERP_HEADER_LEN	      5
+#define DERP_MAGIC_LEN	      8
+#define DERP_NONCE_LEN	      24
+#define DERP_MAC_LEN	      16
+#define DERP_PACKET_MAX	      65536 /* payload of SendPacket, RecvPacket, ForwardPacket */
+#define DERP_PACKET_HEAD_LEN  (DERP_HEADER_LEN + KEY_LEN)
+#define DERP_INFO_JSON_MAX    (1u << 20)
+#define DERP_CLIENT_INFO_MAX  (256u << 10) /* whole payload, as the server takes it */
 #define DERP_CLIENT_FRAME_MAX (1u << 20)   /* a client drops the connection beyond it */
-#define DERP_SERVER_KEY_MAX  1024
-#define DERP_PING_LEN	     8
-#define DERP_PING_MAX	     1000
-#define DERP_DISCO_MIN_LEN   62 /* magic, sender's disco key, nonce: shorter cannot be disco */
+#define DERP_SERVER_KEY_MAX   1024
+#define DERP_PING_LEN	      8
+#define DERP_PING_MAX	      1000
+#define DERP_DISCO_MIN_LEN    62 /* magic, sender's disco key, nonce: shorter cannot be disco */
 
 enum derp_frame_type {
 	DERP_FRAME_SERVER_KEY = 0x01,
@@ -159,11 +159,12 @@ void derp_reader_done(struct derp_reader *rd);
  * 1: *ret is the next frame, and *p, *len are advanced behind it; 0: all of *len is used up, more
  * is needed; -EBADMSG: a frame whose length cannot be; -ENOBUFS: one longer than the role takes.
  */
-int derp_reader_next(struct derp_reader *rd, const uint8_t **p, size_t *len, struct derp_frame *ret);
+int derp_reader_next(struct derp_reader *rd, const uint8_t **p, size_t *len,
+		     struct derp_frame *ret);
 /* Gives back the gathering buffer when nothing is gathered: for connections that fall idle. */
 void derp_reader_trim(struct derp_reader *rd);
 
-/* Appends whole frames. Errors are in out->bad; those that also seal give -ENOMEM or -EBADMSG (bad key). */
+/* Append whole frames. Errors are in out->bad; what seals too gives -ENOMEM or -EBADMSG (bad key). */
 void derp_put_empty(struct buf *out, enum derp_frame_type type); /* KeepAlive, WatchConns */
 void derp_put_server_key(struct buf *out, const struct key *server);
 int derp_put_client_info(struct buf *out, const struct derp_client_info *info,
@@ -177,7 +178,8 @@ int derp_put_forward(struct buf *out, const struct derp_forward *f);
 void derp_put_note_preferred(struct buf *out, bool home);
 void derp_put_gone(struct buf *out, const struct derp_gone *g);
 void derp_put_present(struct buf *out, const struct derp_present *p);
-void derp_put_ping(struct buf *out, enum derp_frame_type type, const uint8_t data[static DERP_PING_LEN]);
+void derp_put_ping(struct buf *out, enum derp_frame_type type,
+		   const uint8_t data[static DERP_PING_LEN]);
 void derp_put_close_peer(struct buf *out, const struct key *peer);
 void derp_put_health(struct buf *out, const char *text);
 void derp_put_restarting(struct buf *out, const struct derp_restarting *r);

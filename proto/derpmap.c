@@ -56,9 +56,9 @@ static int derp_node_decode(const json_t *j, int64_t region, struct derp_node *r
 		const char *name;
 		char **at;
 	} texts[] = {
-		{ "Name", &ret->name },	    { "HostName", &ret->hostname },
+		{ "Name", &ret->name },		 { "HostName", &ret->hostname },
 		{ "CertName", &ret->cert_name }, { "IPv4", &ret->ipv4 },
-		{ "IPv6", &ret->ipv6 },	    { "STUNTestIP", &ret->stun_test_ip },
+		{ "IPv6", &ret->ipv6 },		 { "STUNTestIP", &ret->stun_test_ip },
 	};
 	int64_t stun, port;
 
@@ -153,7 +153,7 @@ static int derp_scores_decode(const json_t *j, struct derp_map *m)
 	if (!m->scores)
 		return -ENOMEM;
 	/* cppcheck-suppress constVariablePointer ; the macro of jansson wants it writable */
-	json_object_foreach((json_t *)(uintptr_t)scores, id, v) {
+	json_object_foreach ((json_t *)(uintptr_t)scores, id, v) {
 		char *end;
 		long long n = strtoll(id, &end, 10);
 
@@ -161,7 +161,7 @@ static int derp_scores_decode(const json_t *j, struct derp_map *m)
 		    json_number_value(v) <= 0)
 			continue;
 		m->scores[m->n_scores++] =
-			(struct derp_score){ .region_id = n, .score = json_number_value(v) };
+		    (struct derp_score){ .region_id = n, .score = json_number_value(v) };
 	}
 	return 0;
 }
@@ -185,7 +185,7 @@ static int derp_map_fill(const json_t *j, struct derp_map *m)
 	if (!m->regions)
 		return -ENOMEM;
 	/* cppcheck-suppress constVariablePointer ; see above */
-	json_object_foreach((json_t *)(uintptr_t)regions, id, v) {
+	json_object_foreach ((json_t *)(uintptr_t)regions, id, v) {
 		char text[24];
 
 		if (json_is_null(v))

@@ -1,6 +1,6 @@
 #pragma once
 /*
- * derpmap: regions and their relays, as control sends them (MapResponse.DERPMap) and nodes keep them.
+ * derpmap: regions and their relays, as control sends them (MapResponse.DERPMap), nodes keep them.
  *
  * Pure: JSON tree in, structs out, and back. A map owns all its memory; derp_map_done() frees it.
  * Regions are sorted by id. What is out of limits is refused, what is unknown is skipped.
@@ -13,11 +13,11 @@
 #include "lib/addr.h"
 #include "lib/cleanup.h"
 
-#define DERP_REGIONS_MAX      1024
-#define DERP_REGION_NODES_MAX 64
-#define DERP_TEXT_MAX	      255
-#define DERP_REGION_ID_MAX    65535 /* stock nodes keep the home region in a port field */
-#define DERP_PORT_DEFAULT     443
+#define DERP_REGIONS_MAX       1024
+#define DERP_REGION_NODES_MAX  64
+#define DERP_TEXT_MAX	       255
+#define DERP_REGION_ID_MAX     65535 /* stock nodes keep the home region in a port field */
+#define DERP_PORT_DEFAULT      443
 #define DERP_STUN_PORT_DEFAULT 3478
 
 /* Texts are never NULL. */

@@ -114,7 +114,8 @@ int stun_request_decode(const void *p, size_t len, uint8_t ret_txid[static STUN_
 		if (last == STUN_ATTR_FINGERPRINT && v.left == 4)
 			crc = cursor_be32(&v);
 	}
-	if (!software || last != STUN_ATTR_FINGERPRINT || len < STUN_HEADER_LEN + STUN_FINGERPRINT_LEN ||
+	if (!software || last != STUN_ATTR_FINGERPRINT ||
+	    len < STUN_HEADER_LEN + STUN_FINGERPRINT_LEN ||
 	    crc != stun_fingerprint(p, len - STUN_FINGERPRINT_LEN))
 		return -EBADMSG;
 	memcpy(ret_txid, txid, sizeof(txid));

@@ -110,7 +110,8 @@ static void client_drain_queues(struct relay_client *c)
 			if (client_put(c, k->frame, k->len))
 				client_count_sent(c, payload);
 			else
-				record_drop(r, RELAY_DROP_WRITE_ERROR, (enum relay_kind)kind, payload);
+				record_drop(r, RELAY_DROP_WRITE_ERROR, (enum relay_kind)kind,
+					    payload);
 			packet_free(&r->pool, k);
 			client_cut(c);
 		}
@@ -398,7 +399,8 @@ static void client_input(void *data, struct stream *s)
 	size_t len = in->len;
 	int e = 0;
 
-	while ((c->state == CLIENT_STATE_GREETING || c->state == CLIENT_STATE_ACTIVE) && !c->paused) {
+	while ((c->state == CLIENT_STATE_GREETING || c->state == CLIENT_STATE_ACTIVE) &&
+	       !c->paused) {
 		struct derp_frame f;
 
 		e = derp_reader_next(&c->reader, &p, &len, &f);

@@ -17,18 +17,18 @@
 #include "relay/relay.h"
 
 #define UTHASH_NO_ABORT
-#define HASH_NONFATAL_OOM 1
+#define HASH_NONFATAL_OOM	 1
 #define HASH_FUNCTION(p, len, v) ((v) = relay_hash((p), (len)))
 /* Keyed: clients choose their keys, and must not be able to choose our buckets. */
 unsigned int relay_hash(const void *p, size_t len);
 #include <uthash.h>
 #include <utlist.h>
 
-#define RELAY_WHEEL_SLOTS   128		  /* one second each */
-#define RELAY_WRITE_BATCH   (64u << 10)	  /* leaves the process at the latest */
-#define RELAY_OUT_MAX	    (512u << 10)  /* our own ceiling of the stream's queue */
-#define RELAY_INFO_MAX	    (16u << 10)	  /* ClientInfo we take; stock ones have 104 to 400 bytes */
-#define RELAY_EDGES_MAX	    16384	  /* senders remembered for one connection */
+#define RELAY_WHEEL_SLOTS 128	       /* one second each */
+#define RELAY_WRITE_BATCH (64u << 10)  /* leaves the process at the latest */
+#define RELAY_OUT_MAX	  (512u << 10) /* our own ceiling of the stream's queue */
+#define RELAY_INFO_MAX	  (16u << 10)  /* ClientInfo we take; stock ones have 104 to 400 bytes */
+#define RELAY_EDGES_MAX	  16384	       /* senders remembered for one connection */
 
 enum client_state {
 	CLIENT_STATE_GREETING, /* ServerKey is out, ClientInfo not in */
@@ -76,17 +76,17 @@ struct relay_client {
 	struct key key;
 
 	bool preferred, not_ideal;
-	bool listed;	 /* in relay->greeting */
-	bool corked;	 /* in relay->batch */
-	bool blocked;	 /* in relay->blocked: the socket is full */
-	bool paused;	 /* in relay->throttled */
+	bool listed;  /* in relay->greeting */
+	bool corked;  /* in relay->batch */
+	bool blocked; /* in relay->blocked: the socket is full */
+	bool paused;  /* in relay->throttled */
 	bool pong_due;
 	uint8_t pong[DERP_PING_LEN];
 	uint64_t last_spoke;	/* order of activity within the peer */
 	uint64_t since_usec;	/* of this state */
 	uint64_t progress_usec; /* of the blocked socket */
 	size_t progress_left;
-	int64_t tokens;		/* rate limit, bytes */
+	int64_t tokens; /* rate limit, bytes */
 	uint64_t tokens_usec;
 	uint8_t gone_tokens; /* PeerGone 01: one a second, three at once */
 	uint64_t gone_usec;
@@ -96,13 +96,13 @@ struct relay_client {
 	unsigned int n_in;
 	uint64_t last_src; /* peer id of the newest edge used */
 
-	struct relay_client *prev, *next;		/* relay->clients */
+	struct relay_client *prev, *next; /* relay->clients */
 	struct relay_client *peer_prev, *peer_next;
-	struct relay_client *wheel_prev, *wheel_next;	/* keep-alive */
+	struct relay_client *wheel_prev, *wheel_next; /* keep-alive */
 	struct relay_client *batch_prev, *batch_next;
-	struct relay_client *wait_prev, *wait_next;	/* relay->greeting, later relay->blocked */
-	struct relay_client *slow_prev, *slow_next;	/* relay->throttled */
-	struct relay_client *doom_next;			/* relay->doomed */
+	struct relay_client *wait_prev, *wait_next; /* relay->greeting, later relay->blocked */
+	struct relay_client *slow_prev, *slow_next; /* relay->throttled */
+	struct relay_client *doom_next;		    /* relay->doomed */
 	unsigned int wheel_slot;
 };
 
@@ -147,7 +147,7 @@ void relay_greeting_end(struct relay_client *c); /* leaves the list of those not
 
 /* peers.c */
 struct relay_peer *relay_peer_find(const struct relay *r, const struct key *k);
-int relay_peer_join(struct relay_client *c);  /* the newest connection is the active one; -ENOMEM */
+int relay_peer_join(struct relay_client *c); /* the newest connection is the active one; -ENOMEM */
 void relay_peer_leave(struct relay_client *c); /* tells the others when the key is gone */
 void relay_peer_spoke(struct relay_client *c);
 /* Remembers that src wrote to this connection. */

@@ -62,23 +62,23 @@ struct program {
 };
 
 static const char usage_text[] =
-	"usage: kernscale-relay [options]\n"
-	"\n"
-	"  --listen ADDR:PORT       where to serve DERP                       [[::]:443]\n"
-	"  --tls self|file|none     self-made certificate, given files, plain  [self]\n"
-	"  --cert FILE --key FILE   certificate chain and key, PEM; mean --tls file\n"
-	"  --hostname NAME          name or address in the self-made certificate; may be repeated\n"
-	"  --http-listen ADDR:PORT  plain port beside TLS, for captive portal checks\n"
-	"  --stun ADDR:PORT|off     the STUN server                           [port 3478 of --listen]\n"
-	"  --state DIR              key and self-made certificate             [" STATE_DIR "]\n"
-	"  --key-file FILE          the relay's key                           [STATE/relay.key]\n"
-	"  --verify-client-url URL  ask there about each client\n"
-	"  --verify-client-url-fail-open=true|false  admit while it cannot be asked  [true]\n"
-	"  --rate BYTES             what one client may send in a second      [no limit]\n"
-	"  --max-clients N          connections                               [65536]\n"
-	"  --user NAME|UID:GID      whom to become when started as root       [" DEFAULT_USER "]\n"
-	"  --verbose LEVEL          err, warning, notice, info, debug         [info]\n"
-	"  --version, --help\n";
+    "usage: kernscale-relay [options]\n"
+    "\n"
+    "  --listen ADDR:PORT       where to serve DERP                       [[::]:443]\n"
+    "  --tls self|file|none     self-made certificate, given files, plain  [self]\n"
+    "  --cert FILE --key FILE   certificate chain and key, PEM; mean --tls file\n"
+    "  --hostname NAME          name or address in the self-made certificate; may be repeated\n"
+    "  --http-listen ADDR:PORT  plain port beside TLS, for captive portal checks\n"
+    "  --stun ADDR:PORT|off     the STUN server                           [port 3478 of --listen]\n"
+    "  --state DIR              key and self-made certificate             [" STATE_DIR "]\n"
+    "  --key-file FILE          the relay's key                           [STATE/relay.key]\n"
+    "  --verify-client-url URL  ask there about each client\n"
+    "  --verify-client-url-fail-open=true|false  admit while it cannot be asked  [true]\n"
+    "  --rate BYTES             what one client may send in a second      [no limit]\n"
+    "  --max-clients N          connections                               [65536]\n"
+    "  --user NAME|UID:GID      whom to become when started as root       [" DEFAULT_USER "]\n"
+    "  --verbose LEVEL          err, warning, notice, info, debug         [info]\n"
+    "  --version, --help\n";
 
 /* "ADDR:PORT", or ":PORT" for all addresses. */
 static int parse_at(const char *what, const char *s, struct endpoint *ret)
@@ -104,7 +104,8 @@ static int parse_number(const char *what, const char *s, uint64_t max, uint64_t 
 	errno = 0;
 	v = strtoull(s, &end, 10);
 	if (errno || end == s || *end || *s == '-' || v > max) {
-		log_err("--%s: \"%s\" is not a number up to %llu", what, s, (unsigned long long)max);
+		log_err("--%s: \"%s\" is not a number up to %llu", what, s,
+			(unsigned long long)max);
 		return -EINVAL;
 	}
 	*ret = v;
@@ -330,7 +331,7 @@ static int key_start(struct program *p)
 	return r;
 }
 
-/* The names in a self-made certificate: as given, else this machine's, and the address listened on. */
+/* The names in a self-made certificate: as given or this machine's, and the listener's address. */
 static size_t self_names(const struct program *p, const char *out[static NAMES_MAX + 2], char *host,
 			 size_t host_max, char at[static ADDR_TEXT_MAX])
 {
@@ -533,7 +534,8 @@ static int find_user(const struct program *p, struct user *ret)
 	}
 	r = user_parse(name, ret);
 	if (r == -ENOENT && !p->o.user) {
-		log_notice("there is no user %s: becoming nobody (useradd --system %s, or --user)", name, name);
+		log_notice("there is no user %s: becoming nobody (useradd --system %s, or --user)",
+			   name, name);
 		r = user_parse("nobody", ret);
 	}
 	if (r < 0)

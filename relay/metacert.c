@@ -22,8 +22,8 @@ static int metacert_name(X509 *x, const struct key *server)
 	X509_NAME *name = X509_get_subject_name(x);
 
 	snprintf(cn, sizeof(cn), "derpkey%s", key_text(KEY_KIND_HEX, server, hex));
-	if (!X509_NAME_add_entry_by_txt(name, "CN", V_ASN1_PRINTABLESTRING, (const unsigned char *)cn,
-					-1, -1, 0) ||
+	if (!X509_NAME_add_entry_by_txt(name, "CN", V_ASN1_PRINTABLESTRING,
+					(const unsigned char *)cn, -1, -1, 0) ||
 	    !X509_set_issuer_name(x, name))
 		return -EIO;
 	return 0;
@@ -33,8 +33,9 @@ int metacert_make(const struct key *server, uint8_t out[static METACERT_MAX])
 {
 	CLEANUP(EVP_PKEY_free) EVP_PKEY *key = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
 	CLEANUP(X509_free) X509 *x = X509_new();
-	CLEANUP(X509_EXTENSION_free) X509_EXTENSION *ext =
-		X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:FALSE");
+	CLEANUP(X509_EXTENSION_free)
+	X509_EXTENSION *ext =
+	    X509V3_EXT_conf_nid(NULL, NULL, NID_basic_constraints, "critical,CA:FALSE");
 	int len;
 
 	if (!key || !x || !ext || !X509_set_version(x, X509_VERSION_3) ||

@@ -158,7 +158,7 @@ void relay_peer_leave(struct relay_client *c)
 	if (p->active != c)
 		return;
 	DL_FOREACH2(p->clients, i, peer_next)
-		if (!best || i->last_spoke > best->last_spoke)
-			best = i;
+	if (!best || i->last_spoke > best->last_spoke)
+		best = i;
 	p->active = best;
 }

@@ -103,7 +103,8 @@ void relay_client_wheel(struct relay_client *c)
 	uint64_t sec = (r->cfg.keepalive_usec + USEC_PER_SEC - 1) / USEC_PER_SEC + c->id % 6;
 
 	client_wheel_out(c);
-	c->wheel_slot = (r->wheel_at + (unsigned int)MIN(sec, RELAY_WHEEL_SLOTS - 1u)) % RELAY_WHEEL_SLOTS;
+	c->wheel_slot =
+	    (r->wheel_at + (unsigned int)MIN(sec, RELAY_WHEEL_SLOTS - 1u)) % RELAY_WHEEL_SLOTS;
 	DL_APPEND2(r->wheel[c->wheel_slot], c, wheel_prev, wheel_next);
 }
 
@@ -130,7 +131,8 @@ static void client_reap(struct relay_client *c)
 
 		while ((k = packet_queue_pop(&c->queue[kind]))) {
 			r->stats.packets_dropped[RELAY_DROP_GONE][kind]++;
-			r->stats.bytes_dropped[RELAY_DROP_GONE][kind] += k->len - DERP_PACKET_HEAD_LEN;
+			r->stats.bytes_dropped[RELAY_DROP_GONE][kind] +=
+			    k->len - DERP_PACKET_HEAD_LEN;
 			packet_free(&r->pool, k);
 		}
 	}
@@ -162,7 +164,8 @@ static void relay_fast(void *data)
 	struct relay *r = data;
 	uint64_t now = loop_now(r->loop);
 
-	DL_FOREACH_SAFE2(r->blocked, c, next, wait_next) {
+	DL_FOREACH_SAFE2(r->blocked, c, next, wait_next)
+	{
 		size_t left = stream_pending(c->stream);
 
 		if (left < c->progress_left) {
@@ -173,7 +176,8 @@ static void relay_fast(void *data)
 			relay_client_drop(c, "write timeout");
 		}
 	}
-	DL_FOREACH_SAFE2(r->throttled, c, next, slow_next) {
+	DL_FOREACH_SAFE2(r->throttled, c, next, slow_next)
+	{
 		relay_client_unthrottle(c, now);
 		if (c->tokens < 0 || c->state == CLIENT_STATE_DEAD)
 			continue;
@@ -192,11 +196,13 @@ static void relay_second(void *data)
 	uint64_t now = loop_now(r->loop);
 
 	r->wheel_at = (r->wheel_at + 1) % RELAY_WHEEL_SLOTS;
-	DL_FOREACH_SAFE2(r->wheel[r->wheel_at], c, next, wheel_next) {
+	DL_FOREACH_SAFE2(r->wheel[r->wheel_at], c, next, wheel_next)
+	{
 		relay_client_keepalive(c);
 		relay_client_wheel(c);
 	}
-	DL_FOREACH_SAFE2(r->greeting, c, next, wait_next) {
+	DL_FOREACH_SAFE2(r->greeting, c, next, wait_next)
+	{
 		if (now - c->since_usec < r->cfg.greet_usec)
 			continue;
 		r->stats.greet_timeouts++;
@@ -280,10 +286,11 @@ static void client_hello(struct relay_client *c, bool fast)
 	struct buf b = { 0 };
 
 	if (!fast)
-		buf_printf(&b,
-			   "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n"
-			   "Derp-Version: %d\r\nDerp-Public-Key: %s\r\n\r\n",
-			   DERP_VERSION, key_text(KEY_KIND_HEX, &c->relay->key.pub, hex));
+		buf_printf(
+		    &b,
+		    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\nConnection: Upgrade\r\n"
+		    "Derp-Version: %d\r\nDerp-Public-Key: %s\r\n\r\n",
+		    DERP_VERSION, key_text(KEY_KIND_HEX, &c->relay->key.pub, hex));
 	derp_put_server_key(&b, &c->relay->key.pub);
 	if (b.bad || stream_write(c->stream, buf_data(&b), b.len) < 0)
 		relay_client_drop(c, "cannot write");
@@ -386,7 +393,8 @@ void relay_admit(struct relay *r, uint64_t ticket, bool allow)
 {
 	struct relay_client *c;
 
-	DL_FOREACH2(r->greeting, c, wait_next) {
+	DL_FOREACH2(r->greeting, c, wait_next)
+	{
 		if (c->id != ticket || c->state != CLIENT_STATE_WAITING)
 			continue;
 		if (allow) {
@@ -424,7 +432,8 @@ unsigned int relay_disconnect(struct relay *r, const struct key *node)
 
 	if (!p)
 		return 0;
-	DL_FOREACH2(p->clients, c, peer_next) {
+	DL_FOREACH2(p->clients, c, peer_next)
+	{
 		relay_client_drop(c, "removed");
 		n++;
 	}

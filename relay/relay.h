@@ -34,15 +34,15 @@ struct relay_config {
 	const struct key_pair *key; /* the server's; copied */
 	relay_admit_fn *admit;	    /* NULL: everybody may come */
 	void *admit_data;
-	unsigned int max_clients;      /* connections [65536] */
-	unsigned int max_greeting;     /* of these, not yet admitted [1024] */
-	unsigned int queue_packets;    /* for each client and kind (disco, other) [32] */
-	size_t queue_bytes;	       /* all that is queued for all clients [256 MiB] */
-	uint64_t write_usec;	       /* a client that takes nothing for so long is closed [2 s] */
-	uint64_t greet_usec;	       /* for ClientInfo, and for the verdict [10 s] */
-	uint64_t keepalive_usec;       /* between KeepAlive frames, 0–5 s are added [60 s] */
-	uint64_t rate_bytes_per_sec;   /* what one client may send; 0: no limit */
-	uint64_t rate_burst_bytes;     /* raised to one whole frame */
+	unsigned int max_clients;    /* connections [65536] */
+	unsigned int max_greeting;   /* of these, not yet admitted [1024] */
+	unsigned int queue_packets;  /* for each client and kind (disco, other) [32] */
+	size_t queue_bytes;	     /* all that is queued for all clients [256 MiB] */
+	uint64_t write_usec;	     /* a client that takes nothing for so long is closed [2 s] */
+	uint64_t greet_usec;	     /* for ClientInfo, and for the verdict [10 s] */
+	uint64_t keepalive_usec;     /* between KeepAlive frames, 0–5 s are added [60 s] */
+	uint64_t rate_bytes_per_sec; /* what one client may send; 0: no limit */
+	uint64_t rate_burst_bytes;   /* raised to one whole frame */
 };
 
 enum relay_drop {
@@ -81,7 +81,7 @@ int relay_new(struct loop *l, const struct relay_config *c, struct relay **ret);
 void relay_free(struct relay *r);
 DEFINE_CLEANUP(struct relay *, relay_free)
 
-/* Serves /derp, /derp/probe and /derp/latency-check; the relay has to outlive the server's requests. */
+/* Serves /derp, /derp/probe, /derp/latency-check; the relay outlives the requests of the server. */
 int relay_route(struct relay *r, struct httpd *h);
 /* httpd_fn for the upgrade itself, where the caller routes. data: the relay. */
 void relay_upgrade(void *data, struct httpd_req *q);

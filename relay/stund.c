@@ -7,7 +7,7 @@
 #include "proto/stun.h"
 
 #define STUND_BATCH   32
-#define STUND_TURNS   4	  /* batches in one turn of the loop */
+#define STUND_TURNS   4 /* batches in one turn of the loop */
 #define STUND_DGRAM   1500
 #define STUND_CONTROL 128
 
@@ -16,7 +16,8 @@ struct stund_batch {
 	struct mmsghdr in[STUND_BATCH], out[STUND_BATCH];
 	struct iovec in_iov[STUND_BATCH], out_iov[STUND_BATCH];
 	union sockaddr_any from[STUND_BATCH];
-	uint8_t control[STUND_BATCH][STUND_CONTROL] __attribute__((aligned(__alignof__(struct cmsghdr))));
+	uint8_t control[STUND_BATCH][STUND_CONTROL]
+	    __attribute__((aligned(__alignof__(struct cmsghdr))));
 	uint8_t request[STUND_BATCH][STUND_DGRAM];
 	uint8_t response[STUND_BATCH][STUN_RESPONSE_MAX];
 };
@@ -162,7 +163,8 @@ static int stund_open(struct stund *s, int which, const struct endpoint *at, str
 	return loop_io_new(s->loop, fd, EPOLLIN, stund_read, s, &s->io[which]);
 }
 
-int stund_new(struct loop *l, const struct endpoint *at, struct endpoint *ret_bound, struct stund **ret)
+int stund_new(struct loop *l, const struct endpoint *at, struct endpoint *ret_bound,
+	      struct stund **ret)
 {
 	CLEANUP(stund_free) struct stund *s = calloc(1, sizeof(*s));
 	bool both = at->addr.family == 6 && addr_is_unspecified(&at->addr);

@@ -19,7 +19,8 @@ struct stund_stats {
 };
 
 /* at "::": both families. ret_bound (may be NULL) tells what port 0 became. */
-int stund_new(struct loop *l, const struct endpoint *at, struct endpoint *ret_bound, struct stund **ret);
+int stund_new(struct loop *l, const struct endpoint *at, struct endpoint *ret_bound,
+	      struct stund **ret);
 void stund_free(struct stund *s);
 DEFINE_CLEANUP(struct stund *, stund_free)
 const struct stund_stats *stund_stats(const struct stund *s);

@@ -9,9 +9,9 @@
 #include "lib/json.h"
 #include "lib/log.h"
 
-#define VERIFY_USEC	   (5 * USEC_PER_SEC)
-#define VERIFY_ANSWER_MAX  4096
-#define VERIFY_ASKING_MAX  256
+#define VERIFY_USEC	  (5 * USEC_PER_SEC)
+#define VERIFY_ANSWER_MAX 4096
+#define VERIFY_ASKING_MAX 256
 
 struct question {
 	struct verify *v;
@@ -100,7 +100,8 @@ enum relay_verdict verify_admit(void *data, uint64_t ticket, const struct key *n
 			verify_answer, q, &q->http);
 	if (r < 0) {
 		question_free(q);
-		log_remote(LOG_LEVEL_WARNING, "cannot ask %s about a client: %s", v->url, strerror(-r));
+		log_remote(LOG_LEVEL_WARNING, "cannot ask %s about a client: %s", v->url,
+			   strerror(-r));
 		return v->fail_open ? RELAY_VERDICT_ADMIT : RELAY_VERDICT_REFUSE;
 	}
 	return RELAY_VERDICT_LATER;

@@ -7,7 +7,8 @@
 
 static bool challenge_ok(struct http_str s)
 {
-	static const char set[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-";
+	static const char set[] =
+	    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._:-";
 
 	if (!s.len || s.len > CHALLENGE_MAX)
 		return false;
@@ -28,7 +29,8 @@ static void web_204(void *data, struct httpd_req *q)
 		snprintf(answer, sizeof(answer), "response %.*s", HTTP_STR_FMT(c));
 		httpd_header(q, "X-Tailscale-Response", answer);
 	}
-	httpd_header(q, "Cache-Control", "no-cache, no-store, must-revalidate, no-transform, max-age=0");
+	httpd_header(q, "Cache-Control",
+		     "no-cache, no-store, must-revalidate, no-transform, max-age=0");
 	httpd_respond(q, 204, NULL, "", 0);
 }
 
@@ -36,8 +38,9 @@ static void browser_headers(struct httpd_req *q)
 {
 	if (httpd_peer_of(q)->is_tls)
 		httpd_header(q, "Strict-Transport-Security", "max-age=63072000; includeSubDomains");
-	httpd_header(q, "Content-Security-Policy",
-		     "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'");
+	httpd_header(
+	    q, "Content-Security-Policy",
+	    "default-src 'none'; frame-ancestors 'none'; form-action 'none'; base-uri 'none'");
 	httpd_header(q, "X-Frame-Options", "DENY");
 	httpd_header(q, "X-Content-Type-Options", "nosniff");
 }
@@ -54,10 +57,11 @@ static void web_robots(void *data, struct httpd_req *q)
 static void web_home(void *data, struct httpd_req *q)
 {
 	static const char text[] =
-		"<!DOCTYPE html>\n<html lang=\"en\"><head><title>DERP relay</title></head><body>\n"
-		"<h1>DERP relay</h1>\n<p>This is a relay of a mesh network. It forwards encrypted packets "
-		"between machines that cannot reach each other directly, and cannot read them.</p>\n"
-		"</body></html>\n";
+	    "<!DOCTYPE html>\n<html lang=\"en\"><head><title>DERP relay</title></head><body>\n"
+	    "<h1>DERP relay</h1>\n<p>This is a relay of a mesh network. It forwards encrypted "
+	    "packets "
+	    "between machines that cannot reach each other directly, and cannot read them.</p>\n"
+	    "</body></html>\n";
 
 	(void)data;
 	browser_headers(q);

@@ -9,11 +9,11 @@
 #include "daemon/relay/derpconn.h"
 #include "lib/log.h"
 
-#define IDLE_USEC	(60 * USEC_PER_SEC)
-#define SWEEP_USEC	(15 * USEC_PER_SEC)
-#define CHECK_USEC	(3 * USEC_PER_SEC)
-#define ROUTES_MAX	32768
-#define TEXT_MAX	192
+#define IDLE_USEC  (60 * USEC_PER_SEC)
+#define SWEEP_USEC (15 * USEC_PER_SEC)
+#define CHECK_USEC (3 * USEC_PER_SEC)
+#define ROUTES_MAX 32768
+#define TEXT_MAX   192
 
 /* Where a peer was last heard. */
 struct route {
@@ -29,9 +29,9 @@ struct region {
 	struct derp_queue queue;
 	struct loop_timer *retry;
 	unsigned int failures; /* since it was last up */
-	size_t first_node; /* where the next attempt begins */
-	bool plain;	   /* the next attempt does without TLS */
-	bool dead;	   /* left the map */
+	size_t first_node;     /* where the next attempt begins */
+	bool plain;	       /* the next attempt does without TLS */
+	bool dead;	       /* left the map */
 	uint64_t wrote_usec;
 	struct derpc_info info;
 	char text[TEXT_MAX];
@@ -72,7 +72,8 @@ static void routes_drop(struct derpc *d, int64_t region)
 {
 	struct route *r, *next;
 
-	HASH_ITER(hh, d->routes, r, next) {
+	HASH_ITER(hh, d->routes, r, next)
+	{
 		if (region && r->region != region)
 			continue;
 		HASH_DEL(d->routes, r);
@@ -129,9 +130,11 @@ static void conn_on_up(void *data, struct derpconn *c)
 	g->failures = 0;
 	g->first_node = 0;
 	g->info.heard_usec = loop_now(g->d->loop);
-	log_info("relay %s: connected to %s at %s%s", g->def.code, g->def.nodes[derpconn_node(c)].name,
-		 endpoint_text(derpconn_remote(c), at),
-		 !derpconn_tls(c) ? ", without TLS" : derpconn_fast(c) ? ", fast start" : "");
+	log_info("relay %s: connected to %s at %s%s", g->def.code,
+		 g->def.nodes[derpconn_node(c)].name, endpoint_text(derpconn_remote(c), at),
+		 !derpconn_tls(c)   ? ", without TLS"
+		 : derpconn_fast(c) ? ", fast start"
+				    : "");
 	region_say(g, true, "");
 }
 
@@ -166,7 +169,7 @@ static void conn_on_health(void *data, struct derpconn *c, const char *text)
 	region_say(g, derpconn_up(c), text);
 }
 
-/* n² · 10 ms up to 5 s, half as much more or less at random: a relay's clients do not return as one. */
+/* n² · 10 ms up to 5 s, half more or less at random: a relay's clients do not return as one. */
 static uint64_t backoff(unsigned int failures)
 {
 	uint64_t n = MIN(failures, 100u);
@@ -402,7 +405,8 @@ void derpc_set_self(struct derpc *d, const struct key_pair *self)
 
 int derpc_set_map(struct derpc *d, const struct derp_map *map)
 {
-	struct region **fresh = calloc(map->n_regions + 1, sizeof(struct region *)), **old = d->regions;
+	struct region **fresh = calloc(map->n_regions + 1, sizeof(struct region *)),
+		      **old = d->regions;
 	size_t n_old = d->n_regions;
 	int r = 0;
 

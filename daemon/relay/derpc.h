@@ -40,8 +40,9 @@ struct derpc_opts {
 	uint32_t mark;		  /* of all sockets: DIAL_MARK keeps them out of the tunnel */
 	struct dial_cache *cache; /* borrowed; NULL = none */
 	/*
-	 * Relays without TLS, for closed networks: a relay is dialled plain after TLS with it failed,
-	 * and with TLS again after that. Without it only the host of derpc_set_plain_host() is plain.
+	 * Relays without TLS, for closed networks: a relay is dialled plain after TLS with it
+	 * failed, and with TLS again after that. Without it only the host of
+	 * derpc_set_plain_host() is plain.
 	 */
 	bool allow_plain;
 };
@@ -69,7 +70,8 @@ void derpc_check(struct derpc *d);
 void derpc_restart(struct derpc *d);
 
 /*
- * To a peer over a region; dials it where needed, and keeps 32 packets meanwhile, the oldest dropped.
+ * To a peer over a region; dials it where needed, and keeps 32 packets meanwhile, the oldest
+ * dropped.
  * 0, -ENOENT: no such region, -EMSGSIZE, -ENETDOWN: no key or network, -ENOMEM.
  */
 int derpc_send(struct derpc *d, int64_t region, const struct key *dst, const void *p, size_t len);
@@ -88,7 +90,7 @@ struct derpc_info {
 	struct endpoint remote; /* of a connected relay */
 	const char *node;	/* its name; borrowed until the map changes */
 	uint64_t rx_packets, rx_bytes, tx_packets, tx_bytes, tx_dropped;
-	uint64_t heard_usec; /* 0: never */
+	uint64_t heard_usec;   /* 0: never */
 	unsigned int failures; /* in a row */
 	const char *text;      /* last failure or health message; "" */
 };

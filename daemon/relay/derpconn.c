@@ -12,18 +12,18 @@
 #include "lib/stream.h"
 #include "proto/derp.h"
 
-#define CONNECT_USEC	(10 * USEC_PER_SEC)	/* all of dialling, TLS, HTTP and greeting */
+#define CONNECT_USEC	(10 * USEC_PER_SEC) /* all of dialling, TLS, HTTP and greeting */
 #define NODE_TCP_USEC	(1500 * USEC_PER_MSEC)
-#define NODE_USEC	(4 * USEC_PER_SEC) /* with looking up its name */
-#define SILENCE_USEC	(120 * USEC_PER_SEC)	/* relays send a KeepAlive every 60 to 65 s */
+#define NODE_USEC	(4 * USEC_PER_SEC)   /* with looking up its name */
+#define SILENCE_USEC	(120 * USEC_PER_SEC) /* relays send a KeepAlive every 60 to 65 s */
 #define OUT_MAX		(256u << 10)
 #define HTTP_ANSWER_MAX 8192
 
 enum derpconn_state {
 	DERPCONN_STATE_DIALLING,
 	DERPCONN_STATE_TLS,
-	DERPCONN_STATE_HTTP,   /* waiting for 101 */
-	DERPCONN_STATE_KEY,    /* waiting for ServerKey */
+	DERPCONN_STATE_HTTP,	/* waiting for 101 */
+	DERPCONN_STATE_KEY,	/* waiting for ServerKey */
 	DERPCONN_STATE_GREETED, /* ClientInfo is out: packets may be sent */
 	DERPCONN_STATE_UP,
 	DERPCONN_STATE_DOWN,
@@ -40,10 +40,10 @@ struct derpconn {
 	struct endpoint remote;
 	struct key server;
 	struct derp_reader reader;
-	struct loop_timer *timer;    /* connecting, then silence */
-	struct loop_timer *check;    /* an answer is due */
-	struct loop_defer *flush;    /* ends the cork */
-	struct loop_defer *downer;   /* tells the owner */
+	struct loop_timer *timer;  /* connecting, then silence */
+	struct loop_timer *check;  /* an answer is due */
+	struct loop_defer *flush;  /* ends the cork */
+	struct loop_defer *downer; /* tells the owner */
 	uint64_t heard_usec;
 	enum derpconn_reach reach;
 	bool home, corked, fast;
@@ -186,8 +186,8 @@ static bool conn_within_rate(struct derpconn *c, size_t bytes)
 	if (!c->rate)
 		return true;
 	now = loop_now(c->loop);
-	c->tokens += (int64_t)((double)MIN(now - c->tokens_usec, 60 * USEC_PER_SEC) * (double)c->rate /
-			       (double)USEC_PER_SEC);
+	c->tokens += (int64_t)((double)MIN(now - c->tokens_usec, 60 * USEC_PER_SEC) *
+			       (double)c->rate / (double)USEC_PER_SEC);
 	c->tokens = MIN(c->tokens, c->burst);
 	c->tokens_usec = now;
 	if (c->tokens < (int64_t)bytes)
@@ -436,7 +436,8 @@ static void conn_input(void *data, struct stream *s)
 	size_t len;
 	int r = 0;
 
-	if (c->state == DERPCONN_STATE_DOWN || (c->state == DERPCONN_STATE_HTTP && !conn_answer(c, in)))
+	if (c->state == DERPCONN_STATE_DOWN ||
+	    (c->state == DERPCONN_STATE_HTTP && !conn_answer(c, in)))
 		return;
 	c->busy++;
 	p = buf_data(in);
@@ -518,9 +519,10 @@ static void conn_dialled(void *data, int fd, const struct endpoint *to, const ch
 	static const int user_msec = 20000;
 	struct derpconn *c = data;
 	const struct derp_node *n = conn_node(c);
-	struct stream_opts so = {
-		.ops = &conn_stream_ops, .data = c, .out_max = OUT_MAX, .handshake_usec = CONNECT_USEC
-	};
+	struct stream_opts so = { .ops = &conn_stream_ops,
+				  .data = c,
+				  .out_max = OUT_MAX,
+				  .handshake_usec = CONNECT_USEC };
 	uint8_t pin[32];
 	int r;
 
@@ -557,7 +559,7 @@ static void conn_dialled(void *data, int fd, const struct endpoint *to, const ch
 	}
 }
 
-/* Addresses given in the map spare the look-up; a field that holds no address forbids its family. */
+/* Addresses in the map spare the look-up; a field that holds no address forbids its family. */
 static int conn_addresses(const struct derp_node *n, struct dial_opts *o, struct addr at[static 2])
 {
 	int v4 = derp_node_addr(n->ipv4, 4, &at[0]);
@@ -580,15 +582,19 @@ static void conn_dial(struct derpconn *c)
 {
 	int r;
 
-	for (; c->tried < c->o.region->n_nodes; c->tried++, c->node = (c->node + 1) % c->o.region->n_nodes) {
+	for (; c->tried < c->o.region->n_nodes;
+	     c->tried++, c->node = (c->node + 1) % c->o.region->n_nodes) {
 		const struct derp_node *n = conn_node(c);
-		struct dial_opts o = { .mark = c->o.mark, .cache = c->o.cache,
-				       .address_usec = NODE_TCP_USEC, .total_usec = NODE_USEC };
+		struct dial_opts o = { .mark = c->o.mark,
+				       .cache = c->o.cache,
+				       .address_usec = NODE_TCP_USEC,
+				       .total_usec = NODE_USEC };
 		struct addr at[2];
 
 		if (n->stun_only || conn_addresses(n, &o, at) < 0)
 			continue;
-		r = dial_start(c->loop, n->hostname, derp_node_port(n), &o, conn_dialled, c, &c->dial);
+		r = dial_start(c->loop, n->hostname, derp_node_port(n), &o, conn_dialled, c,
+			       &c->dial);
 		if (r >= 0)
 			return;
 		snprintf(c->why, sizeof(c->why), "cannot dial %s: %s", n->hostname, strerror(-r));

@@ -4,7 +4,8 @@
  *
  * Owns its socket and its timers; the packets that wait are the region's and outlive it. Knows
  * nothing of homes, routes or trying again: derpc does. One object is one attempt; on_down is its
- * last callback. Callbacks never come inside the calls below; derpconn_free() may be called in them.
+ * last callback. Callbacks never come inside the calls below; derpconn_free() may be called in
+ * them.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -42,7 +43,8 @@ enum derpconn_reach {
 };
 
 struct derpconn_ops {
-	void (*on_up)(void *data, struct derpconn *c); /* ServerInfo is in: the relay has admitted us */
+	void (*on_up)(void *data,
+		      struct derpconn *c); /* ServerInfo is in: the relay has admitted us */
 	void (*on_packet)(void *data, struct derpconn *c, const struct key *src, const uint8_t *p,
 			  size_t len);
 	void (*on_gone)(void *data, struct derpconn *c, const struct key *peer, uint8_t reason);
@@ -62,7 +64,7 @@ struct derpconn_opts {
 	size_t first_node; /* where in the list to begin */
 	bool home;	   /* says NotePreferred as it greets */
 	bool plain_all;	   /* every relay of the region without TLS */
-	/* The relay inside a coordinator with an http:// address has no TLS either; host NULL: none. */
+	/* The relay inside a coordinator with an http:// address has no TLS; host NULL: none. */
 	const char *plain_host; /* borrowed */
 	uint16_t plain_port;
 };

@@ -42,14 +42,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct buf out = { 0 };
 
 		if (derp_put_client_info(&out, &ci, &client, &server.pub, nonce) < 0 ||
-		    derp_client_info_open(buf_data(&out) + DERP_HEADER_LEN, out.len - DERP_HEADER_LEN,
-					  &server.priv, &who, &back) < 0 ||
+		    derp_client_info_open(buf_data(&out) + DERP_HEADER_LEN,
+					  out.len - DERP_HEADER_LEN, &server.priv, &who,
+					  &back) < 0 ||
 		    back.version != ci.version || back.can_ack_pings != ci.can_ack_pings ||
 		    back.has_mesh_key != ci.has_mesh_key)
 			abort();
 		buf_done(&out);
 	}
-	derp_server_info_open(buf_data(&b) + KEY_LEN, b.len - KEY_LEN, &server.priv, &client.pub, &si);
+	derp_server_info_open(buf_data(&b) + KEY_LEN, b.len - KEY_LEN, &server.priv, &client.pub,
+			      &si);
 	buf_done(&b);
 	return 0;
 }

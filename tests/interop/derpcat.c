@@ -1,10 +1,10 @@
 /*
- * derpcat: a node's relay connection by hand: says what a relay says, sends what standard input says.
+ * derpcat: a node's relay connection by hand: prints what a relay says, sends what it is told.
  *
  *   derpcat HOST:PORT [CERTNAME|plain]
  *
- * CERTNAME is as in a DERP map: "", a name, or sha256-raw:<hex>. Prints `key <hex>` for itself, `up`,
- * `down TEXT`, `gone KEY REASON`, `packet KEY TEXT`. Lines of input: `KEY TEXT` is sent to KEY,
+ * CERTNAME is as in a DERP map: "", a name, or sha256-raw:<hex>. Prints `key <hex>` for itself,
+ * `up`, `down TEXT`, `gone KEY REASON`, `packet KEY TEXT`. Of its input, `KEY TEXT` is sent to KEY,
  * `echo` answers every packet with its text from now on, `check` pings the relay, `quit` ends.
  */
 #include <errno.h>
@@ -26,7 +26,8 @@ struct cat {
 	bool echo;
 };
 
-static void cat_packet(void *data, int64_t region, const struct key *src, const uint8_t *p, size_t len)
+static void cat_packet(void *data, int64_t region, const struct key *src, const uint8_t *p,
+		       size_t len)
 {
 	char hex[KEY_TEXT_MAX];
 	struct cat *c = data;
@@ -94,10 +95,11 @@ static void cat_input(void *data, int fd, uint32_t events)
 
 static int cat_map(const char *host, uint16_t port, const char *cert, struct derp_map *ret)
 {
-	CLEANUP(json_decref) json_t *j = json_pack(
-		"{s:{s:{s:i,s:s,s:s,s:[{s:s,s:i,s:s,s:s,s:i}]}}}", "Regions", "900", "RegionID", REGION,
-		"RegionCode", "cat", "RegionName", "cat", "Nodes", "Name", "900a", "RegionID", REGION,
-		"HostName", host, "CertName", cert, "DERPPort", port);
+	CLEANUP(json_decref)
+	json_t *j = json_pack("{s:{s:{s:i,s:s,s:s,s:[{s:s,s:i,s:s,s:s,s:i}]}}}", "Regions", "900",
+			      "RegionID", REGION, "RegionCode", "cat", "RegionName", "cat", "Nodes",
+			      "Name", "900a", "RegionID", REGION, "HostName", host, "CertName",
+			      cert, "DERPPort", port);
 
 	return derp_map_decode(j, ret);
 }

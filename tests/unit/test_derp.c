@@ -42,10 +42,10 @@ static void assert_bytes(const struct buf *b, const char *hex)
 static void test_vectors(void **state)
 {
 	static const char info_hex[] =
-		"020000006807a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c"
-		"000102030405060708090a0b0c0d0e0f1011121314151617"
-		"c1dfdab00620bbd473ab23bf853b2eb614176fa29f260cf93adeb12d1729b53d"
-		"45ae1548563693ad2a77f928959357b3";
+	    "020000006807a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c"
+	    "000102030405060708090a0b0c0d0e0f1011121314151617"
+	    "c1dfdab00620bbd473ab23bf853b2eb614176fa29f260cf93adeb12d1729b53d"
+	    "45ae1548563693ad2a77f928959357b3";
 	struct derp_client_info info = { .version = 2, .can_ack_pings = true }, back;
 	uint8_t nonce[DERP_NONCE_LEN];
 	struct key_pair a, b;
@@ -64,17 +64,18 @@ static void test_vectors(void **state)
 	assert_int_equal(key_public(&b.priv, &b.pub), 0);
 	assert_int_equal(derp_put_client_info(&out, &info, &a, &b.pub, nonce), 0);
 	assert_bytes(&out, info_hex);
-	assert_int_equal(derp_client_info_open(buf_data(&out) + 5, out.len - 5, &b.priv, &who, &back), 0);
+	assert_int_equal(
+	    derp_client_info_open(buf_data(&out) + 5, out.len - 5, &b.priv, &who, &back), 0);
 	assert_memory_equal(&who, &a.pub, sizeof(who));
 	assert_int_equal(back.version, 2);
 	assert_true(back.can_ack_pings);
 	assert_false(back.has_mesh_key);
 	/* Another server cannot open it, and nobody can claim another client's key. */
-	assert_int_equal(derp_client_info_open(buf_data(&out) + 5, out.len - 5, &a.priv, &who, &back),
-			 -EBADMSG);
+	assert_int_equal(
+	    derp_client_info_open(buf_data(&out) + 5, out.len - 5, &a.priv, &who, &back), -EBADMSG);
 	out.data[5] ^= 1;
-	assert_int_equal(derp_client_info_open(buf_data(&out) + 5, out.len - 5, &b.priv, &who, &back),
-			 -EBADMSG);
+	assert_int_equal(
+	    derp_client_info_open(buf_data(&out) + 5, out.len - 5, &b.priv, &who, &back), -EBADMSG);
 	buf_clear(&out);
 	derp_put_empty(&out, DERP_FRAME_KEEP_ALIVE);
 	assert_bytes(&out, "0600000000");
@@ -90,7 +91,8 @@ static void test_vectors(void **state)
 
 static void test_mesh_key(void **state)
 {
-	struct derp_client_info info = { .version = 2, .is_prober = true, .has_mesh_key = true }, back;
+	struct derp_client_info info = { .version = 2, .is_prober = true, .has_mesh_key = true },
+				back;
 	uint8_t nonce[DERP_NONCE_LEN] = { 1 };
 	struct key_pair a, b;
 	struct buf out = { 0 };
@@ -101,7 +103,8 @@ static void test_mesh_key(void **state)
 	key_pair_generate(&b);
 	memset(&info.mesh_key, 7, sizeof(info.mesh_key));
 	assert_int_equal(derp_put_client_info(&out, &info, &a, &b.pub, nonce), 0);
-	assert_int_equal(derp_client_info_open(buf_data(&out) + 5, out.len - 5, &b.priv, &who, &back), 0);
+	assert_int_equal(
+	    derp_client_info_open(buf_data(&out) + 5, out.len - 5, &b.priv, &who, &back), 0);
 	assert_true(back.has_mesh_key && back.is_prober && !back.can_ack_pings);
 	assert_memory_equal(&back.mesh_key, &info.mesh_key, sizeof(back.mesh_key));
 	buf_done(&out);
@@ -160,26 +163,31 @@ static void session_infos(const struct session *s, const struct derp_frame *f, s
 	struct key who;
 
 	if (f->type == DERP_FRAME_CLIENT_INFO) {
-		assert_int_equal(derp_client_info_open(f->body, f->len, &s->server.priv, &who, &ci), 0);
+		assert_int_equal(derp_client_info_open(f->body, f->len, &s->server.priv, &who, &ci),
+				 0);
 		assert_memory_equal(&who, &s->client.pub, sizeof(who));
 		assert_int_equal(ci.version, DERP_VERSION);
 		assert_true(ci.can_ack_pings);
 		if (s->has_client_priv)
 			assert_int_equal(derp_put_client_info(out, &ci, &s->client, &s->server.pub,
-							      f->body + KEY_LEN), 0);
+							      f->body + KEY_LEN),
+					 0);
 		return;
 	}
 	if (s->has_client_priv) {
-		assert_int_equal(derp_server_info_open(f->body, f->len, &s->client.priv,
-						       &s->server.pub, &si), 0);
+		assert_int_equal(
+		    derp_server_info_open(f->body, f->len, &s->client.priv, &s->server.pub, &si),
+		    0);
 	} else {
 		/* The box's shared secret is the same from the other end. */
-		assert_int_equal(derp_server_info_open(f->body, f->len, &s->server.priv,
-						       &s->client.pub, &si), 0);
+		assert_int_equal(
+		    derp_server_info_open(f->body, f->len, &s->server.priv, &s->client.pub, &si),
+		    0);
 	}
 	assert_int_equal(si.version, DERP_VERSION);
 	assert_int_equal(si.rate_bytes_per_sec, 0);
-	assert_int_equal(derp_put_server_info(out, &si, &s->server.priv, &s->client.pub, f->body), 0);
+	assert_int_equal(derp_put_server_info(out, &si, &s->server.priv, &s->client.pub, f->body),
+			 0);
 }
 
 /* One direction of a session, given to the reader in pieces of `piece` bytes. */
@@ -194,7 +202,7 @@ static unsigned int session_replay(const struct session *s, const char *dir, enu
 	size_t i;
 	int r;
 
-	json_array_foreach(json_get(s->j, "bytes"), i, e) {
+	json_array_foreach (json_get(s->j, "bytes"), i, e) {
 		struct buf b;
 
 		if (strcmp(json_get_str(e, "dir"), dir))
@@ -236,10 +244,11 @@ static unsigned int session_replay(const struct session *s, const char *dir, enu
 
 static void test_sessions(void **state)
 {
-	static const char *const names[] = { "client-101", "client-faststart", "client-headscale-emb",
-					     "client-headscale-emb2", "server-101",
-					     "server-faststart-1", "server-faststart-2",
-					     "server-peergone", "server-ping" };
+	static const char *const names[] = { "client-101",	     "client-faststart",
+					     "client-headscale-emb", "client-headscale-emb2",
+					     "server-101",	     "server-faststart-1",
+					     "server-faststart-2",   "server-peergone",
+					     "server-ping" };
 	static const size_t pieces[] = { 1, 3, 5, 6, 64, 1500, 1 << 20 };
 
 	(void)state;
@@ -301,8 +310,8 @@ static void test_limits(void **state)
 		{ DERP_ROLE_SERVER, "1100000021", -ENOBUFS },
 		{ DERP_ROLE_SERVER, "1200000007", -EBADMSG },
 		{ DERP_ROLE_SERVER, "12000003e9", -ENOBUFS },
-		{ DERP_ROLE_SERVER, "77ffffffff", 0 },	 /* unknown: skipped whatever its length */
-		{ DERP_ROLE_SERVER, "0500100001", 0 },	 /* not for a server: skipped */
+		{ DERP_ROLE_SERVER, "77ffffffff", 0 }, /* unknown: skipped whatever its length */
+		{ DERP_ROLE_SERVER, "0500100001", 0 }, /* not for a server: skipped */
 		{ DERP_ROLE_CLIENT, "7700100001", -ENOBUFS },
 		{ DERP_ROLE_CLIENT, "0500100001", -ENOBUFS },
 		{ DERP_ROLE_CLIENT, "0100000401", -ENOBUFS },

@@ -41,7 +41,8 @@ struct world {
 	bool timed_out;
 };
 
-static void node_packet(void *data, int64_t region, const struct key *src, const uint8_t *p, size_t len)
+static void node_packet(void *data, int64_t region, const struct key *src, const uint8_t *p,
+			size_t len)
 {
 	struct node *n = data;
 
@@ -73,9 +74,9 @@ static void node_state(void *data, int64_t region, bool connected, const char *t
 	snprintf(n->text, sizeof(n->text), "%s", text);
 }
 
-static const struct derpc_ops node_ops = {
-	.on_packet = node_packet, .on_peer_gone = node_gone, .on_state = node_state
-};
+static const struct derpc_ops node_ops = { .on_packet = node_packet,
+					   .on_peer_gone = node_gone,
+					   .on_state = node_state };
 
 static void world_guard(void *data)
 {
@@ -182,7 +183,8 @@ static void world_run(struct world *w, const struct step *todo)
 	loop_timer_in(w->poll, 0);
 	loop_run(w->loop);
 	if (w->timed_out)
-		fail_msg("step %zu does not come: a: %s; b: %s", (size_t)(steps - todo), w->a.text, w->b.text);
+		fail_msg("step %zu does not come: a: %s; b: %s", (size_t)(steps - todo), w->a.text,
+			 w->b.text);
 }
 
 static void world_done(struct world *w)
@@ -256,7 +258,7 @@ static void a_forgot(struct world *w)
 }
 
 static const struct step conversation[] = {
-	{ both_up, a_sends }, { b_heard, b_answers }, { a_heard, b_leaves },
+	{ both_up, a_sends },  { b_heard, b_answers }, { a_heard, b_leaves },
 	{ a_knows, a_forgot }, { NULL, NULL },
 };
 
@@ -338,9 +340,10 @@ static void test_not_trusted(void **state)
 	(void)state;
 	expect_failure(HOW_TLS, "localhost", "", "certificate");
 	expect_failure(HOW_TLS_META, "127.0.0.1", "", "certificate");
-	expect_failure(HOW_TLS, "127.0.0.1",
-		       "sha256-raw:07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c",
-		       "pinned");
+	expect_failure(
+	    HOW_TLS, "127.0.0.1",
+	    "sha256-raw:07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c",
+	    "pinned");
 	expect_failure(HOW_TLS, "127.0.0.1", "sha256-raw:07", "pin");
 	/* A plain relay where nobody allowed one. */
 	expect_failure(HOW_PLAIN, "127.0.0.1", "", "TLS");
@@ -439,9 +442,9 @@ static bool a_fourth(struct world *w)
 
 static void test_reconnect(void **state)
 {
-	static const struct step todo[] = { { a_up, a_kicked },	  { a_again, a_restarts },
+	static const struct step todo[] = { { a_up, a_kicked },	    { a_again, a_restarts },
 					    { a_thrice, a_checks }, { a_answered, a_new_map },
-					    { a_fourth, NULL },	  { NULL, NULL } };
+					    { a_fourth, NULL },	    { NULL, NULL } };
 	struct world w;
 
 	(void)state;

@@ -9,12 +9,14 @@
 #include "proto/derpmap.h"
 
 static const char whole[] =
-	"{\"HomeParams\":{\"RegionScore\":{\"900\":0.8}},\"Regions\":{"
-	"\"10\":{\"RegionID\":10,\"RegionCode\":\"a\",\"RegionName\":\"A\",\"Nodes\":[]},"
-	"\"900\":{\"RegionID\":900,\"RegionCode\":\"ber\",\"RegionName\":\"Berlin\",\"Latitude\":52.52,"
-	"\"Longitude\":13.4,\"Nodes\":[{\"Name\":\"900a\",\"RegionID\":900,\"HostName\":\"derp1.example.net\","
-	"\"IPv4\":\"203.0.113.7\",\"IPv6\":\"none\",\"STUNPort\":-1,\"DERPPort\":8443,\"CanPort80\":true}]}},"
-	"\"omitDefaultRegions\":true}";
+    "{\"HomeParams\":{\"RegionScore\":{\"900\":0.8}},\"Regions\":{"
+    "\"10\":{\"RegionID\":10,\"RegionCode\":\"a\",\"RegionName\":\"A\",\"Nodes\":[]},"
+    "\"900\":{\"RegionID\":900,\"RegionCode\":\"ber\",\"RegionName\":\"Berlin\",\"Latitude\":52.52,"
+    "\"Longitude\":13.4,\"Nodes\":[{\"Name\":\"900a\",\"RegionID\":900,\"HostName\":\"derp1."
+    "example.net\","
+    "\"IPv4\":\"203.0.113.7\",\"IPv6\":\"none\",\"STUNPort\":-1,\"DERPPort\":8443,\"CanPort80\":"
+    "true}]}},"
+    "\"omitDefaultRegions\":true}";
 
 static int decode(const char *s, struct derp_map *ret)
 {
@@ -69,7 +71,8 @@ static void test_merge(void **state)
 	assert_int_equal(m.n_regions, 2);
 	assert_int_equal(m.n_scores, 1);
 	assert_true(m.omit_default_regions);
-	assert_int_equal(decode("{\"HomeParams\":{\"RegionScore\":{}},\"Regions\":{\"10\":null}}", &u), 0);
+	assert_int_equal(
+	    decode("{\"HomeParams\":{\"RegionScore\":{}},\"Regions\":{\"10\":null}}", &u), 0);
 	derp_map_merge(&m, &u);
 	assert_int_equal(m.n_regions, 0);
 	assert_int_equal(m.n_scores, 0);

@@ -50,8 +50,9 @@ static void test_made_and_kept(void **state)
 
 static void test_derpers_file(void **state)
 {
-	static const char text[] = "{\n\t\"PrivateKey\": \"privkey:"
-		"404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f\"\n}";
+	static const char text[] =
+	    "{\n\t\"PrivateKey\": \"privkey:"
+	    "404142434445464748494a4b4c4d4e4f505152535455565758595a5b5c5d5e5f\"\n}";
 	char path[128], hex[KEY_TEXT_MAX];
 	struct key_pair a;
 
@@ -86,8 +87,9 @@ static void test_metacert(void **state)
 	x = d2i_X509(NULL, &p, n);
 	assert_non_null(x);
 	assert_ptr_equal(p, der + n);
-	assert_int_equal(X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, cn,
-						   sizeof(cn)), 71);
+	assert_int_equal(
+	    X509_NAME_get_text_by_NID(X509_get_subject_name(x), NID_commonName, cn, sizeof(cn)),
+	    71);
 	snprintf(want, sizeof(want), "derpkey%s", key_text(KEY_KIND_HEX, &a.pub, hex));
 	assert_string_equal(cn, want);
 	assert_int_equal(ASN1_INTEGER_get(X509_get0_serialNumber(x)), 2);

@@ -198,7 +198,7 @@ static void client_dial(struct client *c, const struct server *s, bool fast)
 {
 	static const char slow_text[] = "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n";
 	static const char fast_text[] =
-		"GET /derp HTTP/1.1\r\nHost: x\r\nDerp-Fast-Start: 1\r\nUpgrade: derp\r\n\r\n";
+	    "GET /derp HTTP/1.1\r\nHost: x\r\nDerp-Fast-Start: 1\r\nUpgrade: derp\r\n\r\n";
 	static const char end[] = "\r\n\r\n";
 	size_t n = 0;
 
@@ -399,7 +399,7 @@ static void test_duplicates(void **state)
 	assert_int_equal(s.end.dup_connections, 0);
 }
 
-/* One reader stops: the oldest packets make room, others are served, and it is closed in the end. */
+/* One reader stops: the oldest packets make room, others are served, it is closed in the end. */
 static void test_slow_reader(void **state)
 {
 	struct server s = { .cfg = { .write_usec = 600 * USEC_PER_MSEC } };
@@ -437,9 +437,10 @@ static void test_slow_reader(void **state)
 	/* Every packet is in one account or another. */
 	assert_int_equal(s.end.packets_received, 401);
 	assert_int_equal(s.end.packets_sent +
-			 s.end.packets_dropped[RELAY_DROP_QUEUE_HEAD][RELAY_KIND_OTHER] +
-			 s.end.packets_dropped[RELAY_DROP_GONE][RELAY_KIND_OTHER] +
-			 s.end.packets_dropped[RELAY_DROP_WRITE_ERROR][RELAY_KIND_OTHER], 401);
+			     s.end.packets_dropped[RELAY_DROP_QUEUE_HEAD][RELAY_KIND_OTHER] +
+			     s.end.packets_dropped[RELAY_DROP_GONE][RELAY_KIND_OTHER] +
+			     s.end.packets_dropped[RELAY_DROP_WRITE_ERROR][RELAY_KIND_OTHER],
+			 401);
 	assert_int_equal(s.end.queued_bytes, 0);
 }
 
@@ -576,9 +577,14 @@ static void test_silent_ones(void **state)
 static void test_refused_frames(void **state)
 {
 	static const char *const bad[] = {
-		"0700000000", "070000000201ff", "1000000000", "04000000050102030405",
-		"1100000020" "0000000000000000000000000000000000000000000000000000000000000000",
-		"0400010021", "12000000020102",
+		"0700000000",
+		"070000000201ff",
+		"1000000000",
+		"04000000050102030405",
+		"1100000020"
+		"0000000000000000000000000000000000000000000000000000000000000000",
+		"0400010021",
+		"12000000020102",
 	};
 	struct server s = { 0 };
 	struct derp_frame f;
@@ -591,8 +597,8 @@ static void test_refused_frames(void **state)
 		size_t n;
 
 		client_start(&c, &s, false);
-		assert_int_equal(sodium_hex2bin(raw, sizeof(raw), bad[i], strlen(bad[i]), NULL, &n, NULL),
-				 0);
+		assert_int_equal(
+		    sodium_hex2bin(raw, sizeof(raw), bad[i], strlen(bad[i]), NULL, &n, NULL), 0);
 		put(c.fd, raw, n);
 		assert_int_equal(client_get(&c, 2000, &f), -ECONNRESET);
 		client_done(&c);
@@ -640,8 +646,8 @@ static void test_http(void **state)
 	assert_non_null(strstr(a, "Access-Control-Allow-Origin: *\r\n"));
 	http(&s, "POST /derp/probe HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", a, sizeof(a));
 	assert_memory_equal(a, "HTTP/1.1 405 ", 13);
-	http(&s, "GET /generate_204 HTTP/1.1\r\nHost: x\r\nX-Tailscale-Challenge: ts_1.a\r\n\r\n", a,
-	     sizeof(a));
+	http(&s, "GET /generate_204 HTTP/1.1\r\nHost: x\r\nX-Tailscale-Challenge: ts_1.a\r\n\r\n",
+	     a, sizeof(a));
 	assert_memory_equal(a, "HTTP/1.1 204 ", 13);
 	assert_non_null(strstr(a, "X-Tailscale-Response: response ts_1.a\r\n"));
 	http(&s, "GET /generate_204 HTTP/1.1\r\nHost: x\r\nX-Tailscale-Challenge: a b\r\n\r\n", a,
@@ -686,12 +692,12 @@ static void test_stun(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_routing),	     cmocka_unit_test(test_not_here),
-		cmocka_unit_test(test_duplicates),   cmocka_unit_test(test_slow_reader),
-		cmocka_unit_test(test_drop_oldest),  cmocka_unit_test(test_admission),
-		cmocka_unit_test(test_silent_ones),  cmocka_unit_test(test_refused_frames),
-		cmocka_unit_test(test_rate),
-		cmocka_unit_test(test_http),	     cmocka_unit_test(test_stun),
+		cmocka_unit_test(test_routing),	    cmocka_unit_test(test_not_here),
+		cmocka_unit_test(test_duplicates),  cmocka_unit_test(test_slow_reader),
+		cmocka_unit_test(test_drop_oldest), cmocka_unit_test(test_admission),
+		cmocka_unit_test(test_silent_ones), cmocka_unit_test(test_refused_frames),
+		cmocka_unit_test(test_rate),	    cmocka_unit_test(test_http),
+		cmocka_unit_test(test_stun),
 	};
 
 	if (key_init() < 0)

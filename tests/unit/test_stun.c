@@ -26,7 +26,7 @@ static struct endpoint ep(const char *s)
 }
 
 static const char request_hex[] =
-	"000100142112a4420102030405060708090a0b0c802200087461696c6e6f646580280004b32c370f";
+    "000100142112a4420102030405060708090a0b0c802200087461696c6e6f646580280004b32c370f";
 
 static void test_vectors(void **state)
 {
@@ -38,10 +38,12 @@ static void test_vectors(void **state)
 		  "0101000c2112a4420102030405060708090a0b0c00200008000183bbea12d54b", true },
 		{ "203.0.113.9:41641",
 		  "010100182112a4420102030405060708090a0b0c00200014000283bb"
-		  "2112a442010203040506f8f7c20a7a05", false },
+		  "2112a442010203040506f8f7c20a7a05",
+		  false },
 		{ "[2001:db8::9]:41641",
 		  "010100182112a4420102030405060708090a0b0c00200014000283bb"
-		  "0113a9fa0102030405060708090a0b05", true },
+		  "0113a9fa0102030405060708090a0b05",
+		  true },
 		/* 8020, and MAPPED-ADDRESS alone */
 		{ "203.0.113.9:41641",
 		  "0101000c2112a4420102030405060708090a0b0c80200008000183bbea12d54b", false },
@@ -50,7 +52,8 @@ static void test_vectors(void **state)
 		/* an unknown attribute before, bytes behind the attributes */
 		{ "203.0.113.9:41641",
 		  "010100142112a4420102030405060708090a0b0c7777000361626300"
-		  "00200008000183bbea12d54bffff", false },
+		  "00200008000183bbea12d54bffff",
+		  false },
 	};
 	uint8_t txid[12], got[12], b[64], want[64];
 
@@ -75,7 +78,8 @@ static void test_vectors(void **state)
 		assert_memory_equal(got, txid, sizeof(txid));
 		for (size_t cut = 0; cut < n; cut++)
 			if (i != ARRAY_SIZE(t) - 1 || cut < n - 2)
-				assert_int_equal(stun_response_decode(want, cut, got, &back), -EBADMSG);
+				assert_int_equal(stun_response_decode(want, cut, got, &back),
+						 -EBADMSG);
 	}
 }
 
@@ -86,7 +90,7 @@ static void test_sessions(void **state)
 
 	(void)state;
 	assert_true(json_array_size(j) >= 16);
-	json_array_foreach(j, i, e) {
+	json_array_foreach (j, i, e) {
 		struct endpoint src = ep(json_get_str(e, "src")), back;
 		uint8_t req[64], res[64], out[64], txid[12], txid2[12];
 		size_t n;
@@ -114,7 +118,7 @@ static void test_silence(void **state)
 	size_t n = unhex(request_hex, good, sizeof(good));
 	/* SOFTWARE behind other attributes is taken, as long as FINGERPRINT is last. */
 	static const char other_order[] =
-		"0001001c2112a4420102030405060708090a0b0c0006000475736572802200087461696c6e6f6465";
+	    "0001001c2112a4420102030405060708090a0b0c0006000475736572802200087461696c6e6f6465";
 
 	(void)state;
 	for (size_t cut = 0; cut < n; cut++)

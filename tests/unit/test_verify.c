@@ -1,4 +1,4 @@
-/* verify: a controller on loopback is asked about clients: yes, no, nonsense, errors, silence, absence. */
+/* verify: a controller is asked about clients: yes, no, nonsense, errors, silence, absence. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -12,8 +12,8 @@
 #include "relay/verify.h"
 
 /*
- * One loop holds controller, relay and a client: a stream that greets the relay and notes whether it
- * was let in. The first byte of the client's key tells the controller what to answer.
+ * One loop holds controller, relay and a client: a stream that greets the relay and notes whether
+ * it was let in.
  */
 struct world {
 	struct loop *loop;
@@ -50,7 +50,8 @@ static void controller(void *data, struct httpd_req *q)
 
 static void client_ready(void *data, struct stream *s)
 {
-	static const char text[] = "GET /derp HTTP/1.1\r\nHost: x\r\nDerp-Fast-Start: 1\r\nUpgrade: DERP\r\n\r\n";
+	static const char text[] =
+	    "GET /derp HTTP/1.1\r\nHost: x\r\nDerp-Fast-Start: 1\r\nUpgrade: DERP\r\n\r\n";
 	struct derp_client_info info = { .version = 2 };
 	const uint8_t nonce[DERP_NONCE_LEN] = { 7 };
 	struct world *w = data;
@@ -88,9 +89,9 @@ static void client_closed(void *data, struct stream *s, int error, const char *w
 	loop_exit(w->loop, 0);
 }
 
-static const struct stream_ops client_ops = {
-	.on_ready = client_ready, .on_input = client_input, .on_closed = client_closed
-};
+static const struct stream_ops client_ops = { .on_ready = client_ready,
+					      .on_input = client_input,
+					      .on_closed = client_closed };
 
 static void guard(void *data)
 {
@@ -98,11 +99,13 @@ static void guard(void *data)
 }
 
 /* true: let in; false: closed. What is not reachable is a port that nobody listens on. */
-static bool admitted(bool reachable, bool fail_open, int status, const char *answer, unsigned int asked)
+static bool admitted(bool reachable, bool fail_open, int status, const char *answer,
+		     unsigned int asked)
 {
 	const struct endpoint any = { .addr = addr_v4(127, 0, 0, 1) };
 	struct world w = { .status = status, .answer = answer };
-	struct relay_config c = { .key = &w.server, .admit = verify_admit,
+	struct relay_config c = { .key = &w.server,
+				  .admit = verify_admit,
 				  .greet_usec = 1500 * USEC_PER_MSEC };
 	struct stream_opts so = { .ops = &client_ops, .data = &w };
 	struct verify_opts vo = { .fail_open = fail_open };
