@@ -61,6 +61,9 @@ admin_fail(struct admin_call *a, unsigned int status, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(detail, sizeof(detail), fmt, ap);
 	va_end(ap);
+	for (char *p = detail; !name_utf8_ok(detail) && *p; p++) /* a quoted text may have been cut in a letter */
+		if (*p & 0x80)
+			*p = '?';
 	a->reply->status = status;
 	admin_put_json(a, json_pack("{s:s, s:i, s:s, s:[]}", "title", admin_title(status), "status",
 				    (int)status, "detail", detail, "errors"));
@@ -228,7 +231,7 @@ static bool admin_query(const struct admin_call *a, const char *name, char out[s
 {
 	struct http_str q = { a->rq->query, a->rq->query ? strlen(a->rq->query) : 0 };
 
-	return q.p && http_query_get(q, name, out, ADMIN_PART_MAX) >= 0 && *out;
+	return q.p && http_query_get(q, name, out, ADMIN_PART_MAX) >= 0 && *out && name_utf8_ok(out);
 }
 
 static struct registry_user *admin_user_of(struct admin_call *a, const char *id)
@@ -652,7 +655,9 @@ static int admin_split(struct admin_call *a)
 		return -EBADMSG;
 	for (p += sizeof(base) - 1;; p++) {
 		if (*p == '/' || !*p) {
-			a->part[a->parts++][n] = '\0';
+			a->part[a->parts][n] = '\0';
+			if (!name_utf8_ok(a->part[a->parts++]))
+				return -EBADMSG;
 			n = 0;
 			if (!*p)
 				return 0;

@@ -40,6 +40,8 @@ static void test_names(void **state)
 	assert_true(name_user_ok("alice") && name_user_ok("a.b-c_d@x.org") && name_user_ok("\xe5\xbc\xa0\xe4\xb8\x89"));
 	assert_false(name_user_ok("a") || name_user_ok("1ab") || name_user_ok("a b") || name_user_ok("a@b@c") ||
 		     name_user_ok("a/b"));
+	assert_false(name_user_ok("ab\xff") || name_user_ok("ab\xc0\xaf") || name_user_ok("ab\xed\xa0\x80") ||
+		     name_user_ok("ab\xe4\xb8"));
 	assert_true(name_tag_ok("tag:web-1"));
 	assert_false(name_tag_ok("tag:") || name_tag_ok("tag:1a") || name_tag_ok("web") || name_tag_ok("tag:a b"));
 }
