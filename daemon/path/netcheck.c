@@ -231,6 +231,8 @@ struct netcheck {
 	uint32_t round;	  /* in cookies, so that a late answer is told from a new one */
 	uint64_t next_at; /* the next periodic round; 0 = none */
 	uint64_t wake_at;
+	uint64_t clock;
+	bool busy; /* in an entry, so that ops may call back */
 };
 
 int netcheck_new(const struct netcheck_ops *ops, void *data, struct netcheck **ret)
@@ -451,12 +453,28 @@ static void wake(struct netcheck *n, uint64_t at)
 	n->ops->wake(n->data, at);
 }
 
+static bool stun_over(const struct netcheck *n, uint64_t now)
+{
+	return all_over(n) || now >= stun_end(n) || (n->stop_at && now >= n->stop_at);
+}
+
+static bool round_over(const struct netcheck *n, uint64_t now)
+{
+	if (!stun_over(n, now))
+		return false;
+	return n->now.udp || https_over(n) || now - n->now.started >= NETCHECK_REPORT_USEC;
+}
+
 static void schedule(struct netcheck *n, uint64_t now)
 {
 	uint64_t at = UINT64_MAX;
 
 	if (!n->running) {
 		wake(n, n->next_at ? n->next_at : UINT64_MAX);
+		return;
+	}
+	if (round_over(n, now)) {
+		wake(n, now);
 		return;
 	}
 	for (size_t i = 0; i < n->n_lists; i++) {
@@ -532,27 +550,42 @@ static void end_round(struct netcheck *n, uint64_t now)
 	n->ops->done(n->data, &n->last);
 }
 
-static void step(struct netcheck *n, uint64_t now)
+static void send_due(struct netcheck *n, uint64_t now)
 {
-	bool stun_over;
-
 	for (size_t i = 0; i < n->n_lists; i++) {
 		struct list *l = &n->lists[i];
 
 		while (!l->over && l->next < l->plan.n && try_at(n, l) <= now)
 			run_try(n, l, now);
 	}
-	stun_over = all_over(n) || now >= stun_end(n) || (n->stop_at && now >= n->stop_at);
-	if (!n->now.udp && (stun_over || now - n->now.started >= NETCHECK_HTTPS_USEC))
+	if (!n->now.udp && (stun_over(n, now) || now - n->now.started >= NETCHECK_HTTPS_USEC))
 		https_start(n);
-	if (!stun_over)
+}
+
+/* The end of every entry. An op that calls back only leaves word: the outer entry acts on it. */
+static void settle(struct netcheck *n, bool may_end, uint64_t now)
+{
+	if (n->busy)
 		return;
-	if (n->now.udp || https_over(n) || now - n->now.started >= NETCHECK_REPORT_USEC)
+	n->busy = true;
+	if (n->running)
+		send_due(n, now);
+	if (n->running && may_end && round_over(n, now))
 		end_round(n, now);
+	n->busy = false;
+	schedule(n, now);
+}
+
+/* Callers' clocks differ by the length of a turn of the loop: never backwards. */
+static uint64_t clock_of(struct netcheck *n, uint64_t now)
+{
+	n->clock = MAX(n->clock, now);
+	return n->clock;
 }
 
 void netcheck_tick(struct netcheck *n, uint64_t now)
 {
+	now = clock_of(n, now);
 	n->wake_at = 0;
 	if (!n->running && n->next_at && now >= n->next_at) {
 		bool full = n->again_full;
@@ -560,21 +593,19 @@ void netcheck_tick(struct netcheck *n, uint64_t now)
 		n->again_full = false;
 		begin_round(n, full, now);
 	}
-	if (n->running)
-		step(n, now);
-	schedule(n, now);
+	settle(n, true, now);
 }
 
 void netcheck_start(struct netcheck *n, bool full, uint64_t now)
 {
+	now = clock_of(n, now);
 	if (n->running) {
 		n->again = true;
 		n->again_full |= full;
 		return;
 	}
 	begin_round(n, full, now);
-	step(n, now);
-	schedule(n, now);
+	settle(n, false, now); /* whoever asks is not answered from within */
 }
 
 void netcheck_set_map(struct netcheck *n, const struct derp_map *map, uint64_t now)
@@ -598,6 +629,7 @@ bool netcheck_received(struct netcheck *n, const void *p, size_t len, uint64_t n
 
 	if (!stun_is(p, len))
 		return false;
+	now = clock_of(n, now);
 	if (stun_response_decode(p, len, txid, &seen) < 0 || !n->running)
 		return true;
 	i = (size_t)txid[0] << 8 | txid[1];
@@ -619,8 +651,7 @@ bool netcheck_received(struct netcheck *n, const void *p, size_t len, uint64_t n
 			most = MAX(most, n->now.regions[k].latency_usec);
 		n->stop_at = now + most * (n->now.full ? 2 : 1);
 	}
-	step(n, now);
-	schedule(n, now);
+	settle(n, true, now);
 	return true;
 }
 
@@ -629,6 +660,7 @@ void netcheck_address(struct netcheck *n, uint32_t cookie, const struct addr *ad
 	size_t i = cookie >> 2 & 0xffff, t = cookie & 3;
 	struct list *l;
 
+	now = clock_of(n, now);
 	if (!n->running || cookie >> 18 != (n->round & 0x3fff) || i >= n->n_lists)
 		return;
 	l = &n->lists[i];
@@ -637,13 +669,13 @@ void netcheck_address(struct netcheck *n, uint32_t cookie, const struct addr *ad
 	l->looking &= (uint8_t) ~(1U << t);
 	if (addr && addr->family == l->plan.family && !l->over)
 		probe_send(n, l, t, addr, now);
-	step(n, now);
-	schedule(n, now);
+	settle(n, true, now);
 }
 
 void netcheck_https(struct netcheck *n, int64_t region, uint8_t family, uint64_t latency_usec,
 		    uint64_t now)
 {
+	now = clock_of(n, now);
 	if (!n->running)
 		return;
 	for (size_t i = 0; i < n->n_https; i++) {
@@ -657,6 +689,5 @@ void netcheck_https(struct netcheck *n, int64_t region, uint8_t family, uint64_t
 		if (latency_usec)
 			hint(n, region);
 	}
-	step(n, now);
-	schedule(n, now);
+	settle(n, true, now);
 }

@@ -4,7 +4,8 @@
  *
  * Owns the plan of the running round, the history and the schedule. Borrows the relay map, sockets
  * and clock through struct netcheck_ops: no system call of its own. STUN has to leave from the
- * WireGuard port, else what it finds is not true of WireGuard. Never blocks.
+ * WireGuard port, else what it finds is not true of WireGuard. Never blocks. Ops may call
+ * netcheck_start(), _address() and _https() from within, nothing else.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -92,8 +93,8 @@ void netcheck_set_host(struct netcheck *n, bool have4, bool have6, bool os_has_i
 /* The home that is in use. */
 void netcheck_set_home(struct netcheck *n, int64_t region);
 
-/* Asks for a round; while one runs, for one more after it. full: all regions. done() may come from
- * within when there is nothing to ask. */
+/* Asks for a round; while one runs, for one more after it. full: all regions.
+ * done() never comes from within. */
 void netcheck_start(struct netcheck *n, bool full, uint64_t now);
 bool netcheck_running(const struct netcheck *n);
 /* The last finished report; NULL before the first. */

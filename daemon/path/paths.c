@@ -43,9 +43,11 @@ uint16_t paths_region(const struct paths *p, const struct paths_peer *peer)
 
 /* ---- beginning and end of every entry ---- */
 
-void paths_begin(struct paths *p, uint64_t now)
+uint64_t paths_begin(struct paths *p, uint64_t now)
 {
-	p->now = now;
+	/* One caller took the time of the loop's turn, another the clock's: never backwards. */
+	p->now = MAX(p->now, now);
+	return p->now;
 }
 
 static uint64_t next_due(const struct paths *p)
@@ -142,7 +144,7 @@ static void expire_user_pings(struct paths *p)
 
 void paths_tick(struct paths *p, uint64_t now)
 {
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	while (p->peers.n_heap && p->peers.heap[0]->due <= now) {
 		struct paths_peer *peer = p->peers.heap[0];
 
@@ -209,7 +211,7 @@ static void forget_pings(struct path *x, uint64_t now)
 void paths_set_self(struct paths *p, const struct key_pair *disco, const struct key *node_pub,
 		    uint64_t now)
 {
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	if (memcmp(&p->disco, disco, sizeof(*disco)) != 0) {
 		paths_forget_shared(p);
 		for_active(p, forget_pings);
@@ -236,7 +238,7 @@ static bool same_set(const struct endpoint *a, size_t n, const struct endpoint *
 
 void paths_set_own_endpoints(struct paths *p, const struct endpoint *v, size_t n, uint64_t now)
 {
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	n = MIN(n, DISCO_ENDPOINTS_MAX);
 	p->own_at = now;
 	if (!same_set(p->own, p->n_own, v, n)) {
@@ -255,7 +257,7 @@ void paths_set_udp_works(struct paths *p, bool works)
 
 void paths_link_changed(struct paths *p, uint64_t now)
 {
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	p->own_at = p->restun_at = 0; /* stale, and no matter how short ago the last round was */
 	for_active(p, path_link_changed);
 	paths_end(p);
@@ -347,7 +349,7 @@ int paths_peer_set(struct paths *p, const struct paths_peer_config *c, uint64_t 
 
 	if (other && other != peer)
 		return -EEXIST;
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	if (peer && !other) { /* the same number with another node key is another peer */
 		paths_peer_remove(p, c->id);
 		peer = NULL;
@@ -376,7 +378,7 @@ int paths_peer_disco_key(struct paths *p, uint32_t id, const struct key *disco, 
 		return -ENOENT;
 	if (key_is_zero(disco) || memcmp(disco, &peer->disco, sizeof(*disco)) == 0)
 		return 0;
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	set_disco(peer, disco);
 	if (peer->path)
 		paths_reschedule(peer);
@@ -400,6 +402,7 @@ size_t paths_count(const struct paths *p)
 
 bool paths_any_active(const struct paths *p, uint64_t now)
 {
+	now = MAX(now, p->now);
 	for (size_t i = 0; i < p->peers.n_heap; i++)
 		if (path_active(p->peers.heap[i]->path, now))
 			return true;
@@ -424,7 +427,7 @@ void paths_counters(struct paths *p, uint32_t id, const struct path_counters *c,
 		return;
 	if (!peer->path && !c->direct)
 		return; /* at rest, as it should be */
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	if (paths_path(peer)) {
 		path_counters(peer->path, c, now);
 		paths_reschedule(peer);
@@ -439,7 +442,7 @@ int paths_send_how(struct paths *p, uint32_t id, uint64_t now, struct paths_send
 
 	if (!peer)
 		return -ENOENT;
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	s.region = paths_region(p, peer);
 	s.dst = peer->node;
 	if (paths_path(peer)) {
@@ -479,7 +482,7 @@ int paths_deliver_how(struct paths *p, uint16_t region, const struct key *src, u
 	d.id = peer->id;
 	peer->heard = region;
 	if (peer->path) {
-		paths_begin(p, now);
+		now = paths_begin(p, now);
 		path_relay_heard(peer->path, true, now);
 		if (peer->path->kernel.addr.family && local_of_kernel(peer->path, &d.dst)) {
 			d.inject = true;
@@ -510,7 +513,7 @@ int paths_ping(struct paths *p, uint32_t id, paths_ping_fn *fn, void *data, uint
 			u = &p->users[i];
 	if (!u)
 		return -ENOBUFS;
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	if (!paths_path(peer))
 		return -ENOMEM;
 	p->last_handle = p->last_handle == INT32_MAX ? 1 : p->last_handle + 1;
@@ -585,6 +588,7 @@ int paths_peer_status(const struct paths *p, uint32_t id, uint64_t now, struct p
 
 	if (!peer)
 		return -ENOENT;
+	now = MAX(now, p->now);
 	x = peer->path;
 	s.region = paths_region(p, peer);
 	if (x) {

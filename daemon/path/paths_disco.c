@@ -253,7 +253,7 @@ bool paths_udp_received(struct paths *p, const struct endpoint *from, const stru
 
 	if (!disco_looks_like(buf, len))
 		return false;
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	peer = open_box(p, buf, len, &disco, &m);
 	if (!peer)
 		return true;
@@ -290,7 +290,7 @@ bool paths_derp_received(struct paths *p, uint16_t region, const struct key *src
 
 	if (!disco_looks_like(buf, len))
 		return false;
-	paths_begin(p, now);
+	now = paths_begin(p, now);
 	peer = open_box(p, buf, len, &disco, &m);
 	from = peertab_by_node(&p->peers, src);
 	if (!peer || !from)

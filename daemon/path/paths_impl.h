@@ -60,7 +60,7 @@ struct paths {
 };
 
 /* paths.c */
-void paths_begin(struct paths *p, uint64_t now);
+uint64_t paths_begin(struct paths *p, uint64_t now); /* gives the time to go by */
 void paths_end(struct paths *p);
 /* The peer's active part, made if need be; NULL without memory. */
 struct path *paths_path(struct paths_peer *peer);

@@ -16,8 +16,8 @@
 #include "lib/json.h"
 
 #define MSEC UINT64_C(1000)
-#define SEC UINT64_C(1000000)
-#define T0 (5000 * SEC)
+#define SEC  UINT64_C(1000000)
+#define T0   (5000 * SEC)
 
 static struct endpoint ep(const char *s)
 {
@@ -71,7 +71,7 @@ static void test_full_plan(void **state)
 	    "\"Nodes\":[{\"Name\":\"9a\",\"RegionID\":9,\"HostName\":\"h\",\"IPv6\":\"none\"},"
 	    "{\"Name\":\"9b\",\"RegionID\":9,\"HostName\":\"h\",\"STUNPort\":-1}]}";
 	struct derp_map m = map_of(2, extra);
-	struct netcheck_input in = {.map = &m, .have4 = true, .have6 = true};
+	struct netcheck_input in = { .map = &m, .have4 = true, .have6 = true };
 	struct netcheck_list l[8];
 	size_t n = netcheck_plan(&in, l);
 
@@ -100,7 +100,7 @@ static void test_full_plan(void **state)
 static void test_incremental_plan(void **state)
 {
 	struct derp_map m = map_of(6, NULL);
-	struct netcheck_input in = {.map = &m, .have4 = true, .have6 = true, .home = 5};
+	struct netcheck_input in = { .map = &m, .have4 = true, .have6 = true, .home = 5 };
 	struct endpoint seen4 = ep("203.0.113.9:41641"), seen6 = ep("[2001:db8::99]:41641");
 	struct netcheck_list l[14];
 	struct report last;
@@ -153,8 +153,8 @@ static void test_incremental_plan(void **state)
 static void test_provisional(void **state)
 {
 	struct derp_map one = map_of(1, NULL), many = map_of(3, NULL);
-	struct addr v[] = {ip("127.0.0.1"), ip("169.254.1.1"), ip("100.64.0.7"), ip("fe80::1"),
-			   ip("fd7a:115c:a1e0::1")};
+	struct addr v[] = { ip("127.0.0.1"), ip("169.254.1.1"), ip("100.64.0.7"), ip("fe80::1"),
+			    ip("fd7a:115c:a1e0::1") };
 
 	(void)state;
 	assert_int_equal(netcheck_provisional_home(&one, 0), 1);
@@ -231,24 +231,24 @@ static void test_home(void **state)
 		int64_t previous, want;
 		unsigned int heard_before_msec; /* 0 = never */
 	} t[] = {
-	    {{{4000, 5000}, {4000, 3000}}, 1, 1, 0}, /* not a third faster */
-	    {{{4000, 5000}, {4000, 3000}, {4000, 1000}}, 1, 2, 0},
-	    {{{34, 23}}, 1, 1, 0},
-	    {{{34, 22}}, 1, 2, 0},
-	    {{{4, 1}}, 1, 1, 0},     /* less than 10 ms apart */
-	    {{{0, 50}}, 1, 2, 0},    /* home is silent */
-	    {{{0, 50}}, 1, 1, 5000}, /* but it talks */
-	    {{{0, 50}}, 1, 2, 9000},
-	    {{{0, 0}}, 1, 1, 100000}, /* no data: kept for two minutes */
-	    {{{0, 0}}, 1, 0, 121000},
-	    {{{0, 0}}, 1, 0, 0},
-	    {{{50, 50}}, 0, 1, 0},
-	    {{{100, 10}, {100, 60}}, 1, 2, 0}, /* the best of the last minutes counts */
+		{ { { 4000, 5000 }, { 4000, 3000 } }, 1, 1, 0 }, /* not a third faster */
+		{ { { 4000, 5000 }, { 4000, 3000 }, { 4000, 1000 } }, 1, 2, 0 },
+		{ { { 34, 23 } }, 1, 1, 0 },
+		{ { { 34, 22 } }, 1, 2, 0 },
+		{ { { 4, 1 } }, 1, 1, 0 },     /* less than 10 ms apart */
+		{ { { 0, 50 } }, 1, 2, 0 },    /* home is silent */
+		{ { { 0, 50 } }, 1, 1, 5000 }, /* but it talks */
+		{ { { 0, 50 } }, 1, 2, 9000 },
+		{ { { 0, 0 } }, 1, 1, 100000 }, /* no data: kept for two minutes */
+		{ { { 0, 0 } }, 1, 0, 121000 },
+		{ { { 0, 0 } }, 1, 0, 0 },
+		{ { { 50, 50 } }, 0, 1, 0 },
+		{ { { 100, 10 }, { 100, 60 } }, 1, 2, 0 }, /* the best of the last minutes counts */
 	};
 
 	(void)state;
 	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
-		struct report_history h = {.n = 0};
+		struct report_history h = { .n = 0 };
 		struct endpoint seen = ep("203.0.113.9:1");
 		int64_t home = t[i].previous;
 
@@ -277,7 +277,7 @@ static void test_home(void **state)
 
 static void test_history_bounded(void **state)
 {
-	struct report_history h = {.n = 0};
+	struct report_history h = { .n = 0 };
 	struct endpoint seen = ep("203.0.113.9:1");
 	struct report r;
 
@@ -308,6 +308,7 @@ struct host {
 	uint64_t rtt[16];   /* by region; 0 = silent */
 	uint64_t https[16]; /* the same */
 	bool varies, fail_send, wanted, dns_fails;
+	bool insist;
 	int64_t no4; /* this region does not answer over IPv4 */
 	unsigned int sent, lookups, done, hints;
 	int64_t hint, home;
@@ -333,8 +334,9 @@ static int host_send(void *data, const struct endpoint *to, const void *p, size_
 {
 	struct host *h = data;
 	int64_t region = region_of_addr(&to->addr);
-	struct endpoint seen = {to->addr.family == 4 ? addr_v4(203, 0, 113, 9) : ip("2001:db8::99"),
-				(uint16_t)(41641 + (h->varies ? region : 0))};
+	struct endpoint seen = { to->addr.family == 4 ? addr_v4(203, 0, 113, 9)
+						      : ip("2001:db8::99"),
+				 (uint16_t)(41641 + (h->varies ? region : 0)) };
 	uint8_t txid[STUN_TXID_LEN];
 
 	assert_int_equal(len, STUN_REQUEST_LEN);
@@ -369,6 +371,10 @@ static void host_https(void *data, int64_t region)
 {
 	struct host *h = data;
 
+	if (h->https[region] == 1) { /* fails at once, from within */
+		netcheck_https(h->n, region, 4, 0, h->now);
+		return;
+	}
 	if (!h->https[region])
 		return; /* never an answer */
 	h->ev[h->n_ev].at = h->now + h->https[region];
@@ -402,6 +408,10 @@ static void host_done(void *data, const struct report *r)
 
 	h->done++;
 	h->got = *r;
+	if (h->insist) { /* one more, from within */
+		h->insist = false;
+		netcheck_start(h->n, true, h->now);
+	}
 	if (r->preferred)
 		h->home = r->preferred;
 	netcheck_set_home(h->n, h->home);
@@ -412,18 +422,18 @@ static void host_wake(void *data, uint64_t when)
 	((struct host *)data)->wake = when;
 }
 
-static const struct netcheck_ops host_ops = {.send_udp = host_send,
-					     .lookup = host_lookup,
-					     .https = host_https,
-					     .heard = host_heard,
-					     .wanted = host_wanted,
-					     .hint = host_hint,
-					     .done = host_done,
-					     .wake = host_wake};
+static const struct netcheck_ops host_ops = { .send_udp = host_send,
+					      .lookup = host_lookup,
+					      .https = host_https,
+					      .heard = host_heard,
+					      .wanted = host_wanted,
+					      .hint = host_hint,
+					      .done = host_done,
+					      .wake = host_wake };
 
 static void host_init(struct host *h, unsigned int regions, const char *extra)
 {
-	*h = (struct host){.now = T0, .wake = UINT64_MAX};
+	*h = (struct host){ .now = T0, .wake = UINT64_MAX };
 	h->map = map_of(regions, extra);
 	assert_int_equal(netcheck_new(&host_ops, h, &h->n), 0);
 	netcheck_set_map(h->n, &h->map, h->now);
@@ -467,7 +477,7 @@ static void host_run(struct host *h, uint64_t for_usec)
 		else
 			netcheck_address(h->n, e.cookie,
 					 h->dns_fails	 ? NULL
-					 : e.family == 4 ? &(struct addr){4, {192, 0, 2, 7}}
+					 : e.family == 4 ? &(struct addr){ 4, { 192, 0, 2, 7 } }
 							 : NULL,
 					 h->now);
 	}
@@ -629,6 +639,30 @@ static void test_udp_blocked(void **state)
 	host_done_free(&h);
 }
 
+/* Ops that call back, and callers whose clock went back by a turn of the loop. */
+static void test_from_within(void **state)
+{
+	struct host h;
+
+	(void)state;
+	host_init(&h, 3, NULL);
+	h.https[1] = h.https[2] = 1;
+	h.https[3] = 40 * MSEC;
+	h.insist = true;
+	netcheck_start(h.n, false, h.now);
+	host_run(&h, 3 * SEC);
+	assert_int_equal(h.done, 1);
+	assert_int_equal(h.got.n_regions, 1);
+	assert_true(netcheck_running(h.n));
+	h.rtt[1] = 50 * MSEC;
+	netcheck_tick(h.n, h.now - SEC);
+	netcheck_start(h.n, false, h.now - 2 * SEC);
+	host_run(&h, 20 * SEC);
+	assert_int_equal(h.done, 3);
+	assert_int_equal(report_region(&h.got, 1)->latency_usec, 50 * MSEC);
+	host_done_free(&h);
+}
+
 static void test_names(void **state)
 {
 	static const char *const extra =
@@ -639,8 +673,10 @@ static void test_names(void **state)
 	struct host h;
 
 	(void)state;
-	host_init(&h, 0, ""); /* no region: over before it began, and no crash */
+	host_init(&h, 0, ""); /* no region: over before it began, but not from within */
 	netcheck_start(h.n, false, h.now);
+	assert_int_equal(h.done, 0);
+	host_run(&h, 0);
 	assert_int_equal(h.done, 1);
 	host_done_free(&h);
 
@@ -660,7 +696,7 @@ static void test_names(void **state)
 	assert_int_equal(h.got.n_regions, 1);
 	/* a late answer to a look-up of an earlier round is none */
 	netcheck_start(h.n, true, h.now);
-	netcheck_address(h.n, 0, &(struct addr){4, {192, 0, 2, 7}}, h.now);
+	netcheck_address(h.n, 0, &(struct addr){ 4, { 192, 0, 2, 7 } }, h.now);
 	host_run(&h, SEC);
 	assert_int_equal(h.got.n_regions, 1);
 	host_done_free(&h);
@@ -695,7 +731,7 @@ static void test_coalesced(void **state)
 static void test_stray_answers(void **state)
 {
 	struct endpoint seen = ep("6.6.6.6:6");
-	uint8_t txid[STUN_TXID_LEN] = {0}, wire[STUN_RESPONSE_MAX];
+	uint8_t txid[STUN_TXID_LEN] = { 0 }, wire[STUN_RESPONSE_MAX];
 	struct host h;
 	size_t len;
 
@@ -767,15 +803,15 @@ static void test_recorded(void **state)
 static void test_local(void **state)
 {
 	struct addr out[16];
-	struct addr v[] = {ip("127.0.0.1"),   ip("::1"),
-			   ip("192.168.1.9"), ip("10.1.2.3"),
-			   ip("100.64.0.3"),  ip("fe80::1"),
-			   ip("169.254.9.9"), ip("fd00::5"),
-			   ip("2001:db8::3"), ip("2001:db8::1"),
-			   ip("2001:db8::2"), ip("2001:db8:0:1::1"),
-			   ip("192.168.1.9"), ip("fd7a:115c:a1e0::3")};
-	struct addr spare[] = {ip("127.0.0.1"), ip("fd00::5"), ip("169.254.9.9"), ip("fe80::1")};
-	struct addr none[] = {ip("::1"), ip("127.0.0.1"), ip("100.64.0.3")};
+	struct addr v[] = { ip("127.0.0.1"),   ip("::1"),
+			    ip("192.168.1.9"), ip("10.1.2.3"),
+			    ip("100.64.0.3"),  ip("fe80::1"),
+			    ip("169.254.9.9"), ip("fd00::5"),
+			    ip("2001:db8::3"), ip("2001:db8::1"),
+			    ip("2001:db8::2"), ip("2001:db8:0:1::1"),
+			    ip("192.168.1.9"), ip("fd7a:115c:a1e0::3") };
+	struct addr spare[] = { ip("127.0.0.1"), ip("fd00::5"), ip("169.254.9.9"), ip("fe80::1") };
+	struct addr none[] = { ip("::1"), ip("127.0.0.1"), ip("100.64.0.3") };
 
 	(void)state;
 	assert_int_equal(own_endpoints_local(v, ARRAY_SIZE(v), out, ARRAY_SIZE(out)), 5);
@@ -791,10 +827,11 @@ static void test_own_endpoints(void **state)
 {
 	struct endpoint a = ep("203.0.113.9:1000"), b = ep("203.0.113.9:1001"),
 			once = ep("203.0.113.9:1002"), six = ep("[2001:db8::9]:5");
-	struct addr local[] = {ip("10.1.2.3"), ip("203.0.113.9")};
-	struct own_endpoints_cache cache = {.n = 0};
+	struct addr local[] = { ip("10.1.2.3"), ip("203.0.113.9") };
+	struct own_endpoints_cache cache = { .n = 0 };
 	struct own_endpoints_input in = {
-	    .local = local, .n_local = 2, .port = 41641, .fixed_port = true};
+		.local = local, .n_local = 2, .port = 41641, .fixed_port = true
+	};
 	struct own_endpoints o, p;
 	struct report r;
 
@@ -857,23 +894,24 @@ static void test_own_endpoints(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-	    cmocka_unit_test(test_full_plan),
-	    cmocka_unit_test(test_incremental_plan),
-	    cmocka_unit_test(test_provisional),
-	    cmocka_unit_test(test_effects),
-	    cmocka_unit_test(test_home),
-	    cmocka_unit_test(test_history_bounded),
-	    cmocka_unit_test(test_round),
-	    cmocka_unit_test(test_no_try_in_vain),
-	    cmocka_unit_test(test_far_region_is_not_waited_for),
-	    cmocka_unit_test(test_retries_and_silence),
-	    cmocka_unit_test(test_udp_blocked),
-	    cmocka_unit_test(test_names),
-	    cmocka_unit_test(test_coalesced),
-	    cmocka_unit_test(test_stray_answers),
-	    cmocka_unit_test(test_recorded),
-	    cmocka_unit_test(test_local),
-	    cmocka_unit_test(test_own_endpoints),
+		cmocka_unit_test(test_full_plan),
+		cmocka_unit_test(test_incremental_plan),
+		cmocka_unit_test(test_provisional),
+		cmocka_unit_test(test_effects),
+		cmocka_unit_test(test_home),
+		cmocka_unit_test(test_history_bounded),
+		cmocka_unit_test(test_round),
+		cmocka_unit_test(test_no_try_in_vain),
+		cmocka_unit_test(test_far_region_is_not_waited_for),
+		cmocka_unit_test(test_retries_and_silence),
+		cmocka_unit_test(test_udp_blocked),
+		cmocka_unit_test(test_from_within),
+		cmocka_unit_test(test_names),
+		cmocka_unit_test(test_coalesced),
+		cmocka_unit_test(test_stray_answers),
+		cmocka_unit_test(test_recorded),
+		cmocka_unit_test(test_local),
+		cmocka_unit_test(test_own_endpoints),
 	};
 
 	if (key_init() < 0)

@@ -853,6 +853,38 @@ static void test_idle(void **state)
 	sim_done();
 }
 
+/* The daemon hands in the time of the loop's turn here and the clock's there: a step back of
+ * milliseconds must not look like an age of centuries. */
+static void test_clock_steps_back(void **state)
+{
+	struct path_counters c = { .handshake_age_sec = 1 };
+	struct paths_status s;
+
+	(void)state;
+	sim_init(NAT_EASY, NAT_EASY);
+	talk(50 * MSEC, 50 * MSEC);
+	assert_true(run_until(PATH_STATE_DIRECT, SEC) <= SEC);
+	run(5 * SEC);
+	S.n[0].sets = 0;
+	for (int i = 0; i < 2000; i++) {
+		run(13 * MSEC);
+		c.taken = S.now - 5 * MSEC;
+		c.rx_bytes = S.n[0].rx;
+		c.tx_bytes = S.n[0].tx;
+		c.direct = true;
+		c.endpoint = S.n[0].kernel;
+		paths_counters(S.n[0].p, 7, &c, c.taken);
+		paths_tick(S.n[0].p, S.now - 9 * MSEC);
+		paths_set_own_endpoints(S.n[0].p, &c.endpoint, i % 2, S.now - 20 * MSEC);
+		assert_int_equal(paths_peer_status(S.n[0].p, 7, S.now - 30 * MSEC, &s), 0);
+		assert_int_equal(s.state, PATH_STATE_DIRECT);
+		assert_true(s.active);
+		assert_true(paths_any_active(S.n[0].p, S.now - 30 * MSEC));
+	}
+	assert_int_equal(S.n[0].sets, 0);
+	sim_done();
+}
+
 static unsigned int pongs_relayed, pongs_direct, pings_over;
 
 static void on_pong(void *data, const struct paths_pong *pong)
@@ -1320,6 +1352,7 @@ int main(void)
 		cmocka_unit_test(test_link_change),
 		cmocka_unit_test(test_loss),
 		cmocka_unit_test(test_idle),
+		cmocka_unit_test(test_clock_steps_back),
 		cmocka_unit_test(test_user_ping),
 		cmocka_unit_test(test_reasons),
 		cmocka_unit_test(test_strangers),
