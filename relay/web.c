@@ -65,10 +65,6 @@ static void web_home(void *data, struct httpd_req *q)
 
 	(void)data;
 	browser_headers(q);
-	if (!http_str_eq(httpd_path(q), "/")) {
-		httpd_respond_text(q, 404, "404 page not found");
-		return;
-	}
 	httpd_respond(q, 200, "text/html; charset=utf-8", text, sizeof(text) - 1);
 }
 
@@ -105,6 +101,6 @@ int web_route_plain(struct httpd *h)
 	int r = httpd_route(h, NULL, "/generate_204", 0, web_204, NULL);
 
 	if (r >= 0)
-		r = httpd_route(h, NULL, "/", 0, web_redirect, NULL);
+		r = httpd_route(h, NULL, "/*", 0, web_redirect, NULL);
 	return r;
 }

@@ -24,6 +24,7 @@
 struct server {
 	pthread_t thread;
 	struct relay_config cfg;
+	bool plain; /* the port beside TLS instead */
 	struct key_pair key;
 	struct endpoint at, stun;
 	int stop;
@@ -95,8 +96,12 @@ static void *server_main(void *data)
 	assert_int_equal(loop_new(&l), 0);
 	assert_int_equal(httpd_new(l, NULL, &h), 0);
 	assert_int_equal(relay_new(l, &s->cfg, &s->relay), 0);
-	assert_int_equal(relay_route(s->relay, h), 0);
-	assert_int_equal(web_route(h), 0);
+	if (s->plain) {
+		assert_int_equal(web_route_plain(h), 0);
+	} else {
+		assert_int_equal(relay_route(s->relay, h), 0);
+		assert_int_equal(web_route(h), 0);
+	}
 	assert_int_equal(httpd_listen_tcp(h, &any, NULL, &s->at), 0);
 	assert_int_equal(stund_new(l, &any, &s->stun, &stund), 0);
 	assert_int_equal(loop_io_new(l, s->stop, EPOLLIN, server_stop_event, l, &io), 0);
@@ -658,6 +663,26 @@ static void test_http(void **state)
 	server_stop(&s);
 }
 
+/* Beside TLS: the portal check is served, everything else belongs to https. */
+static void test_plain_port(void **state)
+{
+	struct server s = { .plain = true };
+	char a[4096];
+
+	(void)state;
+	server_start(&s);
+	http(&s, "GET /generate_204 HTTP/1.1\r\nHost: x\r\n\r\n", a, sizeof(a));
+	assert_memory_equal(a, "HTTP/1.1 204 ", 13);
+	http(&s, "GET /derp?a=b HTTP/1.1\r\nHost: x:80\r\nUpgrade: DERP\r\n\r\n", a, sizeof(a));
+	assert_memory_equal(a, "HTTP/1.1 302 ", 13);
+	assert_non_null(strstr(a, "Location: https://x:80/derp\r\n"));
+	http(&s, "GET / HTTP/1.1\r\nHost: x\r\n\r\n", a, sizeof(a));
+	assert_non_null(strstr(a, "Location: https://x/\r\n"));
+	http(&s, "POST /derp HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n", a, sizeof(a));
+	assert_memory_equal(a, "HTTP/1.1 400 ", 13);
+	server_stop(&s);
+}
+
 static void test_stun(void **state)
 {
 	struct server s = { 0 };
@@ -697,7 +722,7 @@ int main(void)
 		cmocka_unit_test(test_drop_oldest), cmocka_unit_test(test_admission),
 		cmocka_unit_test(test_silent_ones), cmocka_unit_test(test_refused_frames),
 		cmocka_unit_test(test_rate),	    cmocka_unit_test(test_http),
-		cmocka_unit_test(test_stun),
+		cmocka_unit_test(test_plain_port),  cmocka_unit_test(test_stun),
 	};
 
 	if (key_init() < 0)
