@@ -1,0 +1,224 @@
+/* fanout: what time does to nodes without anybody's doing; mapjson: the texts of a node and its changes. */
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "coordinator/coord.h"
+#include "coordinator/map/mapjson.h"
+#include "lib/json.h"
+
+#define NOW  (INT64_C(1800000000) * NSEC_PER_SEC)
+#define SEC  USEC_PER_SEC
+
+struct world {
+	struct coord c;
+	struct registry_user *alice;
+};
+
+static int setup(void **state)
+{
+	static const char text[] = "server_url: https://hs.example.com\ndns: {base_domain: mesh.test}\n"
+				   "derp: {paths: [x]}\nnode: {ephemeral: {inactivity_timeout: 100s}}\n";
+	struct world *w = calloc(1, sizeof(*w));
+	struct settings_report rep = { 0 };
+
+	if (settings_parse(text, sizeof(text) - 1, &w->c.cfg, &rep) < 0 || loop_new(&w->c.loop) < 0)
+		return -1;
+	registry_init(&w->c.reg);
+	w->c.reg.v4.prefix = w->c.cfg.v4;
+	w->c.reg.v6.prefix = w->c.cfg.v6;
+	coord_attach(&w->c);
+	if (fanout_new(w->c.loop, &w->c.reg, &w->c.cfg, &w->c.fanout) < 0)
+		return -1;
+	registry_user_create(&w->c.reg, "alice", "Al \"A\"", "a@x.org", NULL, NOW, &w->alice);
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+
+	coord_done(&w->c);
+	loop_free(w->c.loop);
+	settings_done(&w->c.cfg);
+	free(w);
+	return 0;
+}
+
+static struct node *add(struct world *w, uint8_t seed, bool ephemeral, int64_t now)
+{
+	struct node_new want = { .user = w->alice->id, .ephemeral = ephemeral, .hostname = "box",
+				 .hostinfo = "{\"OS\":\"linux\"}", .netinfo = "{\"PreferredDERP\":9}", .home = 9, .cap = 131 };
+	struct node *n;
+	struct key disco;
+
+	memset(want.machine_key.b, seed, KEY_LEN);
+	memset(want.node_key.b, seed + 100, KEY_LEN);
+	memset(disco.b, seed, KEY_LEN);
+	assert_int_equal(registry_node_create(&w->c.reg, &want, now, &n), 0);
+	registry_node_set_disco(&w->c.reg, n, &disco);
+	n->changes = 0;
+	return n;
+}
+
+static void test_offline(void **state)
+{
+	struct world *w = *state;
+	struct node *n = add(w, 1, false, NOW);
+
+	registry_node_set_online(&w->c.reg, n, true, NOW);
+	n->changes = 0;
+	n->gone_usec = 1000 * SEC; /* its stream ended then */
+	fanout_tick(w->c.fanout, 1009 * SEC, NOW + 9 * NSEC_PER_SEC);
+	assert_true(n->online);
+	fanout_tick(w->c.fanout, 1010 * SEC, NOW + 10 * NSEC_PER_SEC);
+	assert_false(n->online);
+	assert_int_equal(n->changes, NODE_CHANGE_ONLINE);
+	assert_int_equal(n->last_seen_nsec, NOW + 10 * NSEC_PER_SEC);
+}
+
+static void test_expiry(void **state)
+{
+	struct world *w = *state;
+	struct node *n = add(w, 1, false, NOW);
+
+	registry_node_set_expiry(&w->c.reg, n, NOW + 5 * NSEC_PER_SEC);
+	n->changes = 0;
+	fanout_tick(w->c.fanout, 1000 * SEC, NOW);
+	fanout_tick(w->c.fanout, 1004 * SEC, NOW + 4 * NSEC_PER_SEC);
+	assert_int_equal(n->changes, 0);
+	fanout_tick(w->c.fanout, 1005 * SEC, NOW + 5 * NSEC_PER_SEC);
+	assert_int_equal(n->changes, NODE_CHANGE_FULL | NODE_CHANGE_SELF);
+	n->changes = 0;
+	fanout_tick(w->c.fanout, 1006 * SEC, NOW + 6 * NSEC_PER_SEC);
+	assert_int_equal(n->changes, 0); /* once */
+}
+
+static void test_ephemeral(void **state)
+{
+	struct world *w = *state;
+	struct node *stays = add(w, 1, false, NOW), *never = add(w, 2, true, NOW), *left = add(w, 3, true, NOW);
+	struct node *fresh;
+	uint64_t never_id = never->id, left_id = left->id;
+
+	fanout_tick(w->c.fanout, 1000 * SEC, NOW); /* the server starts */
+	left->gone_usec = 1050 * SEC;
+	fanout_tick(w->c.fanout, 1099 * SEC, NOW + 99 * NSEC_PER_SEC);
+	assert_non_null(registry_node(&w->c.reg, never_id));
+	fresh = add(w, 4, true, NOW + 99 * NSEC_PER_SEC); /* registered, not polled yet */
+	fanout_tick(w->c.fanout, 1101 * SEC, NOW + 101 * NSEC_PER_SEC);
+	assert_null(registry_node(&w->c.reg, never_id));
+	assert_non_null(registry_node(&w->c.reg, left_id));
+	fanout_tick(w->c.fanout, 1151 * SEC, NOW + 151 * NSEC_PER_SEC);
+	assert_null(registry_node(&w->c.reg, left_id));
+	assert_ptr_equal(registry_node(&w->c.reg, fresh->id), fresh);
+	registry_node_set_online(&w->c.reg, fresh, true, NOW + 152 * NSEC_PER_SEC);
+	fanout_tick(w->c.fanout, 9999 * SEC, NOW + 9999 * NSEC_PER_SEC);
+	assert_ptr_equal(registry_node(&w->c.reg, fresh->id), fresh); /* it is connected */
+	assert_ptr_equal(registry_node(&w->c.reg, stays->id), stays);
+}
+
+static json_t *parsed(struct buf *b)
+{
+	json_t *j = NULL;
+
+	assert_false(b->bad);
+	assert_int_equal(json_read(buf_data(b), b->len, 1 << 20, &j), 0);
+	buf_done(b);
+	return j;
+}
+
+static void test_node_json(void **state)
+{
+	struct world *w = *state;
+	struct node *n = add(w, 1, false, NOW);
+	struct buf b = { 0 }, self = { 0 };
+	json_t *j;
+
+	mapjson_node(&b, n, "mesh.test", NOW);
+	mapjson_self(&self, (const char *)buf_data(&b), b.len, &w->c.cfg);
+	j = parsed(&b);
+	assert_string_equal(json_get_str(j, "Name"), "box.mesh.test.");
+	assert_string_equal(json_get_str(j, "StableID"), "1");
+	assert_null(json_get(j, "KeyExpiry"));
+	assert_null(json_get(j, "CapMap"));
+	assert_int_equal(json_array_size(json_get(j, "Endpoints")), 0);
+	assert_int_equal(json_array_size(json_get(j, "AllowedIPs")), 2);
+	assert_int_equal(json_get_int(json_get(json_get(j, "Hostinfo"), "NetInfo"), "PreferredDERP", 0), 9);
+	assert_string_equal(json_get_str(json_get(j, "Hostinfo"), "OS"), "linux");
+	json_decref(j);
+	j = parsed(&self);
+	assert_true(json_is_object(json_get(j, "CapMap")));
+	json_decref(j);
+
+	registry_node_set_expiry(&w->c.reg, n, NOW);
+	mapjson_node(&b, n, "", NOW);
+	j = parsed(&b);
+	assert_string_equal(json_get_str(j, "Name"), "box.");
+	assert_true(json_get_bool(j, "Expired", false));
+	assert_false(json_get_bool(j, "MachineAuthorized", true));
+	json_decref(j);
+
+	mapjson_user(&b, w->alice);
+	j = parsed(&b);
+	assert_string_equal(json_get_str(j, "DisplayName"), "Al \"A\"");
+	assert_string_equal(json_get_str(j, "LoginName"), "a@x.org");
+	json_decref(j);
+}
+
+static void test_patch_json(void **state)
+{
+	struct world *w = *state;
+	struct node *n = add(w, 1, false, NOW);
+	struct buf b = { 0 };
+	json_t *j;
+
+	mapjson_patch(&b, n, NODE_CHANGE_HOME | NODE_CHANGE_DISCO | NODE_CHANGE_ONLINE);
+	j = parsed(&b);
+	assert_int_equal(json_get_int(j, "DERPRegion", 0), 9);
+	assert_non_null(json_get(j, "DiscoKey"));
+	assert_true(json_is_boolean(json_get(j, "Online")));
+	assert_non_null(json_get(j, "LastSeen"));
+	assert_null(json_get(j, "Endpoints"));
+	json_decref(j);
+	mapjson_patch(&b, n, NODE_CHANGE_ENDPOINTS);
+	j = parsed(&b);
+	assert_int_equal(json_object_size(j), 2);
+	assert_true(json_is_array(json_get(j, "Endpoints"))); /* [] is "none", absent would be "as before" */
+	json_decref(j);
+}
+
+/* Whole octets and nibbles of the reverse zones, the empty lists not null. */
+static void test_dns_json(void **state)
+{
+	struct world *w = *state;
+	struct buf b = { 0 };
+	const json_t *routes;
+	json_t *j;
+
+	mapjson_dns(&b, &w->c.cfg);
+	j = parsed(&b);
+	routes = json_get(j, "Routes");
+	assert_int_equal(json_object_size(routes), 65);
+	assert_true(json_is_array(json_get(routes, "64.100.in-addr.arpa.")));
+	assert_true(json_is_array(json_get(routes, "127.100.in-addr.arpa.")));
+	assert_true(json_is_array(json_get(routes, "0.e.1.a.c.5.1.1.a.7.d.f.ip6.arpa.")));
+	assert_string_equal(json_string_value(json_array_get(json_get(j, "Domains"), 0)), "mesh.test");
+	json_decref(j);
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+	const struct CMUnitTest tests[] = { T(test_offline),   T(test_expiry),	   T(test_ephemeral),
+					    T(test_node_json), T(test_patch_json), T(test_dns_json) };
+
+	if (key_init() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
