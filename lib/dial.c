@@ -107,6 +107,7 @@ struct dial {
 	uint16_t port;
 	struct dial_opts o;
 	dial_fn *fn;
+	dial_lookup_fn *found; /* only the addresses are wanted: instead of fn */
 	void *data;
 	ares_channel ares;
 	struct {
@@ -180,7 +181,10 @@ static void dial_fail(struct dial *d, int error, const char *what)
 
 	snprintf(text, sizeof(text), "%s: %s", d->host, what);
 	dial_end(d);
-	d->fn(d->data, error, NULL, text);
+	if (d->found)
+		d->found(d->data, error, NULL, 0, text);
+	else
+		d->fn(d->data, error, NULL, text);
 }
 
 static void dial_won(struct dial *d, struct attempt *a)
@@ -345,7 +349,14 @@ static void race_start(struct dial *d)
 	}
 	if (!d->cached)
 		order(d);
-	try_next(d);
+	if (!d->found) {
+		try_next(d);
+		return;
+	}
+	if (d->looked_up && !d->cached)
+		dial_cache_put(d->o.cache, d->host, d->addrs, d->n);
+	dial_end(d);
+	d->found(d->data, 0, d->addrs, d->n, "");
 }
 
 /* ---- the look-up */
@@ -515,8 +526,8 @@ static int timers_new(struct dial *d)
 	return r;
 }
 
-int dial_start(struct loop *l, const char *host, uint16_t port, const struct dial_opts *o, dial_fn *fn,
-	       void *data, struct dial **ret)
+static int start(struct loop *l, const char *host, uint16_t port, const struct dial_opts *o, dial_fn *fn,
+		 dial_lookup_fn *found, void *data, struct dial **ret)
 {
 	CLEANUP(dial_cancel) struct dial *d = calloc(1, sizeof(*d));
 	struct addr literal, probe;
@@ -527,6 +538,7 @@ int dial_start(struct loop *l, const char *host, uint16_t port, const struct dia
 	d->loop = l;
 	d->port = port;
 	d->fn = fn;
+	d->found = found;
 	d->data = data;
 	for (size_t i = 0; i < DIAL_ADDRS_MAX; i++)
 		d->attempt[i].fd = -1;
@@ -555,4 +567,16 @@ int dial_start(struct loop *l, const char *host, uint16_t port, const struct dia
 	}
 	*ret = TAKE(d);
 	return 0;
+}
+
+int dial_start(struct loop *l, const char *host, uint16_t port, const struct dial_opts *o, dial_fn *fn,
+	       void *data, struct dial **ret)
+{
+	return start(l, host, port, o, fn, NULL, data, ret);
+}
+
+int dial_lookup(struct loop *l, const char *host, const struct dial_opts *o, dial_lookup_fn *fn,
+		void *data, struct dial **ret)
+{
+	return start(l, host, 0, o, NULL, fn, data, ret);
 }

@@ -44,6 +44,11 @@ typedef void dial_fn(void *data, int fd, const struct endpoint *to, const char *
 /* opts may be NULL. The callback never comes inside dial_start(). Bytes of host: name or literal, with or without []. */
 int dial_start(struct loop *l, const char *host, uint16_t port, const struct dial_opts *o, dial_fn *fn,
 	       void *data, struct dial **ret);
+/* Only the look-up, with the same cache and order. Once: r == 0 and the addresses (views), or a negative errno. */
+typedef void dial_lookup_fn(void *data, int r, const struct addr *a, size_t n, const char *why);
+int dial_lookup(struct loop *l, const char *host, const struct dial_opts *o, dial_lookup_fn *fn, void *data,
+		struct dial **ret);
+
 /* No callback any more. Not after the callback. NULL is fine. */
 void dial_cancel(struct dial *d);
 DEFINE_CLEANUP(struct dial *, dial_cancel)

@@ -123,13 +123,15 @@ uint64_t loop_now(struct loop *l)
 {
 	uint64_t t;
 
-	if (sd_event_now(l->e, CLOCK_MONOTONIC, &t) < 0) {
-		struct timespec ts;
+	return sd_event_now(l->e, CLOCK_MONOTONIC, &t) < 0 ? loop_clock() : t;
+}
 
-		clock_gettime(CLOCK_MONOTONIC, &ts);
-		t = (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
-	}
-	return t;
+uint64_t loop_clock(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
 }
 
 void loop_notify(struct loop *l, const char *state)

@@ -38,6 +38,8 @@ void loop_exit(struct loop *l, int code);
 int loop_iterate(struct loop *l, uint64_t timeout_usec);
 /* Time of this iteration. */
 uint64_t loop_now(struct loop *l);
+/* The same clock, read now: to measure work. */
+uint64_t loop_clock(void);
 /* Sends READY=1 and so on; nothing without NOTIFY_SOCKET. Watchdog pings start by themselves. */
 void loop_notify(struct loop *l, const char *state);
 int loop_watchdog(struct loop *l);

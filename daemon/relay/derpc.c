@@ -568,3 +568,14 @@ size_t derpc_list(const struct derpc *d, struct derpc_info *out, size_t max)
 	}
 	return n;
 }
+
+bool derpc_is_plain(const struct derpc *d, int64_t region)
+{
+	const struct region *g = derpc_find(d, region);
+
+	for (size_t i = 0; g && i < g->def.n_nodes; i++)
+		if (!g->def.nodes[i].stun_only)
+			return derpconn_is_plain(&g->def.nodes[i], g->plain, d->plain_host,
+						 d->plain_port);
+	return false;
+}

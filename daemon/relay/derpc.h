@@ -81,6 +81,8 @@ int derpc_send(struct derpc *d, int64_t region, const struct key *dst, const voi
  */
 int64_t derpc_lookup_route(const struct derpc *d, const struct key *peer, int64_t peer_home);
 
+/* Its relay would be dialled without TLS now. */
+bool derpc_is_plain(const struct derpc *d, int64_t region);
 int64_t derpc_home(const struct derpc *d);
 bool derpc_connected(const struct derpc *d, int64_t region);
 

@@ -487,12 +487,9 @@ static const struct stream_ops conn_stream_ops = {
 	.on_closed = conn_closed,
 };
 
-static bool conn_plain(const struct derpconn *c, const struct derp_node *n)
+bool derpconn_is_plain(const struct derp_node *n, bool all, const char *host, uint16_t port)
 {
-	if (c->o.plain_all)
-		return true;
-	return c->o.plain_host && !strcasecmp(c->o.plain_host, n->hostname) &&
-	       c->o.plain_port == derp_node_port(n);
+	return all || (host && *host && !strcasecmp(host, n->hostname) && port == derp_node_port(n));
 }
 
 /* Whom CertName makes us trust: a pin, a name of its own behind the host asked for, or the host. */
@@ -542,7 +539,7 @@ static void conn_dialled(void *data, int fd, const struct endpoint *to, const ch
 	c->reach = DERPCONN_REACH_TCP;
 	c->remote = *to;
 	setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &user_msec, sizeof(user_msec));
-	if (!conn_plain(c, n)) {
+	if (!derpconn_is_plain(n, c->o.plain_all, c->o.plain_host, c->o.plain_port)) {
 		so.tls = c->o.tls;
 		r = conn_expect(n, pin, &so.expect);
 		if (r < 0) {

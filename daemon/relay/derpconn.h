@@ -86,3 +86,6 @@ enum derpconn_reach derpconn_reached(const struct derpconn *c);
 size_t derpconn_node(const struct derpconn *c); /* index of the node dialled last */
 const struct endpoint *derpconn_remote(const struct derpconn *c);
 const struct key *derpconn_server_key(const struct derpconn *c);
+
+/* Whether a relay is dialled without TLS: all are, or it is the one at this host and port. */
+bool derpconn_is_plain(const struct derp_node *n, bool all, const char *host, uint16_t port);

@@ -1,0 +1,515 @@
+#include "daemon/dataplane.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "daemon/kernel/tsmp_socket.h"
+#include "daemon/kernel/udp.h"
+#include "daemon/relay/shuttle.h"
+#include "lib/log.h"
+#include "nft/reconcile.h"
+
+#define REMOVALS_AT_ONCE 8
+
+struct dataplane {
+	struct loop *loop;
+	const struct config *cfg;
+	const struct dataplane_ops *ops;
+	void *data;
+
+	int name_lock; /* abstract socket: one daemon for each interface of a network namespace */
+	struct wg *wg;
+	struct link *link;
+	struct udp *udp;
+	struct nft *nft;
+	struct shuttle *shuttle;
+	struct tsmp_socket *tsmp;
+	bool up;
+	uint16_t port;
+	enum nft_filter filter;
+	struct addr *addrs; /* own */
+	size_t n_addrs;
+	char filter_problem[DATAPLANE_ERROR_MAX];
+};
+
+int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
+		  void *data, struct dataplane **ret)
+{
+	struct dataplane *d = calloc(1, sizeof(*d));
+
+	if (!d)
+		return -ENOMEM;
+	d->loop = l;
+	d->cfg = cfg;
+	d->ops = ops;
+	d->data = data;
+	d->name_lock = -1;
+	d->filter = NFT_FILTER_REPLIES_ONLY;
+	*ret = d;
+	return 0;
+}
+
+/* Ends our use of the kernel's objects; they stay. */
+static void dataplane_let_go(struct dataplane *d)
+{
+	tsmp_socket_close(TAKE(d->tsmp));
+	shuttle_free(TAKE(d->shuttle));
+	udp_close(TAKE(d->udp));
+	nft_close(TAKE(d->nft));
+	link_close(TAKE(d->link));
+	wg_close(TAKE(d->wg));
+	d->name_lock = fd_close(d->name_lock);
+	free(TAKE(d->addrs));
+	d->n_addrs = 0;
+	d->up = false;
+}
+
+void dataplane_close(struct dataplane *d)
+{
+	if (!d)
+		return;
+	dataplane_let_go(d);
+	free(d);
+}
+
+bool dataplane_is_up(const struct dataplane *d)
+{
+	return d->up;
+}
+
+uint16_t dataplane_port(const struct dataplane *d)
+{
+	return d->port;
+}
+
+__attribute__((format(printf, 3, 4))) static int fail(char *error, int r, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	vsnprintf(error, DATAPLANE_ERROR_MAX, fmt, ap);
+	va_end(ap);
+	return r;
+}
+
+/* Abstract sockets belong to the network namespace, as interfaces do, and end with their process. */
+static int lock_name(struct dataplane *d, char *error)
+{
+	struct sockaddr_un un = { .sun_family = AF_UNIX };
+	int n = snprintf(un.sun_path + 1, sizeof(un.sun_path) - 1, "kernscaled/%s", d->cfg->interface);
+
+	d->name_lock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	if (d->name_lock < 0)
+		return fail(error, -errno, "cannot make a socket: %s", strerror(errno));
+	if (bind(d->name_lock, (struct sockaddr *)&un,
+		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0)
+		return fail(error, -EBUSY,
+			    "another kernscaled has interface %s: stop it or give --interface, --port, "
+			    "--table, --statedir and --socket of its own",
+			    d->cfg->interface);
+	return 0;
+}
+
+static void on_udp(void *data, const struct udp_packet *p)
+{
+	struct dataplane *d = data;
+
+	d->ops->udp_packet(d->data, &p->from, &p->to, p->p, p->len);
+}
+
+static void on_shuttle(void *data, uint32_t index, const uint8_t *p, size_t len)
+{
+	struct dataplane *d = data;
+
+	d->ops->relay_packet(d->data, index, p, len);
+}
+
+static void on_tsmp(void *data, const struct addr *src, const struct key *disco)
+{
+	struct dataplane *d = data;
+
+	d->ops->tsmp_disco(d->data, src, disco);
+}
+
+static void on_link(void *data, unsigned int events)
+{
+	struct dataplane *d = data;
+
+	d->ops->link_event(d->data, events);
+}
+
+static int up_device(struct dataplane *d, const struct key *priv, bool *ret_adopted, char *error)
+{
+	struct wg_settings want = { priv, d->cfg->port, LINK_MARK };
+	CLEANUP(wg_device_done) struct wg_device now = { 0 };
+	int r;
+
+	r = wg_open(&d->wg);
+	if (r < 0)
+		return fail(error, r, "cannot talk to the kernel: %s", strerror(-r));
+	r = wg_device_create(d->wg, d->cfg->interface, priv, ret_adopted);
+	if (r == -EOPNOTSUPP)
+		return fail(error, r, "this kernel has no WireGuard: load the module wireguard or "
+				      "install a kernel with it (5.6 or newer)");
+	if (r == -EPERM)
+		return fail(error, r, "not allowed to make interface %s (CAP_NET_ADMIN): start "
+				      "kernscaled as root or by its unit", d->cfg->interface);
+	if (r < 0)
+		return fail(error, r, "cannot make interface %s: %s", d->cfg->interface,
+			    wg_error(d->wg));
+	r = wg_get_device(d->wg, &now);
+	if (r < 0)
+		return fail(error, r, "cannot read interface %s: %s", d->cfg->interface,
+			    wg_error(d->wg));
+	if (want.port == 0)
+		want.port = now.port; /* any port: the one it has, if it has one */
+	r = wg_set_device(d->wg, &now, &want);
+	if (r < 0)
+		return fail(error, r, "cannot set up interface %s: %s", d->cfg->interface,
+			    wg_error(d->wg));
+	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
+	if (r == 0)
+		r = link_up(d->link, LINK_MTU);
+	if (r == -EADDRINUSE)
+		return fail(error, r, "UDP port %u is taken: stop who has it or give --port",
+			    want.port);
+	if (r < 0)
+		return fail(error, r, "cannot bring interface %s up: %s", d->cfg->interface,
+			    strerror(-r));
+	wg_device_done(&now);
+	r = wg_get_device(d->wg, &now); /* the kernel has chosen a random port by now */
+	if (r < 0)
+		return fail(error, r, "cannot read interface %s: %s", d->cfg->interface,
+			    wg_error(d->wg));
+	d->port = now.port;
+	return 0;
+}
+
+static int up_rules(struct dataplane *d)
+{
+	struct link_rules_config c = { .base = d->cfg->rule_base,
+				       .table = d->cfg->route_table,
+				       .mark = LINK_MARK,
+				       .mask = LINK_MARK_MASK,
+				       .lan_first = true,
+				       .v4 = true,
+				       .v6 = true };
+	struct link_rule rules[LINK_RULES_MAX];
+	size_t n = link_rules_wanted(&c, rules);
+	int r = link_set_rules(d->link, d->cfg->rule_base, rules, n);
+
+	if (r < 0)
+		log_warning_errno(r, "cannot set all routing rules (%s)", link_error(d->link));
+	return r;
+}
+
+static int up_relay(struct dataplane *d, uint16_t *relay_port, char *error)
+{
+	int r = shuttle_new(d->loop, d->port, *relay_port, on_shuttle, d, &d->shuttle);
+
+	/* Another port costs a relayed peer one change of its endpoint. */
+	if (r == -EADDRINUSE && *relay_port)
+		r = shuttle_new(d->loop, d->port, 0, on_shuttle, d, &d->shuttle);
+	if (r < 0)
+		return fail(error, r, "cannot open the relay port on loopback: %s", strerror(-r));
+	*relay_port = shuttle_port(d->shuttle);
+	return 0;
+}
+
+/* Makes the table what is wanted now. */
+static int apply_table(struct dataplane *d)
+{
+	struct nft_config c = {
+		.ifindex = wg_ifindex(d->wg),
+		.port = d->port,
+		.private_port = d->udp ? udp_private_port(d->udp) : 0,
+		.share_port = d->udp && udp_mode(d->udp) == UDP_MODE_TPROXY,
+		.rewrite_source = d->udp && udp_needs_rewrite(d->udp),
+		.mark = LINK_MARK,
+		.mark_mask = LINK_MARK_MASK,
+		.filter = d->filter,
+	};
+	bool v4 = false, v6 = false;
+	int r;
+
+	snprintf(c.table, sizeof(c.table), "%s", d->cfg->table);
+	snprintf(c.ifname, sizeof(c.ifname), "%s", d->cfg->interface);
+	link_forwarding(d->link, &v4, &v6);
+	c.forwarding = v4 || v6;
+	r = nft_apply(d->nft, &c);
+	if (r < 0) {
+		snprintf(d->filter_problem, sizeof(d->filter_problem),
+			 "The packet filter is not in force: nftables table %s: %.160s", d->cfg->table,
+			 nft_error(d->nft));
+		log_err("nftables table %s: %s", d->cfg->table, nft_error(d->nft));
+	} else {
+		d->filter_problem[0] = '\0';
+	}
+	return r;
+}
+
+/* Without the rule that gives us discovery packets no direct path is found; raw sockets see them too. */
+static void on_port_tested(void *data)
+{
+	struct dataplane *d = data;
+
+	log_info("UDP port %u is shared by %s", d->port, udp_mode_name(udp_mode(d->udp)));
+	apply_table(d);
+}
+
+static void on_table_changed(void *data)
+{
+	struct dataplane *d = data;
+
+	log_notice("nftables table %s was changed by somebody else: putting it back", d->cfg->table);
+	apply_table(d);
+	udp_self_test(d->udp, on_port_tested, d);
+}
+
+/* The shared port and what stands around it. The filter stands before the first packet is let in. */
+static int up_table(struct dataplane *d, char *error)
+{
+	unsigned int has = 0;
+	int r = nft_open(&d->nft);
+
+	if (r == 0)
+		has = nft_probe(d->nft);
+	if (!(has & NFT_HAS_TABLES))
+		return fail(error, -EOPNOTSUPP,
+			    "this kernel has no nf_tables (or not the right to use them): the packet "
+			    "filter cannot stand, so nothing is let in; load nf_tables, nft_ct, nft_tproxy");
+	r = udp_open(d->loop, &(struct udp_opts){ d->port, LINK_MARK, false, on_udp, d }, &d->udp);
+	if (r == 0 && (d->cfg->port_sharing_raw || !(has & NFT_HAS_TPROXY)))
+		r = udp_set_mode(d->udp, UDP_MODE_RAW);
+	if (r < 0)
+		return fail(error, r, "cannot share UDP port %u with the kernel: %s", d->port,
+			    strerror(-r));
+	r = apply_table(d);
+	if (r < 0)
+		return fail(error, r, "%s", d->filter_problem);
+	udp_self_test(d->udp, on_port_tested, d);
+	r = nft_watch(d->nft, d->loop, on_table_changed, d);
+	if (r < 0)
+		log_warning_errno(r, "changes of the nftables table will not be noticed");
+	return 0;
+}
+
+int dataplane_set_filter(struct dataplane *d, enum nft_filter mode)
+{
+	if (mode == d->filter)
+		return 0;
+	d->filter = mode;
+	return apply_table(d);
+}
+
+int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *relay_port,
+		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX])
+{
+	bool adopted = false;
+	int r;
+
+	r = lock_name(d, error);
+	if (r == 0)
+		r = up_device(d, node_private, &adopted, error);
+	if (r == 0)
+		r = up_relay(d, relay_port, error);
+	if (r == 0)
+		r = up_table(d, error);
+	if (r == 0) {
+		up_rules(d);
+		r = link_watch(d->link, d->loop, on_link, d);
+		if (r < 0)
+			log_warning_errno(r, "changes of interfaces will not be noticed");
+		r = tsmp_socket_open(d->loop, d->cfg->interface, on_tsmp, d, &d->tsmp);
+		if (r < 0)
+			log_warning_errno(r, "control messages inside the tunnel are not answered");
+		d->up = true;
+		*ret_adopted = adopted;
+		return 0;
+	}
+	/* A device that was there before is somebody's mesh: it stays. */
+	if (d->wg && !adopted && wg_ifindex(d->wg))
+		wg_device_delete(d->wg);
+	dataplane_let_go(d);
+	return r;
+}
+
+void dataplane_down(struct dataplane *d)
+{
+	int r;
+
+	if (!d->up)
+		return;
+	nft_remove(d->nft, d->cfg->table);
+	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
+	/* Addresses and routes go with it. */
+	r = wg_device_delete(d->wg);
+	if (r < 0)
+		log_err("cannot remove interface %s: %s", d->cfg->interface, wg_error(d->wg));
+	dataplane_let_go(d);
+	d->filter = NFT_FILTER_REPLIES_ONLY;
+}
+
+int dataplane_set_key(struct dataplane *d, const struct key *node_private)
+{
+	CLEANUP(wg_device_done) struct wg_device now = { 0 };
+	struct wg_settings want = { node_private, d->port, LINK_MARK };
+	int r = wg_get_device(d->wg, &now);
+
+	return r < 0 ? r : wg_set_device(d->wg, &now, &want);
+}
+
+int dataplane_set_addresses(struct dataplane *d, const struct addr *a, size_t n)
+{
+	return link_set_addresses(d->link, a, n);
+}
+
+static int want_cmp(const void *key, const void *elem)
+{
+	return key_cmp(key, &((const struct wg_peer *)elem)->key);
+}
+
+/* Whatever the kernel has stays, but for a relay address that is not (any more) this peer's. */
+static void fill_want(const struct dataplane *d, const struct wg_device *now,
+		      const struct dataplane_peer *p, struct wg_want *ret)
+{
+	const struct wg_peer *k =
+		now->n_peers ? bsearch(&p->key, now->peers, now->n_peers, sizeof(*k), want_cmp) : NULL;
+	uint32_t index;
+
+	*ret = (struct wg_want){
+		.key = p->key,
+		.endpoint = shuttle_endpoint(d->shuttle, p->index),
+		.n_allowed = p->n_allowed,
+		.allowed = p->allowed,
+	};
+	ret->force_endpoint = k && (!k->endpoint.addr.family ||
+				    (shuttle_index_of(&k->endpoint, &index) == 0 &&
+				     !endpoint_equal(&k->endpoint, &ret->endpoint)));
+}
+
+static int set_routes(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+{
+	CLEANUP(free) struct link_route *routes = NULL;
+	size_t total = 0, k = 0;
+	int r;
+
+	for (size_t i = 0; i < n; i++)
+		total += p[i].n_allowed;
+	routes = calloc(total + 1, sizeof(*routes));
+	if (!routes)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = 0; j < p[i].n_allowed; j++)
+			routes[k++].dst = p[i].allowed[j];
+	r = link_set_routes(d->link, d->cfg->route_table, routes, k);
+	if (r < 0)
+		log_warning_errno(r, "cannot set all routes in table %u (%s)", d->cfg->route_table,
+				  link_error(d->link));
+	return r;
+}
+
+int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+{
+	CLEANUP(wg_device_done) struct wg_device now = { 0 };
+	CLEANUP(wg_plan_done) struct wg_plan plan = { 0 };
+	CLEANUP(free) struct wg_want *want = calloc(n + 1, sizeof(*want));
+	struct wg_encode_pos pos = { 0 };
+	int r, left;
+
+	if (!want)
+		return -ENOMEM;
+	r = wg_get_device(d->wg, &now);
+	if (r < 0)
+		return log_err_errno(r, "cannot read interface %s", d->cfg->interface);
+	for (size_t i = 0; i < n; i++)
+		fill_want(d, &now, &p[i], &want[i]);
+	r = wg_plan(&now, want, n, &plan);
+	if (r < 0)
+		return log_err_errno(r, "cannot plan the peers of %s", d->cfg->interface);
+	left = wg_apply(d->wg, &plan, REMOVALS_AT_ONCE, &pos);
+	if (left < 0) {
+		log_err("cannot program the peers of %s: %s", d->cfg->interface, wg_error(d->wg));
+		return left;
+	}
+	r = set_routes(d, p, n);
+	return r < 0 ? r : left;
+}
+
+int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t index,
+			   const struct endpoint *e)
+{
+	struct endpoint relay = shuttle_endpoint(d->shuttle, index);
+	int r = wg_set_endpoint(d->wg, peer, e ? e : &relay);
+
+	if (r < 0)
+		log_remote(LOG_LEVEL_WARNING, "cannot set an endpoint: %s", wg_error(d->wg));
+	return r;
+}
+
+int dataplane_reset_peer(struct dataplane *d, const struct dataplane_peer *p)
+{
+	struct wg_want want = { .key = p->key,
+				.endpoint = shuttle_endpoint(d->shuttle, p->index),
+				.force_endpoint = true,
+				.n_allowed = p->n_allowed,
+				.allowed = p->allowed };
+
+	return wg_reset_peer(d->wg, &want);
+}
+
+int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data)
+{
+	return wg_dump(d->wg, NULL, NULL, fn, data);
+}
+
+const char *dataplane_filter_problem(const struct dataplane *d)
+{
+	return d->filter_problem;
+}
+
+int dataplane_relay_deliver(struct dataplane *d, uint32_t index, const void *p, size_t len)
+{
+	return shuttle_deliver(d->shuttle, index, p, len);
+}
+
+int dataplane_relay_inject(struct dataplane *d, const struct endpoint *src, const struct addr *dst,
+			   const void *p, size_t len)
+{
+	return shuttle_inject(d->shuttle, src, dst, p, len);
+}
+
+int dataplane_local_addresses(struct dataplane *d, struct link_local_addr **ret, size_t *ret_n)
+{
+	return link_local_addresses(d->link, ret, ret_n);
+}
+
+void dataplane_repair(struct dataplane *d, unsigned int events)
+{
+	if (!d->up)
+		return;
+	if (events & LINK_EVENT_RULE) {
+		log_notice("routing rules were taken away: putting them back");
+		up_rules(d);
+	}
+	if (events & LINK_EVENT_FORWARDING)
+		apply_table(d);
+	if (events & LINK_EVENT_OURS)
+		log_err("interface %s was changed or removed by somebody else: `wgctl down` and "
+			"`wgctl up` make it anew", d->cfg->interface);
+}
+
+/* Not into our own tunnel: a packet for a peer that only the tunnel leads to would go round in
+ * circles. The mark keeps ours out where our rules stand; this is for when they do not. */
+int dataplane_send_udp(struct dataplane *d, const struct endpoint *to, const struct addr *from,
+		       const void *p, size_t len)
+{
+	if (addr_is_tailnet(&to->addr))
+		return -ENETUNREACH;
+	return udp_send(d->udp, to, from, p, len);
+}

@@ -1,0 +1,88 @@
+#pragma once
+/*
+ * dataplane: the kernel's side of the node as one thing: device, addresses, routes, rules, nftables
+ * table, the shared UDP port and the relay shuttle.
+ *
+ * Owns the edges (kernel/, nft/, relay/shuttle) and their order. Takes wanted state and sends the
+ * difference. Closing it leaves everything in the kernel as it is: the mesh goes on without us;
+ * dataplane_down() takes it all away. Decides nothing about paths.
+ */
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "daemon/config.h"
+#include "daemon/kernel/link.h"
+#include "daemon/kernel/wg.h"
+#include "lib/addr.h"
+#include "lib/cleanup.h"
+#include "lib/key.h"
+#include "lib/loop.h"
+#include "nft/ruleset.h"
+
+#define DATAPLANE_ERROR_MAX 256
+
+struct dataplane;
+
+struct dataplane_ops {
+	/* Disco or STUN that came to our WireGuard port. */
+	void (*udp_packet)(void *data, const struct endpoint *from, const struct addr *to,
+			   const uint8_t *p, size_t len);
+	/* The kernel sent this to a peer's relay address. */
+	void (*relay_packet)(void *data, uint32_t index, const uint8_t *p, size_t len);
+	/* A peer told its disco key inside the tunnel; src is its overlay address. */
+	void (*tsmp_disco)(void *data, const struct addr *src, const struct key *disco);
+	void (*link_event)(void *data, unsigned int events); /* enum link_event */
+};
+
+int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
+		  void *data, struct dataplane **ret);
+void dataplane_close(struct dataplane *d);
+DEFINE_CLEANUP(struct dataplane *, dataplane_close)
+
+/*
+ * Makes or adopts the device and everything around it, but peers. relay_port: 0 = any, then filled
+ * in. On failure error has one line with cause and remedy, and what was made new is gone again.
+ */
+int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *relay_port,
+		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX]);
+bool dataplane_is_up(const struct dataplane *d);
+/* Removes device, rules, routes and table. */
+void dataplane_down(struct dataplane *d);
+
+/* Another node key on the live device. */
+int dataplane_set_key(struct dataplane *d, const struct key *node_private);
+int dataplane_set_addresses(struct dataplane *d, const struct addr *a, size_t n);
+
+struct dataplane_peer {
+	uint32_t index; /* of its relay address */
+	struct key key;
+	const struct prefix *allowed;
+	size_t n_allowed;
+};
+/* Exactly these peers and the routes to them. A peer that the kernel has keeps its endpoint. 1: some
+ * removals are left, call again soon; 0: all done; negative: errno, logged. */
+int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n);
+/* e NULL: the peer's relay address. */
+int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t index,
+			   const struct endpoint *e);
+/* Takes the peer out and in again: its sessions are dead. */
+int dataplane_reset_peer(struct dataplane *d, const struct dataplane_peer *p);
+int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data);
+
+/* What the filter lets in. Replies only until told otherwise. */
+int dataplane_set_filter(struct dataplane *d, enum nft_filter mode);
+/* "" when the packet filter stands as wanted, else one sentence for status. */
+const char *dataplane_filter_problem(const struct dataplane *d);
+/* After LINK_EVENT_RULE, _OURS and the like: puts back what somebody took away. */
+void dataplane_repair(struct dataplane *d, unsigned int events);
+
+uint16_t dataplane_port(const struct dataplane *d);
+/* From our WireGuard port. from NULL: the kernel chooses. Never into our own tunnel: -ENETUNREACH. */
+int dataplane_send_udp(struct dataplane *d, const struct endpoint *to, const struct addr *from,
+		       const void *p, size_t len);
+int dataplane_relay_deliver(struct dataplane *d, uint32_t index, const void *p, size_t len);
+int dataplane_relay_inject(struct dataplane *d, const struct endpoint *src, const struct addr *dst,
+			   const void *p, size_t len);
+/* Local addresses for candidate endpoints; free() the list. */
+int dataplane_local_addresses(struct dataplane *d, struct link_local_addr **ret, size_t *ret_n);

@@ -1,0 +1,105 @@
+/* kernscaled: order of start and stop; nothing else. */
+#include <errno.h>
+#include <locale.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/config.h"
+#include "daemon/kernel/privs.h"
+#include "daemon/node.h"
+#include "lib/key.h"
+#include "lib/log.h"
+#include "lib/loop.h"
+
+static void on_signal(void *data, int signo)
+{
+	log_info("%s: ending; the mesh stays up", strsignal(signo));
+	loop_notify(data, "STOPPING=1");
+	loop_exit(data, 0);
+}
+
+/* As root: folders for the user we become, then become it. */
+static int give_up_root(const struct config *c)
+{
+	char error[PRIVS_ERROR_MAX];
+	struct privs_user u;
+
+	if (geteuid() != 0)
+		return 0;
+	if (privs_user_find(c->user, &u, error) < 0 ||
+	    privs_own_folder(c->statedir, 0700, &u, error) < 0 ||
+	    privs_own_folder(c->runtimedir, 0755, &u, error) < 0 || privs_drop(&u, error) < 0) {
+		log_err("%s", error);
+		return -EPERM;
+	}
+	return 0;
+}
+
+static int run(const struct config *c)
+{
+	CLEANUP(loop_free) struct loop *l = NULL;
+	CLEANUP(loop_signal_free) struct loop_signal *term = NULL, *intr = NULL;
+	CLEANUP(node_free) struct node *n = NULL;
+	char error[NODE_ERROR_MAX];
+	int r;
+
+	r = loop_new(&l);
+	if (r == 0)
+		r = loop_signal_new(l, SIGTERM, on_signal, l, &term);
+	if (r == 0)
+		r = loop_signal_new(l, SIGINT, on_signal, l, &intr);
+	if (r < 0)
+		return log_err_errno(r, "cannot start");
+	r = node_new(l, c, &n, error);
+	if (r < 0) {
+		log_err("%s", error);
+		return r;
+	}
+	loop_watchdog(l);
+	loop_notify(l, "READY=1");
+	return loop_run(l);
+}
+
+int main(int argc, char **argv)
+{
+	char error[CONFIG_ERROR_MAX];
+	struct config c;
+	int r;
+
+	setlocale(LC_CTYPE, "C.UTF-8");
+	r = config_load(argc, argv, &c, error);
+	if (r < 0) {
+		fprintf(stderr, "kernscaled: %s\n", error);
+		return 2;
+	}
+	if (r > 0)
+		return 0;
+	if (c.check_only) {
+		printf("kernscaled: settings are good\n");
+		return 0;
+	}
+	log_set_level(c.log_level);
+	umask(0077);
+	signal(SIGPIPE, SIG_IGN);
+	/* Big maps come and go: what is freed goes back at once, not into a heap that stays. */
+	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+	mallopt(M_TRIM_THRESHOLD, 64 * 1024);
+	mallopt(M_ARENA_MAX, 1);
+	if (key_init() < 0) {
+		log_err("no randomness on this machine");
+		return 1;
+	}
+	privs_hide_memory();
+	if (give_up_root(&c) < 0)
+		return 1;
+	privs_hide_memory(); /* a change of user makes a process dumpable again */
+	if (privs_check(error) < 0) {
+		log_err("%s", error);
+		return 1;
+	}
+	return run(&c) < 0 ? 1 : 0;
+}

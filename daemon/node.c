@@ -1,0 +1,455 @@
+#include "daemon/node.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/utsname.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "daemon/kernel/privs.h"
+#include "daemon/node_priv.h"
+#include "lib/file.h"
+#include "lib/log.h"
+
+/* An unreachable server is told to the user after that; the daemon goes on trying. */
+#define UP_FAIL_USEC (UINT64_C(5) * USEC_PER_SEC)
+
+enum api_backend_state node_backend_state(const struct node *n)
+{
+	struct control_status s = { .state = CONTROL_STATE_STOPPED };
+
+	if (n->control)
+		control_status(n->control, &s);
+	if (s.state == CONTROL_STATE_EXPIRED)
+		return API_STATE_NEEDS_LOGIN;
+	if (!n->state->registered || key_is_zero(&n->state->node.priv))
+		return n->state->want_running && s.state != CONTROL_STATE_NEEDS_LOGIN &&
+				       s.state != CONTROL_STATE_STOPPED && !n->auth_url[0] ?
+			       API_STATE_STARTING :
+			       API_STATE_NEEDS_LOGIN;
+	if (!n->state->want_running)
+		return API_STATE_STOPPED;
+	if (s.state == CONTROL_STATE_NEEDS_APPROVAL)
+		return API_STATE_NEEDS_MACHINE_AUTH;
+	if (n->map->self && dataplane_is_up(n->dp) && !n->fresh_login)
+		return API_STATE_RUNNING;
+	return API_STATE_STARTING;
+}
+
+/* ---- what the server is told of this host ---- */
+
+/* One value of /etc/os-release, without quotes. */
+static char *os_release(const char *text, const char *name)
+{
+	size_t n = strlen(name);
+
+	for (const char *p = text; p && *p; p = strchr(p, '\n'), p = p ? p + 1 : NULL) {
+		const char *v = p + n + 1, *end;
+
+		if (strncmp(p, name, n) != 0 || p[n] != '=')
+			continue;
+		end = strchr(v, '\n');
+		end = end ? end : v + strlen(v);
+		if (end - v >= 2 && *v == '"' && end[-1] == '"') {
+			v++;
+			end--;
+		}
+		return strndup(v, (size_t)(end - v));
+	}
+	return strdup("");
+}
+
+void node_refresh_hostinfo(struct node *n)
+{
+	CLEANUP(buf_done) struct buf release = { .max = 65536 };
+	struct tailcfg_hostinfo h = { 0 };
+	char hostname[256] = "";
+	struct utsname u;
+	const char *text = "";
+
+	if (!n->control)
+		return;
+	if (file_read("/usr/lib/os-release", 32768, &release) == 0)
+		text = buf_str(&release);
+	if (n->state->prefs.hostname[0])
+		snprintf(hostname, sizeof(hostname), "%s", n->state->prefs.hostname);
+	else if (gethostname(hostname, sizeof(hostname) - 1) < 0 || !hostname[0])
+		strcpy(hostname, "localhost");
+	if (uname(&u) < 0)
+		memset(&u, 0, sizeof(u));
+	h.hostname = strdup(hostname);
+	h.client_version = strdup(KERNSCALE_VERSION "-kernscale");
+	h.os = strdup("linux");
+	h.os_version = strdup(u.release);
+	h.machine = strdup(u.machine);
+	h.distro = os_release(text, "ID");
+	h.distro_version = os_release(text, "VERSION_ID");
+	h.distro_codename = os_release(text, "VERSION_CODENAME");
+	if (control_set_hostinfo(n->control, &h) < 0)
+		log_warning("no memory to describe this host to the server");
+	tailcfg_hostinfo_done(&h);
+}
+
+/* ---- control ---- */
+
+static void on_state(void *data, enum control_state state, const char *text)
+{
+	struct node *n = data;
+
+	log_info("control: %s%s%s", control_state_name(state), text[0] ? ": " : "", text);
+	if (state == CONTROL_STATE_RUNNING) {
+		n->up_failed = false;
+		n->up_failing_since = 0;
+	} else if (state == CONTROL_STATE_SERVER_KEY_CHANGED) {
+		n->up_failed = true;
+		api_error_set(&n->up_error, API_CODE_REFUSED,
+			      "if its operator changed the key, log out and log in again",
+			      "the server's key is not the one seen before");
+	}
+	if (state != CONTROL_STATE_AUTHENTICATING)
+		n->auth_url[0] = '\0';
+	api_changed(n->api);
+}
+
+static void on_map(void *data, const struct netmap_changes *changes, bool first)
+{
+	struct node *n = data;
+
+	n->fresh_login = false;
+	node_mesh_start(n);
+	node_map_changed(n, changes, first);
+	api_changed(n->api);
+}
+
+static void on_auth_url(void *data, const char *url)
+{
+	struct node *n = data;
+
+	snprintf(n->auth_url, sizeof(n->auth_url), "%s", url);
+	log_notice("to log in, visit %s", url);
+	api_changed(n->api);
+}
+
+static void on_login_failed(void *data, const char *text, bool permanent)
+{
+	struct node *n = data;
+	uint64_t now = loop_now(n->loop);
+
+	log_remote(permanent ? LOG_LEVEL_ERR : LOG_LEVEL_WARNING, "log-in: %s", text);
+	if (!n->up_failing_since)
+		n->up_failing_since = now;
+	if (permanent) {
+		api_error_set(&n->up_error, API_CODE_REFUSED, "check the key, or make another one", "%s", text);
+		n->up_failed = true;
+	} else if (now - n->up_failing_since >= UP_FAIL_USEC) {
+		api_error_set(&n->up_error, API_CODE_FAILED,
+			      "check --login-server and the network; kernscaled goes on trying", "%s", text);
+		n->up_failed = true;
+	}
+	api_changed(n->api);
+}
+
+static int on_node_key(void *data, const struct key_pair *node, const struct key_pair *old)
+{
+	struct node *n = data;
+
+	if (!key_equal(&n->state->node.pub, &node->pub))
+		n->state->registered = false;
+	n->state->node = *node;
+	n->state->old_node = *old;
+	return state_save(n->state);
+}
+
+static void on_registered(void *data, const struct key_pair *node, const char *login)
+{
+	struct node *n = data;
+	int r;
+
+	n->state->registered = true;
+	free(n->state->login);
+	n->state->login = strdup(login);
+	r = state_save(n->state);
+	if (r < 0)
+		log_err_errno(r, "cannot write the state in %s", n->cfg->statedir);
+	n->up_failing_since = 0;
+	if (dataplane_is_up(n->dp)) {
+		r = dataplane_set_key(n->dp, &node->priv);
+		if (r < 0)
+			log_err_errno(r, "cannot give the interface its new key");
+	}
+	derpc_set_self(n->derpc, node);
+	paths_set_self(n->paths, &n->state->disco, &node->pub, loop_now(n->loop));
+	node_mesh_start(n);
+	api_changed(n->api);
+}
+
+static int on_server_key(void *data, const char *server_url, const struct key *key)
+{
+	struct node *n = data;
+	int r = state_pin_set(n->state, server_url, key);
+
+	return r < 0 ? r : state_save(n->state);
+}
+
+static const struct control_ops control_ops = {
+	.on_state = on_state,
+	.on_map = on_map,
+	.on_auth_url = on_auth_url,
+	.on_login_failed = on_login_failed,
+	.on_node_key = on_node_key,
+	.on_registered = on_registered,
+	.on_server_key = on_server_key,
+};
+
+/* The relay inside a server without TLS has none either. */
+static void set_plain_host(struct node *n, const char *url)
+{
+	char host[PREFS_URL_MAX];
+	unsigned long port = 80;
+	char *end, *colon;
+
+	if (strncmp(url, "http://", 7) != 0) {
+		derpc_set_plain_host(n->derpc, NULL, 0);
+		return;
+	}
+	snprintf(host, sizeof(host), "%s", url + 7);
+	host[strcspn(host, "/")] = '\0';
+	colon = strrchr(host, ':');
+	if (colon && !strchr(colon, ']')) {
+		port = strtoul(colon + 1, &end, 10);
+		*colon = '\0';
+	}
+	if (port > 0 && port <= 65535)
+		derpc_set_plain_host(n->derpc, host, (uint16_t)port);
+}
+
+int node_control_open(struct node *n)
+{
+	const char *url = n->state->prefs.login_server;
+	struct control_config c = {
+		.server_url = url,
+		.tls = n->tls,
+		.mark = DIAL_MARK,
+		.dial_cache = n->dial_cache,
+		.machine = &n->state->machine,
+		.node = &n->state->node,
+		.old_node = &n->state->old_node,
+		.registered = n->state->registered,
+		.disco = &n->state->disco.pub,
+		.server_key = state_pin_find(n->state, url),
+		.netmap = n->map,
+	};
+	int r;
+
+	if (n->control && strcmp(n->control_url, url) == 0)
+		return 0;
+	control_free(TAKE(n->control));
+	r = control_new(n->loop, &c, &control_ops, n, &n->control);
+	if (r < 0)
+		return log_err_errno(r, "cannot talk to %s", url);
+	snprintf(n->control_url, sizeof(n->control_url), "%s", url);
+	set_plain_host(n, url);
+	node_refresh_hostinfo(n);
+	return 0;
+}
+
+/* ---- the mesh ---- */
+
+void node_load_map(struct node *n)
+{
+	char path[CONFIG_PATH_MAX + 32];
+	struct netmap *map;
+	struct timespec ts;
+	int r;
+
+	if (n->map->self || state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
+		return;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	r = netmap_load(path, n->state->prefs.login_server, &n->state->node.pub,
+			ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec, &map);
+	if (r < 0) {
+		if (r != -ENOENT)
+			log_info_errno(r, "the map on disk is of no use");
+		return;
+	}
+	netmap_free(n->map);
+	n->map = map;
+}
+
+void node_mesh_start(struct node *n)
+{
+	char error[DATAPLANE_ERROR_MAX];
+	bool adopted;
+	uint16_t port;
+	int r;
+
+	if (dataplane_is_up(n->dp) || !n->state->want_running || !n->state->registered ||
+	    key_is_zero(&n->state->node.priv))
+		return;
+	port = n->state->relay_port;
+	r = dataplane_up(n->dp, &n->state->node.priv, &port, &adopted, error);
+	if (r < 0) {
+		log_err("%s", error);
+		n->up_failed = true;
+		api_error_set(&n->up_error, API_CODE_FAILED, "", "%s", error);
+		api_changed(n->api);
+		return;
+	}
+	if (!adopted) {
+		/* Peers take a new disco key for a restart, which a new device is. */
+		r = state_new_disco(n->state);
+		if (r < 0)
+			log_warning_errno(r, "cannot keep the disco key in %s", n->cfg->runtimedir);
+		if (n->control)
+			control_set_disco(n->control, &n->state->disco.pub);
+	}
+	if (port != n->state->relay_port) {
+		n->state->relay_port = port;
+		r = state_save(n->state);
+		if (r < 0)
+			log_warning_errno(r, "cannot write the state in %s", n->cfg->statedir);
+	}
+	log_notice("interface %s %s, UDP port %u", n->cfg->interface, adopted ? "adopted" : "made",
+		   dataplane_port(n->dp));
+	n->dumped_once = false;
+	derpc_set_self(n->derpc, &n->state->node);
+	paths_set_self(n->paths, &n->state->disco, &n->state->node.pub, loop_now(n->loop));
+	node_net_start(n);
+	if (n->map->self)
+		node_map_changed(n, NULL, true);
+}
+
+void node_mesh_stop(struct node *n)
+{
+	node_net_stop(n);
+	node_peers_clear(n);
+	if (dataplane_is_up(n->dp)) {
+		dataplane_down(n->dp);
+		log_notice("interface %s removed", n->cfg->interface);
+	}
+}
+
+void node_forget(struct node *n)
+{
+	char path[CONFIG_PATH_MAX + 32];
+	struct netmap *map;
+
+	state_forget_node(n->state);
+	derpc_set_self(n->derpc, NULL);
+	if (state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) == 0)
+		unlink(path);
+	loop_timer_stop(n->save_timer);
+	if (netmap_new(&map) < 0)
+		return;
+	/* control feeds the map, so it goes first. */
+	control_free(TAKE(n->control));
+	n->control_url[0] = '\0';
+	netmap_free(n->map);
+	n->map = map;
+	n->n_self_addrs = 0;
+}
+
+static int open_timers(struct node *n);
+
+int node_new(struct loop *l, const struct config *cfg, struct node **ret,
+	     char error[static NODE_ERROR_MAX])
+{
+	CLEANUP(node_free) struct node *n = calloc(1, sizeof(*n));
+	struct api_options api = { cfg->socket, "kernscale", KERNSCALE_VERSION };
+	int r;
+
+	if (!n) {
+		snprintf(error, NODE_ERROR_MAX, "no memory");
+		return -ENOMEM;
+	}
+	n->loop = l;
+	n->cfg = cfg;
+	r = state_open(cfg->statedir, cfg->runtimedir, &n->state);
+	if (r < 0) {
+		snprintf(error, NODE_ERROR_MAX,
+			 r == -EBUSY ? "another kernscaled has the state folder %.200s: stop it or give "
+				       "--statedir" :
+			 r == -EBADMSG ? "the state in %.200s cannot be read: it holds this machine's "
+					 "identity, so restore it, or move it away to join as a new machine" :
+					 "cannot use the state folder %.200s: %s",
+			 cfg->statedir, strerror(-r));
+		return r;
+	}
+	r = api_new(l, &api, &node_api_ops, n, &n->api);
+	if (r < 0) {
+		snprintf(error, NODE_ERROR_MAX,
+			 r == -EADDRINUSE ? "another kernscaled listens on %.200s: stop it or give --socket" :
+					    "cannot listen on %.200s: %s",
+			 cfg->socket, strerror(-r));
+		return r;
+	}
+	r = tls_client_new(cfg->ca_file[0] ? cfg->ca_file : NULL, &n->tls);
+	if (r < 0) {
+		snprintf(error, NODE_ERROR_MAX, "cannot load certificate authorities: %.200s", tls_error());
+		return r;
+	}
+	r = dial_cache_new(&n->dial_cache);
+	if (r == 0)
+		r = netmap_new(&n->map);
+	if (r == 0)
+		r = open_timers(n);
+	if (r == 0)
+		r = dataplane_new(l, cfg, &node_dataplane_ops, n, &n->dp);
+	if (r == 0)
+		r = node_net_open(n);
+	if (r < 0) {
+		snprintf(error, NODE_ERROR_MAX, "cannot start: %s", strerror(-r));
+		return r;
+	}
+	if (n->state->want_running && n->state->prefs.login_server[0]) {
+		node_load_map(n);
+		/* What the kernel has goes on with it at once; the server comes after. */
+		node_mesh_start(n);
+		if (node_control_open(n) == 0)
+			control_start(n->control);
+	}
+	*ret = TAKE(n);
+	return 0;
+}
+
+static int open_timers(struct node *n)
+{
+	int r = loop_timer_new(n->loop, node_sync, n, &n->sync_timer);
+
+	if (r == 0)
+		r = loop_timer_new(n->loop, node_dump, n, &n->dump_timer);
+	if (r == 0)
+		r = loop_timer_new(n->loop, node_map_save, n, &n->save_timer);
+	if (r == 0)
+		r = loop_timer_new(n->loop, node_expiry, n, &n->expiry_timer);
+	return r;
+}
+
+void node_free(struct node *n)
+{
+	if (!n)
+		return;
+	if (n->save_timer && loop_timer_armed(n->save_timer))
+		node_map_save(n);
+	control_free(n->control);
+	node_net_close(n);
+	if (n->paths)
+		node_peers_clear(n);
+	paths_free(n->paths);
+	dataplane_close(n->dp);
+	loop_timer_free(n->sync_timer);
+	loop_timer_free(n->dump_timer);
+	loop_timer_free(n->save_timer);
+	loop_timer_free(n->expiry_timer);
+	loop_timer_free(n->paths_timer);
+	loop_timer_free(n->netcheck_timer);
+	api_free(n->api);
+	free(n->users);
+	netmap_free(n->map);
+	dial_cache_free(n->dial_cache);
+	tls_ctx_unref(n->tls);
+	state_free(n->state);
+	free(n);
+}

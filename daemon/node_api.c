@@ -1,0 +1,610 @@
+/* What wgctl asks of the node. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/node_priv.h"
+#include "lib/log.h"
+
+#define HEALTH_MAX 8
+
+static void op_state(void *data, struct api_state *ret)
+{
+	struct node *n = data;
+
+	*ret = (struct api_state){
+		.state = node_backend_state(n),
+		.auth_url = n->auth_url,
+		.failed = n->up_failed,
+		.error = n->up_error,
+		.addrs = n->self_addrs,
+		.n_addrs = n->n_self_addrs,
+	};
+}
+
+/* ---- status ---- */
+
+/* What a status answer borrows until it is written. */
+static struct {
+	struct node *n;
+	struct addr addrs[8];
+	struct paths_status path;
+	char health[HEALTH_MAX][256];
+	const char *health_list[HEALTH_MAX];
+	char suffix[TAILCFG_NAME_MAX + 1];
+} answer;
+
+static void fill_common(struct node *n, const struct tailcfg_node *t, struct api_status_peer *ret)
+{
+	size_t k = MIN(t->n_addresses, ARRAY_SIZE(answer.addrs)), n_allowed;
+	const struct prefix *allowed = tailcfg_node_allowed(t, &n_allowed);
+
+	for (size_t i = 0; i < k; i++)
+		answer.addrs[i] = t->addresses[i].addr;
+	*ret = (struct api_status_peer){
+		.pub = t->key,
+		.node_id = t->id,
+		.stable_id = t->stable_id,
+		.hostname = t->hostname,
+		.os = t->os,
+		.dns_name = t->name,
+		.user_id = t->user,
+		.addrs = answer.addrs,
+		.n_addrs = k,
+		.allowed = allowed,
+		.n_allowed = n_allowed,
+		.primary_routes = t->primary_routes,
+		.n_primary_routes = t->n_primary_routes,
+		.endpoints = t->endpoints,
+		.n_endpoints = t->n_endpoints,
+		.tags = (const char *const *)t->tags,
+		.n_tags = t->n_tags,
+		.relay = node_region_code(n, t->home_derp),
+		.created = t->created,
+		.last_seen = t->online == TAILCFG_YES ? 0 : t->last_seen,
+		.key_expiry = t->key_expiry,
+		.online = t->online == TAILCFG_YES,
+	};
+}
+
+static enum api_path path_word(const struct paths_status *s)
+{
+	switch (s->state) {
+	case PATH_STATE_RELAY:
+		return s->active ? API_PATH_RELAY : API_PATH_NONE;
+	case PATH_STATE_DIRECT:
+	case PATH_STATE_HELD:
+		return API_PATH_DIRECT;
+	case PATH_STATE_DOUBTFUL:
+		return API_PATH_DOUBTFUL;
+	}
+	unreachable();
+}
+
+static void fill_peer(struct node *n, const struct tailcfg_node *t, struct api_status_peer *ret)
+{
+	struct node_peer *p = node_peer_by_id(n, t->id);
+	uint64_t now = loop_clock();
+	struct timespec ts;
+
+	fill_common(n, t, ret);
+	ret->expired = netmap_peer_expired(n->map, t);
+	for (size_t i = 0; i < ret->n_allowed; i++)
+		ret->exit_node_option |= prefix_is_default(&ret->allowed[i]);
+	if (!p || paths_peer_status(n->paths, p->index, now, &answer.path) < 0) {
+		ret->reason = ret->expired		? "its key has expired" :
+			      key_is_zero(&t->disco) ? "it has not told its discovery key yet" :
+						       NULL;
+		return;
+	}
+	ret->in_engine = p->in_kernel;
+	ret->rx_bytes = p->rx_bytes;
+	ret->tx_bytes = p->tx_bytes;
+	ret->last_handshake = p->handshake;
+	if (p->written && clock_gettime(CLOCK_REALTIME, &ts) == 0)
+		ret->last_write = ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec -
+				  (int64_t)(now - p->written) * 1000;
+	ret->active = answer.path.active;
+	ret->path = path_word(&answer.path);
+	if (ret->path == API_PATH_DIRECT || ret->path == API_PATH_DOUBTFUL)
+		ret->current = answer.path.current;
+	ret->latency_usec = answer.path.latency_usec;
+	if (answer.path.region)
+		ret->relay = node_region_code(n, answer.path.region);
+	ret->reason = answer.path.reason[0] ? answer.path.reason : NULL;
+}
+
+static bool status_peer(void *data, size_t i, struct api_status_peer *ret)
+{
+	struct node *n = data;
+
+	if (i >= netmap_n_peers(n->map))
+		return false;
+	fill_peer(n, netmap_peer_at(n->map, i), ret);
+	return true;
+}
+
+__attribute__((format(printf, 2, 3))) static void health(size_t *k, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (*k == HEALTH_MAX)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(answer.health[*k], sizeof(answer.health[*k]), fmt, ap);
+	va_end(ap);
+	answer.health_list[*k] = answer.health[*k];
+	(*k)++;
+}
+
+static size_t list_health(struct node *n, const struct control_status *c)
+{
+	const struct report *r = netcheck_report(n->netcheck);
+	size_t k = 0;
+
+	if (n->state->want_running && n->up_failed && !dataplane_is_up(n->dp))
+		health(&k, "%s", n->up_error.text);
+	if (!dataplane_is_up(n->dp))
+		return k;
+	if (dataplane_filter_problem(n->dp)[0])
+		health(&k, "%s", dataplane_filter_problem(n->dp));
+	if (n->map->self && !netmap_filter_is_allow_all(n->map))
+		health(&k, "The server sent a packet filter that is not enforced rule by rule yet: only "
+			   "replies to this host's own connections come in");
+	if (n->control && !c->map_live)
+		health(&k, "Not connected to %s%s%s; the mesh goes on with the last map", n->control_url,
+		       c->text && c->text[0] ? ": " : "", c->text ? c->text : "");
+	if (!n->home)
+		health(&k, "No relay is chosen: peers without a direct path cannot be reached");
+	else if (!n->home_connected)
+		health(&k, "Not connected to the home relay %s%s%s", node_region_code(n, n->home),
+		       n->home_text[0] ? ": " : "", n->home_text);
+	if (r && !r->udp)
+		health(&k, "UDP is blocked: peers are reached by relay only");
+	if (n->map->tailnet_lock)
+		health(&k, "The server uses tailnet lock, which this node does not check");
+	for (size_t i = 0; i < n->map->n_health; i++)
+		health(&k, "%s", n->map->health[i]);
+	return k;
+}
+
+static int op_status(void *data, struct api_status_input *ret)
+{
+	struct node *n = data;
+	struct control_status c = { .text = "" };
+
+	if (n->control)
+		control_status(n->control, &c);
+	node_dump_fresh(n);
+	free(n->users);
+	n->users = calloc(n->map->n_users + 1, sizeof(*n->users));
+	if (!n->users)
+		return -ENOMEM;
+	for (size_t i = 0; i < n->map->n_users; i++)
+		n->users[i] = (struct api_status_user){ n->map->users[i].id, n->map->users[i].login,
+							n->map->users[i].display,
+							n->map->users[i].picture };
+	*ret = (struct api_status_input){
+		.version = KERNSCALE_VERSION,
+		.state = node_backend_state(n),
+		.have_node_key = !key_is_zero(&n->state->node.priv),
+		.auth_url = n->auth_url,
+		.tailnet_name = n->map->domain,
+		.magic_dns_suffix = netmap_suffix(n->map, answer.suffix, sizeof(answer.suffix)),
+		.magic_dns_enabled = n->map->dns.proxied,
+		.login_server = n->state->prefs.login_server,
+		.interface = n->cfg->interface,
+		.port = dataplane_port(n->dp),
+		.health = answer.health_list,
+		.n_health = list_health(n, &c),
+		.filter = !n->map->self				   ? API_FILTER_NONE :
+			  netmap_filter_is_allow_all(n->map) ? API_FILTER_ALLOW_ALL :
+								     API_FILTER_REPLIES_ONLY,
+		.filter_reason = "the policy is not allow-all, and its rules are not compiled yet",
+		.home_relay_id = n->home,
+		.home_relay_code = node_region_code(n, n->home),
+		.home_relay_connected = n->home_connected,
+		.control_connected = c.map_live,
+		.have_self = n->map->self,
+		.n_users = n->map->n_users,
+		.users = n->users,
+		.n_peers = netmap_n_peers(n->map),
+		.peer = status_peer,
+		.data = n,
+	};
+	if (n->map->self) {
+		fill_common(n, n->map->self, &ret->self);
+		ret->self.online = c.map_live;
+		ret->self.relay = node_region_code(n, n->home);
+		ret->self.in_engine = dataplane_is_up(n->dp);
+		ret->self.expired = n->map->self_expired;
+		/* The addresses are overwritten by the first peer. */
+		ret->self.addrs = n->self_addrs;
+		ret->self.n_addrs = n->n_self_addrs;
+	}
+	return 0;
+}
+
+/* ---- up, down, logout ---- */
+
+static int save_state(struct node *n, struct api_error *err)
+{
+	int r = state_save(n->state);
+
+	if (r < 0)
+		api_error_set(err, API_CODE_FAILED, "make room or mend the folder, then try again",
+			      "cannot write the state in %s: %s", n->cfg->statedir, strerror(-r));
+	return r;
+}
+
+/* Merges the wish into the preferences; a login server can only change while logged out. */
+static int merge_prefs(struct node *n, const struct prefs *wish, bool reset, bool force,
+		       bool *ret_changed, struct api_error *err)
+{
+	struct prefs *now = calloc(1, sizeof(*now));
+	uint32_t differs;
+
+	if (!now)
+		return -ENOMEM;
+	*now = n->state->prefs;
+	if (reset) {
+		char server[PREFS_URL_MAX];
+
+		memcpy(server, now->login_server, sizeof(server));
+		prefs_default(now);
+		memcpy(now->login_server, server, sizeof(server));
+	}
+	prefs_merge(now, wish);
+	if (n->state->registered && !force &&
+	    strcmp(now->login_server, n->state->prefs.login_server) != 0) {
+		api_error_set(err, API_CODE_REFUSED, "`wgctl logout` first, or add --force-reauth",
+			      "this node is logged in to %s", n->state->prefs.login_server);
+		free(now);
+		return -EACCES;
+	}
+	if (!now->login_server[0]) {
+		api_error_set(err, API_CODE_USAGE, "give --login-server http(s)://host[:port]",
+			      "no login server is known");
+		free(now);
+		return -EINVAL;
+	}
+	differs = prefs_merge(&n->state->prefs, now);
+	*ret_changed = differs != 0;
+	free(now);
+	return 0;
+}
+
+static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct api_error *err)
+{
+	struct node *n = data;
+	bool changed = false, was = n->state->want_running;
+	enum api_backend_state before = node_backend_state(n);
+	int r;
+
+	r = merge_prefs(n, &up->prefs, up->reset, up->force_reauth, &changed, err);
+	if (r < 0)
+		return r;
+	n->state->want_running = true;
+	r = save_state(n, err);
+	if (r < 0) {
+		n->state->want_running = was;
+		return r;
+	}
+	n->up_failed = false;
+	n->up_failing_since = 0;
+	if (n->control && strcmp(n->control_url, n->state->prefs.login_server) != 0) {
+		/* Another server: nothing of the old one is worth keeping. */
+		node_mesh_stop(n);
+		node_forget(n);
+		(void)save_state(n, err);
+	}
+	r = node_control_open(n);
+	if (r < 0)
+		return r;
+	node_refresh_hostinfo(n);
+	if (!n->state->registered || up->force_reauth || before == API_STATE_NEEDS_LOGIN) {
+		n->fresh_login = true;
+		r = control_login(n->control, up->auth_key[0] ? up->auth_key : NULL, up->force_reauth);
+		if (r < 0) {
+			api_error_set(err, API_CODE_USAGE, "check it for missing or odd characters",
+				      "that is no auth key");
+			n->fresh_login = false;
+			return r;
+		}
+	} else {
+		node_load_map(n);
+		control_start(n->control);
+	}
+	node_mesh_start(n);
+	if (n->up_failed) {
+		*err = n->up_error;
+		return -EIO;
+	}
+	*ret_changed = changed || !was || before != API_STATE_RUNNING;
+	if (changed && dataplane_is_up(n->dp))
+		node_sync_soon(n);
+	return 0;
+}
+
+static void reply_changed(struct api_request *later, bool changed)
+{
+	api_reply(later, json_pack("{s:b}", "changed", changed));
+}
+
+static void op_down(void *data, struct api_request *later)
+{
+	struct node *n = data;
+	bool changed = n->state->want_running || dataplane_is_up(n->dp);
+	struct api_error err;
+
+	n->state->want_running = false;
+	if (save_state(n, &err) < 0) {
+		api_fail(later, &err);
+		return;
+	}
+	if (n->control)
+		control_stop(n->control);
+	node_mesh_stop(n);
+	n->up_failed = false;
+	reply_changed(later, changed);
+	api_changed(n->api);
+}
+
+struct logout {
+	struct node *n;
+	struct api_request *later;
+	bool changed;
+};
+
+static void logout_end(void *data)
+{
+	struct logout *l = data;
+	struct node *n = l->n;
+	struct api_error err;
+
+	n->state->want_running = false;
+	node_mesh_stop(n);
+	node_forget(n);
+	if (save_state(n, &err) < 0)
+		api_fail(l->later, &err);
+	else
+		reply_changed(l->later, l->changed);
+	n->logging_out = false;
+	api_changed(n->api);
+	free(l);
+}
+
+static void logout_told(void *data, int r)
+{
+	struct logout *l = data;
+
+	if (r < 0)
+		log_warning_errno(r, "the server did not hear of the log-out; its administrator can "
+				     "delete this node");
+	/* Not inside control's own callback: it is freed. */
+	loop_defer_free(l->n->loop, l, logout_end);
+}
+
+static void op_logout(void *data, struct api_request *later)
+{
+	struct node *n = data;
+	struct api_error err;
+	struct logout *l;
+
+	if (n->logging_out) {
+		api_error_set(&err, API_CODE_BUSY, "", "a log-out is under way");
+		api_fail(later, &err);
+		return;
+	}
+	l = calloc(1, sizeof(*l));
+	if (!l) {
+		api_error_set(&err, API_CODE_FAILED, "", "no memory");
+		api_fail(later, &err);
+		return;
+	}
+	*l = (struct logout){ n, later, !key_is_zero(&n->state->node.priv) };
+	n->logging_out = true;
+	if (l->changed && n->state->prefs.login_server[0] && node_control_open(n) == 0 &&
+	    control_logout(n->control, logout_told, l) == 0)
+		return;
+	logout_end(l);
+}
+
+static void op_prefs_get(void *data, struct prefs *ret)
+{
+	struct node *n = data;
+
+	*ret = n->state->prefs;
+}
+
+static int op_prefs_set(void *data, const struct prefs *change, bool *ret_changed,
+			struct api_error *err)
+{
+	struct node *n = data;
+	int r;
+
+	if ((change->set & PREFS_LOGIN_SERVER) &&
+	    strcmp(change->login_server, n->state->prefs.login_server) != 0) {
+		api_error_set(err, API_CODE_UNSUPPORTED, "use `wgctl up --login-server`",
+			      "the login server is chosen when logging in");
+		return -EOPNOTSUPP;
+	}
+	*ret_changed = prefs_merge(&n->state->prefs, change) != 0;
+	if (!*ret_changed)
+		return 0;
+	r = save_state(n, err);
+	if (r < 0)
+		return r;
+	node_refresh_hostinfo(n);
+	node_sync_soon(n);
+	return 0;
+}
+
+/* ---- ping ---- */
+
+struct ping {
+	struct node *n;
+	struct api_request *later;
+	int64_t id;
+	int handle;
+};
+
+static void ping_pong(void *data, const struct paths_pong *pong)
+{
+	struct ping *p = data;
+	const struct tailcfg_node *t = netmap_peer_by_id(p->n->map, p->id);
+	struct api_error err;
+	struct api_pong a;
+
+	if (!pong || !t) {
+		api_error_set(&err, API_CODE_TIMEOUT, "", "no reply");
+		api_fail(p->later, &err);
+	} else {
+		a = (struct api_pong){
+			.node_name = t->hostname,
+			.node_ip = t->n_addresses ? t->addresses[0].addr : (struct addr){ 0 },
+			.latency_usec = pong->latency_usec,
+			.derp_region = pong->relayed ? pong->region : 0,
+			.derp_code = pong->relayed ? node_region_code(p->n, pong->region) : "",
+		};
+		if (!pong->relayed)
+			a.endpoint = pong->from;
+		api_reply(p->later, api_pong_json(&a));
+	}
+	if (pong)
+		paths_ping_cancel(p->n->paths, p->handle);
+	free(p);
+}
+
+static void ping_fail(struct api_request *later, enum api_code code, const char *remedy, const char *text)
+{
+	struct api_error err;
+
+	api_error_set(&err, code, remedy, "%s", text);
+	api_fail(later, &err);
+}
+
+static void op_ping(void *data, const struct api_ping *ping, struct api_request *later)
+{
+	struct node *n = data;
+	const struct tailcfg_node *t;
+	struct node_peer *peer;
+	struct ping *p;
+
+	if (node_backend_state(n) != API_STATE_RUNNING) {
+		ping_fail(later, API_CODE_NOT_RUNNING, "run `wgctl up`", "this node is not up");
+		return;
+	}
+	for (size_t i = 0; i < n->n_self_addrs; i++)
+		if (addr_equal(&n->self_addrs[i], &ping->target)) {
+			ping_fail(later, API_CODE_USAGE, "", "that is this node's own address");
+			return;
+		}
+	t = node_by_addr(n, &ping->target);
+	peer = t ? node_peer_by_id(n, t->id) : NULL;
+	if (!peer) {
+		ping_fail(later, API_CODE_NOT_FOUND, "see `wgctl status` for who is there",
+			  t ? "that peer cannot be reached: its key has expired or it told none" :
+			      "no peer has that address");
+		return;
+	}
+	p = calloc(1, sizeof(*p));
+	if (!p) {
+		ping_fail(later, API_CODE_FAILED, "", "no memory");
+		return;
+	}
+	*p = (struct ping){ n, later, t->id, 0 };
+	p->handle = paths_ping(n->paths, peer->index, ping_pong, p, loop_clock());
+	if (p->handle < 0) {
+		ping_fail(later, API_CODE_FAILED, "",
+			  p->handle == -ENOKEY ? "that peer has not told its discovery key" :
+						 "too many pings at once");
+		free(p);
+	}
+}
+
+/* ---- netcheck ---- */
+
+void node_api_netcheck(struct node *n, struct api_request *later)
+{
+	const struct report *r = netcheck_report(n->netcheck);
+	const struct derp_map *m = &n->map->derp;
+	CLEANUP(free) struct api_netcheck_region *g = NULL;
+	struct api_netcheck a;
+	struct timespec ts;
+
+	g = calloc(m->n_regions + 1, sizeof(*g));
+	if (!r || !g) {
+		ping_fail(later, API_CODE_FAILED, "", "nothing was measured");
+		return;
+	}
+	for (size_t i = 0; i < m->n_regions; i++) {
+		const struct report_region *got = report_region(r, m->regions[i].id);
+
+		g[i] = (struct api_netcheck_region){ .id = (int)m->regions[i].id,
+						     .code = m->regions[i].code,
+						     .name = m->regions[i].name };
+		if (got) {
+			g[i].latency_usec = got->latency_usec;
+			g[i].v4_usec = got->v4_usec;
+			g[i].v6_usec = got->v6_usec;
+		}
+	}
+	clock_gettime(CLOCK_REALTIME, &ts);
+	a = (struct api_netcheck){
+		.now_unix_nsec = ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec,
+		.udp = r->udp,
+		.ipv4 = r->ipv4,
+		.ipv6 = r->ipv6,
+		.ipv4_can_send = r->ipv4_can_send,
+		.ipv6_can_send = r->ipv6_can_send,
+		.os_has_ipv6 = r->os_has_ipv6,
+		.icmpv4 = r->icmpv4,
+		.mapping_varies = r->mapping_varies,
+		.upnp = r->upnp,
+		.pmp = r->pmp,
+		.pcp = r->pcp,
+		.captive_portal = r->captive_portal,
+		.preferred_derp = (int)r->preferred,
+		.global_v4 = r->global_v4,
+		.global_v6 = r->global_v6,
+		.regions = g,
+		.n_regions = m->n_regions,
+	};
+	api_reply(later, api_netcheck_json(&a));
+}
+
+static void op_netcheck(void *data, struct api_request *later)
+{
+	struct node *n = data;
+
+	if (!dataplane_is_up(n->dp)) {
+		ping_fail(later, API_CODE_NOT_RUNNING, "run `wgctl up`",
+			  "the network is measured from the node's own port, and it is not up");
+		return;
+	}
+	if (n->map->derp.n_regions == 0) {
+		ping_fail(later, API_CODE_FAILED, "", "the server has named no relay to measure by");
+		return;
+	}
+	if (n->n_netcheck_waiting == ARRAY_SIZE(n->netcheck_waiting)) {
+		ping_fail(later, API_CODE_BUSY, "", "too many wait for a measurement");
+		return;
+	}
+	n->netcheck_waiting[n->n_netcheck_waiting++] = later;
+	netcheck_start(n->netcheck, true, loop_clock());
+}
+
+const struct api_ops node_api_ops = {
+	.state = op_state,
+	.status = op_status,
+	.up = op_up,
+	.down = op_down,
+	.logout = op_logout,
+	.prefs_get = op_prefs_get,
+	.prefs_set = op_prefs_set,
+	.ping = op_ping,
+	.netcheck = op_netcheck,
+};

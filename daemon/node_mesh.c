@@ -1,0 +1,487 @@
+/* From the map to peers, paths and kernel, and the kernel's counters back. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "daemon/node_priv.h"
+#include "lib/log.h"
+
+#define SYNC_USEC	 (UINT64_C(20) * USEC_PER_MSEC) /* what comes together goes to the kernel together */
+#define SYNC_REST_USEC	 (UINT64_C(100) * USEC_PER_MSEC)
+#define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most */
+#define SAVE_USEC	 (UINT64_C(2) * USEC_PER_SEC)
+#define FRESH_USEC	 (UINT64_C(500) * USEC_PER_MSEC)
+
+static int64_t wall_now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
+}
+
+struct node_peer *node_peer_by_index(struct node *n, uint32_t index)
+{
+	struct node_peer *p;
+
+	HASH_FIND(by_index, n->peers_by_index, &index, sizeof(index), p);
+	return p;
+}
+
+struct node_peer *node_peer_by_id(struct node *n, int64_t id)
+{
+	struct node_peer *p;
+
+	HASH_FIND(by_id, n->peers_by_id, &id, sizeof(id), p);
+	return p;
+}
+
+/* The same number after every restart, as long as ids are small, which a coordinator's own are; the
+ * official service's are hashed. What collides takes the next free one. */
+static uint32_t choose_index(struct node *n, int64_t id)
+{
+	uint32_t i = (uint32_t)(id & INT64_MAX);
+
+	if (id <= 0 || id > SHUTTLE_INDEX_MAX)
+		i = (uint32_t)(((uint64_t)id * UINT64_C(0x9e3779b97f4a7c15)) >> 42);
+	for (;; i++) {
+		i = i % SHUTTLE_INDEX_MAX;
+		if (i == 0)
+			i = 1;
+		if (!node_peer_by_index(n, i))
+			return i;
+	}
+}
+
+static struct node_peer *peer_add(struct node *n, int64_t id)
+{
+	struct node_peer *p = calloc(1, sizeof(*p));
+
+	if (!p || HASH_CNT(by_index, n->peers_by_index) >= SHUTTLE_INDEX_MAX / 2) {
+		free(p);
+		return NULL;
+	}
+	p->id = id;
+	p->index = choose_index(n, id);
+	HASH_ADD(by_index, n->peers_by_index, index, sizeof(p->index), p);
+	HASH_ADD(by_id, n->peers_by_id, id, sizeof(p->id), p);
+	return p;
+}
+
+static void peer_remove(struct node *n, struct node_peer *p)
+{
+	paths_peer_remove(n->paths, p->index);
+	HASH_DELETE(by_index, n->peers_by_index, p);
+	HASH_DELETE(by_id, n->peers_by_id, p);
+	free(p);
+}
+
+void node_peers_clear(struct node *n)
+{
+	struct node_peer *p, *next;
+
+	HASH_ITER(by_index, n->peers_by_index, p, next)
+		peer_remove(n, p);
+}
+
+/* Makes paths agree with the map about one peer. */
+static void peer_update(struct node *n, const struct tailcfg_node *t)
+{
+	struct paths_peer_config c;
+	struct node_peer *p = node_peer_by_id(n, t->id);
+	int r;
+
+	if (!netmap_peer_usable(n->map, t)) {
+		if (p)
+			peer_remove(n, p);
+		return;
+	}
+	if (!p)
+		p = peer_add(n, t->id);
+	if (!p) {
+		log_err("no memory for peer %s", t->name);
+		return;
+	}
+	c = (struct paths_peer_config){
+		.id = p->index,
+		.node = t->key,
+		.disco = t->disco,
+		.home = (uint16_t)t->home_derp,
+		.endpoints = t->endpoints,
+		.n_endpoints = t->n_endpoints,
+	};
+	if (!key_equal(&p->key, &t->key)) {
+		if (!key_is_zero(&p->key))
+			paths_peer_remove(n->paths, p->index);
+		p->key = t->key;
+		p->in_kernel = false;
+	}
+	r = paths_peer_set(n->paths, &c, loop_now(n->loop));
+	if (r == PATHS_PEER_RESET)
+		p->reset = true;
+	else if (r < 0)
+		log_warning_errno(r, "peer %s has no path", t->name);
+}
+
+static void set_self(struct node *n)
+{
+	const struct tailcfg_node *s = n->map->self;
+
+	n->n_self_addrs = 0;
+	for (size_t i = 0; s && i < s->n_addresses && n->n_self_addrs < ARRAY_SIZE(n->self_addrs); i++)
+		n->self_addrs[n->n_self_addrs++] = s->addresses[i].addr;
+	if (dataplane_is_up(n->dp) && s) {
+		int r = dataplane_set_addresses(n->dp, n->self_addrs, n->n_self_addrs);
+
+		if (r < 0)
+			log_err_errno(r, "cannot set the addresses of %s", n->cfg->interface);
+	}
+}
+
+static void set_filter(struct node *n)
+{
+	if (dataplane_is_up(n->dp))
+		dataplane_set_filter(n->dp, netmap_filter_is_allow_all(n->map) ?
+						    NFT_FILTER_ALLOW_ALL :
+						    NFT_FILTER_REPLIES_ONLY);
+}
+
+void node_map_changed(struct node *n, const struct netmap_changes *c, bool everything)
+{
+	if (!dataplane_is_up(n->dp)) {
+		set_self(n);
+		return;
+	}
+	if (everything || c->derp)
+		node_net_map(n);
+	if (everything || c->self)
+		set_self(n);
+	if (everything) {
+		struct node_peer *p, *next;
+
+		HASH_ITER(by_id, n->peers_by_id, p, next)
+			if (!netmap_peer_by_id(n->map, p->id))
+				peer_remove(n, p);
+		for (size_t i = 0; i < netmap_n_peers(n->map); i++)
+			peer_update(n, netmap_peer_at(n->map, i));
+	} else {
+		for (size_t i = 0; i < c->n_peers; i++) {
+			struct node_peer *p = node_peer_by_id(n, c->peer[i].id);
+			const struct tailcfg_node *t = netmap_peer_by_id(n->map, c->peer[i].id);
+
+			if (t)
+				peer_update(n, t);
+			else if (p)
+				peer_remove(n, p);
+		}
+	}
+	if (everything || c->filter)
+		set_filter(n);
+	if (everything || c->n_peers || c->self)
+		node_sync_soon(n);
+	if (!loop_timer_armed(n->save_timer) && (!c || !netmap_changes_empty(c)))
+		loop_timer_in(n->save_timer, SAVE_USEC);
+	node_expiry(n);
+}
+
+/* ---- kernel ---- */
+
+void node_sync_soon(struct node *n)
+{
+	uint64_t now = loop_now(n->loop), when = now + SYNC_USEC;
+
+	if (loop_timer_armed(n->sync_timer))
+		return;
+	if (n->sync_done && n->sync_done + n->sync_took_usec * SYNC_COST_FACTOR > when)
+		when = n->sync_done + n->sync_took_usec * SYNC_COST_FACTOR;
+	loop_timer_at(n->sync_timer, when);
+}
+
+struct owned_prefix {
+	struct prefix prefix;
+	uint32_t peer; /* in the list */
+};
+
+static int owned_prefix_cmp(const void *a, const void *b)
+{
+	const struct owned_prefix *x = a, *y = b;
+	int r = prefix_cmp(&x->prefix, &y->prefix);
+
+	return r ? r : (x->peer > y->peer) - (x->peer < y->peer);
+}
+
+/* A prefix belongs to one peer in the kernel; a server that names it twice gets the first. */
+static size_t drop_doubles(struct owned_prefix *v, size_t n)
+{
+	size_t kept = 0;
+
+	qsort(v, n, sizeof(*v), owned_prefix_cmp);
+	for (size_t i = 0; i < n; i++)
+		if (kept == 0 || !prefix_equal(&v[kept - 1].prefix, &v[i].prefix))
+			v[kept++] = v[i];
+	return kept;
+}
+
+static int owner_cmp(const void *a, const void *b)
+{
+	const struct owned_prefix *x = a, *y = b;
+
+	if (x->peer != y->peer)
+		return x->peer < y->peer ? -1 : 1;
+	return prefix_cmp(&x->prefix, &y->prefix);
+}
+
+struct wanted {
+	struct dataplane_peer *peers;
+	size_t n;
+	struct owned_prefix *owned;
+	size_t n_owned;
+	struct prefix *prefixes;
+};
+
+static void wanted_done(struct wanted *w)
+{
+	free(w->peers);
+	free(w->owned);
+	free(w->prefixes);
+}
+static inline void wanted_done_cleanup(struct wanted *w)
+{
+	wanted_done(w);
+}
+
+/* What the kernel shall have, from map and peers. */
+static int wanted_build(struct node *n, struct wanted *w)
+{
+	size_t cap = 0, at = 0;
+	struct node_peer *p, *next;
+
+	HASH_ITER(by_index, n->peers_by_index, p, next) {
+		const struct tailcfg_node *t = netmap_peer_by_id(n->map, p->id);
+		size_t k;
+
+		if (!t)
+			continue;
+		tailcfg_node_allowed(t, &k);
+		cap += k + t->n_addresses;
+	}
+	w->peers = calloc(HASH_CNT(by_index, n->peers_by_index) + 1, sizeof(*w->peers));
+	w->owned = calloc(cap + 1, sizeof(*w->owned));
+	w->prefixes = calloc(cap + 1, sizeof(*w->prefixes));
+	if (!w->peers || !w->owned || !w->prefixes)
+		return -ENOMEM;
+	HASH_ITER(by_index, n->peers_by_index, p, next) {
+		const struct tailcfg_node *t = netmap_peer_by_id(n->map, p->id);
+		size_t k;
+
+		if (!t)
+			continue;
+		/* prefixes is scratch here; it gets its final order below. */
+		k = netmap_peer_routes(n->map, t, n->state->prefs.accept_routes, w->prefixes,
+				       cap - w->n_owned);
+		for (size_t i = 0; i < k; i++)
+			w->owned[w->n_owned++] = (struct owned_prefix){ prefix_masked(&w->prefixes[i]),
+									(uint32_t)w->n };
+		w->peers[w->n++] = (struct dataplane_peer){ .index = p->index, .key = p->key };
+	}
+	w->n_owned = drop_doubles(w->owned, w->n_owned);
+	qsort(w->owned, w->n_owned, sizeof(*w->owned), owner_cmp);
+	for (size_t i = 0; i < w->n; i++) {
+		w->peers[i].allowed = w->prefixes + at;
+		for (; at < w->n_owned && w->owned[at].peer == i; at++) {
+			w->prefixes[at] = w->owned[at].prefix;
+			w->peers[i].n_allowed++;
+		}
+	}
+	return 0;
+}
+
+void node_sync(void *data)
+{
+	struct node *n = data;
+	CLEANUP(wanted_done) struct wanted w = { 0 };
+	uint64_t before = loop_clock();
+	int r;
+
+	if (!dataplane_is_up(n->dp))
+		return;
+	r = wanted_build(n, &w);
+	if (r < 0) {
+		log_err("no memory to program the kernel; trying again");
+		loop_timer_in(n->sync_timer, USEC_PER_SEC);
+		return;
+	}
+	for (size_t i = 0; i < w.n; i++) {
+		struct node_peer *p = node_peer_by_index(n, w.peers[i].index);
+
+		if (p->reset && p->in_kernel)
+			dataplane_reset_peer(n->dp, &w.peers[i]);
+		p->reset = false;
+		p->in_kernel = true;
+	}
+	r = dataplane_set_peers(n->dp, w.peers, w.n);
+	n->sync_took_usec = loop_clock() - before;
+	n->sync_done = loop_clock();
+	if (r < 0)
+		loop_timer_in(n->sync_timer, USEC_PER_SEC);
+	else if (r > 0)
+		loop_timer_in(n->sync_timer, SYNC_REST_USEC);
+	if (!n->dumped_once)
+		node_dump(n);
+}
+
+/* ---- counters ---- */
+
+struct dump {
+	struct node *n;
+	uint64_t taken;
+	int64_t wall;
+};
+
+static int dump_peer(void *data, const struct wg_peer *k)
+{
+	struct dump *d = data;
+	struct path_counters c = { .taken = d->taken,
+				   .rx_bytes = k->rx_bytes,
+				   .tx_bytes = k->tx_bytes,
+				   .endpoint = k->endpoint,
+				   .at_start = !d->n->dumped_once,
+				   .handshake_age_sec = UINT64_MAX };
+	struct node_peer *p;
+	uint32_t index, relay;
+
+	if (!paths_peer_by_key(d->n->paths, &k->key, &index))
+		return 0;
+	p = node_peer_by_index(d->n, index);
+	if (!p)
+		return 0;
+	if (k->handshake_wall_nsec)
+		c.handshake_age_sec = d->wall > k->handshake_wall_nsec ?
+					      (uint64_t)(d->wall - k->handshake_wall_nsec) / 1000000000 :
+					      0;
+	c.direct = k->endpoint.addr.family && shuttle_index_of(&k->endpoint, &relay) < 0;
+	if (k->tx_bytes > p->tx_bytes && d->n->dumped_once)
+		p->written = d->taken;
+	p->rx_bytes = k->rx_bytes;
+	p->tx_bytes = k->tx_bytes;
+	p->handshake = k->handshake_wall_nsec;
+	p->endpoint = k->endpoint;
+	paths_counters(d->n->paths, index, &c, d->taken);
+	return 0;
+}
+
+void node_dump(void *data)
+{
+	struct node *n = data;
+	struct dump d = { .n = n, .taken = loop_clock(), .wall = wall_now() };
+	int r;
+
+	if (!dataplane_is_up(n->dp))
+		return;
+	r = dataplane_dump(n->dp, dump_peer, &d);
+	if (r < 0) {
+		log_remote(LOG_LEVEL_WARNING, "cannot read the kernel's counters: %s", strerror(-r));
+		return;
+	}
+	n->dumped = d.taken;
+	n->dumped_once = true;
+}
+
+void node_dump_fresh(struct node *n)
+{
+	uint64_t least = MAX(FRESH_USEC, HASH_CNT(by_index, n->peers_by_index) * USEC_PER_MSEC);
+
+	if (dataplane_is_up(n->dp) && (!n->dumped_once || loop_clock() - n->dumped > least))
+		node_dump(n);
+}
+
+/* ---- time and disk ---- */
+
+void node_map_save(void *data)
+{
+	struct node *n = data;
+	char path[CONFIG_PATH_MAX + 32];
+	int r;
+
+	loop_timer_stop(n->save_timer);
+	if (!n->map->self || !n->state->registered ||
+	    state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
+		return;
+	r = netmap_save(n->map, path, n->state->prefs.login_server);
+	if (r < 0)
+		log_remote(LOG_LEVEL_WARNING, "cannot keep the map in %s: %s", path, strerror(-r));
+}
+
+/* Keys expire by the clock, with nobody telling us. */
+void node_expiry(void *data)
+{
+	struct node *n = data;
+	CLEANUP(netmap_changes_done) struct netmap_changes c = { 0 };
+	int64_t now = wall_now(), next = netmap_tick(n->map, now, &c);
+
+	loop_timer_stop(n->expiry_timer);
+	for (size_t i = 0; i < c.n_peers; i++) {
+		const struct tailcfg_node *t = netmap_peer_by_id(n->map, c.peer[i].id);
+
+		if (t && dataplane_is_up(n->dp))
+			peer_update(n, t);
+	}
+	if (c.n_peers || c.self)
+		node_sync_soon(n);
+	if (next)
+		loop_timer_in(n->expiry_timer,
+			      (uint64_t)MAX(INT64_C(1000000), MIN(next - now, INT64_C(3600) * 1000000000)) /
+				      1000);
+}
+
+const struct tailcfg_node *node_by_addr(struct node *n, const struct addr *a)
+{
+	for (size_t i = 0; i < netmap_n_peers(n->map); i++) {
+		const struct tailcfg_node *t = netmap_peer_at(n->map, i);
+
+		for (size_t k = 0; k < t->n_addresses; k++)
+			if (addr_equal(&t->addresses[k].addr, a))
+				return t;
+	}
+	return NULL;
+}
+
+/* ---- the data plane's events ---- */
+
+static void dp_udp(void *data, const struct endpoint *from, const struct addr *to, const uint8_t *p,
+		   size_t len)
+{
+	node_udp_packet(data, from, to, p, len);
+}
+
+static void dp_relay(void *data, uint32_t index, const uint8_t *p, size_t len)
+{
+	node_relay_packet(data, index, p, len);
+}
+
+static void dp_tsmp(void *data, const struct addr *src, const struct key *disco)
+{
+	struct node *n = data;
+	const struct tailcfg_node *t = node_by_addr(n, src);
+	struct node_peer *p = t ? node_peer_by_id(n, t->id) : NULL;
+
+	if (p)
+		paths_peer_disco_key(n->paths, p->index, disco, loop_now(n->loop));
+}
+
+static void dp_link(void *data, unsigned int events)
+{
+	struct node *n = data;
+
+	dataplane_repair(n->dp, events);
+	node_net_link(n, events);
+}
+
+const struct dataplane_ops node_dataplane_ops = {
+	.udp_packet = dp_udp,
+	.relay_packet = dp_relay,
+	.tsmp_disco = dp_tsmp,
+	.link_event = dp_link,
+};

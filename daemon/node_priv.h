@@ -1,0 +1,132 @@
+#pragma once
+/*
+ * node_priv: the node's parts, for the daemon/node_*.c files only.
+ *
+ *   node.c        life, login server, states
+ *   node_mesh.c   map → peers, kernel, paths; counters back
+ *   node_net.c    relays, STUN, own endpoints, packets between sockets and paths
+ *   node_api.c    what wgctl asks
+ */
+#include <uthash.h>
+
+#include "daemon/api/api.h"
+#include "daemon/control/control.h"
+#include "daemon/dataplane.h"
+#include "daemon/netmap/netmap.h"
+#include "daemon/node.h"
+#include "daemon/path/endpoints.h"
+#include "daemon/path/netcheck.h"
+#include "daemon/path/paths.h"
+#include "daemon/relay/derpc.h"
+#include "daemon/relay/shuttle.h"
+#include "daemon/state.h"
+#include "lib/dial.h"
+#include "lib/tls.h"
+
+#define NODE_MAP_CACHE "netmap.json" /* in the state folder */
+
+/* One peer that paths and the kernel know. */
+struct node_peer {
+	uint32_t index; /* its number for paths, and its relay address */
+	int64_t id;	/* in the map */
+	struct key key;
+	bool reset; /* its sessions are dead: out of the kernel and in again */
+	bool in_kernel;
+	uint64_t rx_bytes, tx_bytes;
+	int64_t handshake; /* Unix nanoseconds, 0 = never */
+	struct endpoint endpoint; /* what the kernel had at the last dump */
+	uint64_t written;	  /* when tx_bytes grew last, loop time */
+	UT_hash_handle by_index, by_id;
+};
+
+struct node {
+	struct loop *loop;
+	const struct config *cfg;
+	struct state *state;
+	struct api *api;
+	struct tls_ctx *tls;
+	struct dial_cache *dial_cache;
+	struct netmap *map;
+	struct control *control;
+	char control_url[PREFS_URL_MAX]; /* whom control talks to */
+	struct dataplane *dp;
+	struct derpc *derpc;
+	struct paths *paths;
+	struct netcheck *netcheck;
+
+	struct node_peer *peers_by_index, *peers_by_id;
+
+	struct loop_timer *paths_timer, *sync_timer, *dump_timer, *save_timer, *expiry_timer,
+		*netcheck_timer;
+	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
+	uint64_t dumped;		    /* loop time of the last dump */
+	bool dumped_once;		    /* since the mesh came up */
+
+	int home; /* relay region; 0 = none */
+	bool home_connected;
+	char home_text[160]; /* why not */
+
+	/* The attempt to come up, for those who wait. */
+	bool up_failed;
+	struct api_error up_error;
+	uint64_t up_failing_since; /* 0 = not failing */
+	bool fresh_login;	   /* the first map decides, not the one on disk */
+	char auth_url[PREFS_URL_MAX];
+
+	bool logging_out;
+
+	struct own_endpoints_cache own_cache;
+	struct lookup *lookups; /* node_net.c */
+	struct probe *probes;
+
+	/* Storage behind what api reads. */
+	struct api_request *netcheck_waiting[16];
+	size_t n_netcheck_waiting;
+	struct api_status_user *users;
+	struct addr self_addrs[8];
+	size_t n_self_addrs;
+};
+
+/* node.c */
+void node_refresh_hostinfo(struct node *n);
+int node_control_open(struct node *n); /* for the login server of the preferences */
+enum api_backend_state node_backend_state(const struct node *n);
+/* Brings the data plane up as soon as there is reason to. */
+void node_mesh_start(struct node *n);
+void node_mesh_stop(struct node *n); /* takes it down, `wgctl down` */
+void node_forget(struct node *n);    /* logged out: keys, map, cache */
+void node_load_map(struct node *n);  /* the one on disk, where there is none yet */
+
+/* node_mesh.c */
+void node_map_changed(struct node *n, const struct netmap_changes *c, bool everything);
+void node_peers_clear(struct node *n);
+struct node_peer *node_peer_by_index(struct node *n, uint32_t index);
+struct node_peer *node_peer_by_id(struct node *n, int64_t id);
+void node_sync_soon(struct node *n);
+void node_sync(void *data);
+void node_dump(void *data);
+/* Counters not older than a moment. */
+void node_dump_fresh(struct node *n);
+void node_map_save(void *data);
+void node_expiry(void *data);
+const struct tailcfg_node *node_by_addr(struct node *n, const struct addr *a);
+extern const struct dataplane_ops node_dataplane_ops;
+
+/* node_net.c */
+extern const struct paths_ops node_paths_ops;
+extern const struct derpc_ops node_derpc_ops;
+int node_net_open(struct node *n);
+void node_net_close(struct node *n);
+void node_net_map(struct node *n);	/* the relay map changed */
+void node_net_start(struct node *n);	/* the mesh is up: relays, STUN */
+void node_net_stop(struct node *n);
+void node_net_link(struct node *n, unsigned int events);
+void node_udp_packet(struct node *n, const struct endpoint *from, const struct addr *to,
+		     const uint8_t *p, size_t len);
+void node_relay_packet(struct node *n, uint32_t index, const uint8_t *p, size_t len);
+const struct derp_region *node_region(const struct node *n, int64_t region);
+const char *node_region_code(const struct node *n, int64_t region);
+
+/* node_api.c */
+extern const struct api_ops node_api_ops;
+void node_api_netcheck(struct node *n, struct api_request *later); /* answers with the last report */
