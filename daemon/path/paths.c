@@ -102,7 +102,20 @@ void paths_reschedule(struct paths_peer *peer)
 	struct paths *p = peer->owner;
 
 	/* never twice in one instant */
-	peertab_set_due(&p->peers, peer, MAX(path_due(peer->path), p->now + 1));
+	peertab_set_due(&p->peers, peer,
+			peer->set_later ? p->now : MAX(path_due(peer->path), p->now + 1));
+}
+
+static void set_late(struct paths_peer *peer)
+{
+	struct paths *p = peer->owner;
+	struct path *x = peer->path;
+
+	if (!peer->set_later)
+		return;
+	peer->set_later = false;
+	x->set = p->now;
+	p->ops->set_endpoint(p->data, peer->id, x->kernel.addr.family ? &x->kernel : NULL);
 }
 
 void paths_watch(struct paths *p)
@@ -148,6 +161,7 @@ void paths_tick(struct paths *p, uint64_t now)
 	while (p->peers.n_heap && p->peers.heap[0]->due <= now) {
 		struct paths_peer *peer = p->peers.heap[0];
 
+		set_late(peer);
 		path_tick(peer->path, now);
 		if (path_releasable(peer->path, now))
 			peertab_rest(&p->peers, peer);
@@ -429,7 +443,9 @@ void paths_counters(struct paths *p, uint32_t id, const struct path_counters *c,
 		return; /* at rest, as it should be */
 	now = paths_begin(p, now);
 	if (paths_path(peer)) {
+		p->counting = true;
 		path_counters(peer->path, c, now);
+		p->counting = false;
 		paths_reschedule(peer);
 	}
 	paths_end(p);

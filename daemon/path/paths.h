@@ -97,7 +97,8 @@ bool paths_derp_received(struct paths *p, uint16_t region, const struct key *src
 void paths_peer_gone(struct paths *p, uint16_t region, const struct key *src);
 /* Addresses, routes or links of the host changed. */
 void paths_link_changed(struct paths *p, uint64_t now);
-/* From a dump of the kernel. Counters of unknown ids are ignored. */
+/* From a dump of the kernel, also in the middle of it: set_endpoint() comes with the next tick. Unknown
+ * ids are ignored. */
 void paths_counters(struct paths *p, uint32_t id, const struct path_counters *c, uint64_t now);
 void paths_tick(struct paths *p, uint64_t now);
 

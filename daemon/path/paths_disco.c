@@ -127,8 +127,11 @@ static void on_call_me(void *data)
 static void on_set_endpoint(void *data, const struct endpoint *e)
 {
 	struct paths_peer *peer = data;
+	struct paths *p = peer->owner;
 
-	peer->owner->ops->set_endpoint(peer->owner->data, peer->id, e);
+	peer->set_later = p->counting;
+	if (!p->counting)
+		p->ops->set_endpoint(p->data, peer->id, e);
 }
 
 static void on_dump(void *data)

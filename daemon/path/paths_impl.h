@@ -50,6 +50,7 @@ struct paths {
 	uint64_t dumped, dump_at; /* dump_at 0 = none wanted */
 	bool dump_asked;
 	uint64_t wake_at;
+	bool counting; /* the caller is reading the kernel, and cannot write to it */
 
 	uint16_t down[REGIONS_DOWN_MAX];
 	size_t n_down;

@@ -25,6 +25,7 @@ struct paths_peer {
 	uint32_t slot;	      /* in the heap, while there is a path */
 	uint16_t home, heard; /* regions: its own, and where it was last heard */
 	uint8_t n_endpoints;
+	bool set_later; /* the kernel has to be told its endpoint, at the next tick */
 	struct key node;
 	struct key disco;     /* in use */
 	struct key map_disco; /* as the map last said */

@@ -77,7 +77,7 @@ static struct sim {
 	struct event *ev;
 	size_t n_ev, cap_ev;
 	bool cut[2]; /* UDP sent by node i is lost */
-	bool relay_down;
+	bool relay_down, dumping;
 	unsigned int loss_percent, udp_packets, seed;
 	uint64_t nat_timeout;
 } S;
@@ -245,6 +245,7 @@ static void op_set_endpoint(void *data, uint32_t id, const struct endpoint *e)
 	struct node *n = data;
 
 	assert_int_equal(id, 7);
+	assert_false(S.dumping); /* one socket to the kernel, and it is being read */
 	n->kernel = e ? *e : (struct endpoint){ 0 };
 	n->sets++;
 }
@@ -317,7 +318,9 @@ static void dump_done(const struct event *e)
 				   .endpoint = n->kernel,
 				   .handshake_age_sec = 60 };
 
+	S.dumping = true;
 	paths_counters(n->p, 7, &c, S.now);
+	S.dumping = false;
 }
 
 static void derp_arrived(const struct event *e)
@@ -693,6 +696,11 @@ static void test_relayed_while_direct(void **state)
 	}
 	assert_int_equal(S.n[0].sets, 0);
 	no_packet_lost();
+	/* and what moved it all the same is seen by the next dump, and put right after it */
+	S.n[0].kernel = (struct endpoint){ 0 };
+	run(4 * SEC);
+	assert_true(endpoint_equal(&S.n[0].kernel, &direct));
+	assert_int_equal(S.n[0].sets, 1);
 	sim_done();
 }
 
