@@ -32,60 +32,8 @@ struct dataplane {
 	bool up;
 	uint16_t port;
 	enum nft_filter filter;
-	struct addr *addrs; /* own */
-	size_t n_addrs;
 	char filter_problem[DATAPLANE_ERROR_MAX];
 };
-
-int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
-		  void *data, struct dataplane **ret)
-{
-	struct dataplane *d = calloc(1, sizeof(*d));
-
-	if (!d)
-		return -ENOMEM;
-	d->loop = l;
-	d->cfg = cfg;
-	d->ops = ops;
-	d->data = data;
-	d->name_lock = -1;
-	d->filter = NFT_FILTER_REPLIES_ONLY;
-	*ret = d;
-	return 0;
-}
-
-/* Ends our use of the kernel's objects; they stay. */
-static void dataplane_let_go(struct dataplane *d)
-{
-	tsmp_socket_close(TAKE(d->tsmp));
-	shuttle_free(TAKE(d->shuttle));
-	udp_close(TAKE(d->udp));
-	nft_close(TAKE(d->nft));
-	link_close(TAKE(d->link));
-	wg_close(TAKE(d->wg));
-	d->name_lock = fd_close(d->name_lock);
-	free(TAKE(d->addrs));
-	d->n_addrs = 0;
-	d->up = false;
-}
-
-void dataplane_close(struct dataplane *d)
-{
-	if (!d)
-		return;
-	dataplane_let_go(d);
-	free(d);
-}
-
-bool dataplane_is_up(const struct dataplane *d)
-{
-	return d->up;
-}
-
-uint16_t dataplane_port(const struct dataplane *d)
-{
-	return d->port;
-}
 
 __attribute__((format(printf, 3, 4))) static int fail(char *error, int r, const char *fmt, ...)
 {
@@ -113,6 +61,58 @@ static int lock_name(struct dataplane *d, char *error)
 			    "--table, --statedir and --socket of its own",
 			    d->cfg->interface);
 	return 0;
+}
+
+/* Ends our use of the kernel's objects; they stay. */
+static void dataplane_let_go(struct dataplane *d)
+{
+	tsmp_socket_close(TAKE(d->tsmp));
+	shuttle_free(TAKE(d->shuttle));
+	udp_close(TAKE(d->udp));
+	nft_close(TAKE(d->nft));
+	link_close(TAKE(d->link));
+	wg_close(TAKE(d->wg));
+	d->up = false;
+}
+
+void dataplane_close(struct dataplane *d)
+{
+	if (!d)
+		return;
+	dataplane_let_go(d);
+	fd_close(d->name_lock);
+	free(d);
+}
+
+int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
+		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX])
+{
+	CLEANUP(dataplane_close) struct dataplane *d = calloc(1, sizeof(*d));
+	int r;
+
+	if (!d)
+		return fail(error, -ENOMEM, "no memory");
+	d->loop = l;
+	d->cfg = cfg;
+	d->ops = ops;
+	d->data = data;
+	d->name_lock = -1;
+	d->filter = NFT_FILTER_REPLIES_ONLY;
+	r = lock_name(d, error);
+	if (r < 0)
+		return r;
+	*ret = TAKE(d);
+	return 0;
+}
+
+bool dataplane_is_up(const struct dataplane *d)
+{
+	return d->up;
+}
+
+uint16_t dataplane_port(const struct dataplane *d)
+{
+	return d->port;
 }
 
 static void on_udp(void *data, const struct udp_packet *p)
@@ -313,9 +313,7 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *
 	bool adopted = false;
 	int r;
 
-	r = lock_name(d, error);
-	if (r == 0)
-		r = up_device(d, node_private, &adopted, error);
+	r = up_device(d, node_private, &adopted, error);
 	if (r == 0)
 		r = up_relay(d, relay_port, error);
 	if (r == 0)

@@ -35,8 +35,9 @@ struct dataplane_ops {
 	void (*link_event)(void *data, unsigned int events); /* enum link_event */
 };
 
+/* Claims the interface's name; nothing in the kernel changes yet. -EBUSY: another daemon has it. */
 int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
-		  void *data, struct dataplane **ret);
+		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX]);
 void dataplane_close(struct dataplane *d);
 DEFINE_CLEANUP(struct dataplane *, dataplane_close)
 

@@ -22,7 +22,9 @@ enum api_backend_state node_backend_state(const struct node *n)
 
 	if (n->control)
 		control_status(n->control, &s);
-	if (s.state == CONTROL_STATE_EXPIRED)
+	/* The server does not know us any more (deleted), or our key has had its time. */
+	if (s.state == CONTROL_STATE_EXPIRED ||
+	    (s.state == CONTROL_STATE_NEEDS_LOGIN && n->state->want_running))
 		return API_STATE_NEEDS_LOGIN;
 	if (!n->state->registered || key_is_zero(&n->state->node.priv))
 		return n->state->want_running && s.state != CONTROL_STATE_NEEDS_LOGIN &&
@@ -102,6 +104,7 @@ static void on_state(void *data, enum control_state state, const char *text)
 	if (state == CONTROL_STATE_RUNNING) {
 		n->up_failed = false;
 		n->up_failing_since = 0;
+		n->up_error.text[0] = '\0';
 	} else if (state == CONTROL_STATE_SERVER_KEY_CHANGED) {
 		n->up_failed = true;
 		api_error_set(&n->up_error, API_CODE_REFUSED,
@@ -140,14 +143,14 @@ static void on_login_failed(void *data, const char *text, bool permanent)
 	log_remote(permanent ? LOG_LEVEL_ERR : LOG_LEVEL_WARNING, "log-in: %s", text);
 	if (!n->up_failing_since)
 		n->up_failing_since = now;
-	if (permanent) {
-		api_error_set(&n->up_error, API_CODE_REFUSED, "check the key, or make another one", "%s", text);
-		n->up_failed = true;
-	} else if (now - n->up_failing_since >= UP_FAIL_USEC) {
+	if (permanent)
+		api_error_set(&n->up_error, API_CODE_REFUSED, "check the key, or make another one", "%s",
+			      text);
+	else
 		api_error_set(&n->up_error, API_CODE_FAILED,
-			      "check --login-server and the network; kernscaled goes on trying", "%s", text);
-		n->up_failed = true;
-	}
+			      "check --login-server and the network; kernscaled goes on trying", "%s",
+			      text);
+	n->up_failed |= permanent || now - n->up_failing_since >= UP_FAIL_USEC;
 	api_changed(n->api);
 }
 
@@ -377,6 +380,9 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 			 cfg->statedir, strerror(-r));
 		return r;
 	}
+	r = dataplane_new(l, cfg, &node_dataplane_ops, n, &n->dp, error);
+	if (r < 0)
+		return r;
 	r = api_new(l, &api, &node_api_ops, n, &n->api);
 	if (r < 0) {
 		snprintf(error, NODE_ERROR_MAX,
@@ -395,8 +401,6 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 		r = netmap_new(&n->map);
 	if (r == 0)
 		r = open_timers(n);
-	if (r == 0)
-		r = dataplane_new(l, cfg, &node_dataplane_ops, n, &n->dp);
 	if (r == 0)
 		r = node_net_open(n);
 	if (r < 0) {

@@ -150,9 +150,6 @@ static size_t list_health(struct node *n, const struct control_status *c)
 		return k;
 	if (dataplane_filter_problem(n->dp)[0])
 		health(&k, "%s", dataplane_filter_problem(n->dp));
-	if (n->map->self && !netmap_filter_is_allow_all(n->map))
-		health(&k, "The server sent a packet filter that is not enforced rule by rule yet: only "
-			   "replies to this host's own connections come in");
 	if (n->control && !c->map_live)
 		health(&k, "Not connected to %s%s%s; the mesh goes on with the last map", n->control_url,
 		       c->text && c->text[0] ? ": " : "", c->text ? c->text : "");
@@ -259,7 +256,7 @@ static int merge_prefs(struct node *n, const struct prefs *wish, bool reset, boo
 	prefs_merge(now, wish);
 	if (n->state->registered && !force &&
 	    strcmp(now->login_server, n->state->prefs.login_server) != 0) {
-		api_error_set(err, API_CODE_REFUSED, "`wgctl logout` first, or add --force-reauth",
+		api_error_set(err, API_CODE_FAILED, "`wgctl logout` first, or add --force-reauth",
 			      "this node is logged in to %s", n->state->prefs.login_server);
 		free(now);
 		return -EACCES;
@@ -294,6 +291,7 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 	}
 	n->up_failed = false;
 	n->up_failing_since = 0;
+	n->up_error.text[0] = '\0';
 	if (n->control && strcmp(n->control_url, n->state->prefs.login_server) != 0) {
 		/* Another server: nothing of the old one is worth keeping. */
 		node_mesh_stop(n);

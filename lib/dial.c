@@ -179,7 +179,10 @@ static void dial_fail(struct dial *d, int error, const char *what)
 {
 	char text[sizeof(d->why) + HOST_MAX + 8];
 
-	snprintf(text, sizeof(text), "%s: %s", d->host, what);
+	if (strstr(what, d->host)) /* a literal, named already */
+		snprintf(text, sizeof(text), "%s", what);
+	else
+		snprintf(text, sizeof(text), "%s: %s", d->host, what);
 	dial_end(d);
 	if (d->found)
 		d->found(d->data, error, NULL, 0, text);

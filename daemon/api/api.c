@@ -108,6 +108,20 @@ static void request_gone(void *data)
 		loop_defer_arm(r->api->look); /* drops it */
 }
 
+/* What went wrong last is the best guess at why it takes so long. */
+static void expired_error(const struct api_request *r, struct api_error *e)
+{
+	struct api_state s = { 0 };
+
+	if (r->waits && r->api)
+		r->api->ops->state(r->api->data, &s);
+	if (s.error.text[0])
+		api_error_set(e, API_CODE_TIMEOUT, s.error.remedy, "%s: not done in time: %s", r->what,
+			      s.error.text);
+	else
+		api_error_set(e, API_CODE_TIMEOUT, NULL, "%s: no answer in time", r->what);
+}
+
 static void request_expired(void *data)
 {
 	struct api_request *r = data;
@@ -116,7 +130,7 @@ static void request_expired(void *data)
 
 	if (!q)
 		return;
-	api_error_set(&e, API_CODE_TIMEOUT, NULL, "%s: no answer in time", r->what);
+	expired_error(r, &e);
 	respond_error(q, &e);
 	if (r->waits && r->api)
 		loop_defer_arm(r->api->look);

@@ -74,7 +74,7 @@ struct api_state {
 	enum api_backend_state state;
 	const char *auth_url;	/* NULL or "" = none */
 	bool failed;		/* the newest attempt to come up ended in `error`; cleared by up() */
-	struct api_error error;
+	struct api_error error; /* the last one, "" = none; also while it is still being tried */
 	const struct addr *addrs; /* own addresses, on the interface already */
 	size_t n_addrs;
 };
