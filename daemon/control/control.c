@@ -227,7 +227,9 @@ void control_kick(struct control *c)
 	if (!c->running)
 		return;
 	c->failures = c->stream_failures = c->lite_failures = 0;
-	if (c->state != CONTROL_STATE_SERVER_KEY_CHANGED && !c->parked)
+	if (c->state == CONTROL_STATE_SERVER_KEY_CHANGED) /* another network, another answer */
+		c->parked = false;
+	if (!c->parked)
 		loop_timer_stop(c->retry);
 	if (!c->stream.st)
 		loop_timer_stop(c->watchdog);

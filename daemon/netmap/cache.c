@@ -1,6 +1,6 @@
 /* The last good map on disk: a first map message in our own words, with whose it is. */
 #include <errno.h>
-#include <sodium.h>
+#include <malloc.h>
 #include <string.h>
 
 #include "daemon/netmap/netmap.h"
@@ -8,6 +8,7 @@
 
 #define CACHE_VERSION	1
 #define CACHE_BYTES_MAX (UINT64_C(128) << 20)
+#define TRIM_BYTES	(1u << 20) /* what a big map took for a moment goes back */
 
 static int put_json(struct buf *out, const char *name, json_t *j)
 {
@@ -91,7 +92,13 @@ int netmap_save(const struct netmap *nm, const char *path, const char *server_ur
 
 	r = netmap_encode(nm, server_url, &b);
 	/* Losing it costs a boot without a map; half a file would cost the same, so no fsync. */
-	return r < 0 ? r : file_replace_unsynced(path, buf_data(&b), b.len, 0600);
+	if (r == 0)
+		r = file_replace_unsynced(path, buf_data(&b), b.len, 0600);
+	if (b.len > TRIM_BYTES) {
+		buf_done(&b);
+		malloc_trim(0);
+	}
+	return r;
 }
 
 static int read_header(struct json_slice text, const char *server_url, struct json_slice *ret_map)
@@ -161,6 +168,11 @@ int netmap_load(const char *path, const char *server_url, const struct key *node
 	r = file_read(path, CACHE_BYTES_MAX, &b);
 	if (r < 0)
 		return r;
-	return netmap_decode((struct json_slice){ (const char *)buf_data(&b), b.len }, server_url,
-			     node_key, wall_now, ret);
+	r = netmap_decode((struct json_slice){ (const char *)buf_data(&b), b.len }, server_url, node_key,
+			  wall_now, ret);
+	if (b.len > TRIM_BYTES) {
+		buf_done(&b);
+		malloc_trim(0);
+	}
+	return r;
 }
