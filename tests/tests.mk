@@ -13,7 +13,7 @@ deps:
 	$(Q)scripts/deps all
 
 test-programs: $(units) $(replay)
-programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(kernel_tests)
+programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/interop/ctlcat $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs

@@ -2,7 +2,7 @@
  * ctlcat: a node without a network: logs in to a coordination server and prints what the map says.
  *
  *   ctlcat --server URL --dir DIR [--auth-key KEY] [--hostname NAME] [--ca FILE] [--home REGION]
- *          [--record FILE] [--for SECONDS]
+ *          [--for SECONDS] [--debug]
  *
  * Prints one line for each state, map and event; the time in front is in milliseconds since start.
  * Reads commands from stdin, one a line: home REGION, endpoints A:P …, login [KEY], relogin [KEY],
@@ -211,7 +211,7 @@ static void command(struct ctlcat *t, char *line)
 	if (strcmp(line, "quit") == 0)
 		quit(t);
 	else if (strcmp(line, "home") == 0 && arg)
-		set_home(t, atoi(arg));
+		set_home(t, (int)strtol(arg, NULL, 10));
 	else if (strcmp(line, "endpoints") == 0)
 		set_endpoints(t, arg ? arg : line + strlen(line));
 	else if (strcmp(line, "login") == 0 || strcmp(line, "relogin") == 0)
@@ -334,8 +334,8 @@ int main(int argc, char **argv)
 		case 'k': t.auth_key = optarg; break;
 		case 'n': t.hostname = optarg; break;
 		case 'c': ca = optarg; break;
-		case 'h': home = atoi(optarg); break;
-		case 'f': seconds = (unsigned int)atoi(optarg); break;
+		case 'h': home = (int)strtol(optarg, NULL, 10); break;
+		case 'f': seconds = (unsigned int)strtoul(optarg, NULL, 10); break;
 		case 'v': log_set_level(LOG_LEVEL_DEBUG); break;
 		default: return 2;
 		}

@@ -89,7 +89,7 @@ static void answer_register(struct world *w, struct h2_stream *st, const char *b
 		w->held = st;
 		h2_on_closed(st, held_closed, w);
 	} else if (*a == '!') {
-		h2_respond(st, atoi(a + 1), "text/plain", "no\n", 3);
+		h2_respond(st, (int)strtol(a + 1, NULL, 10), "text/plain", "no\n", 3);
 	} else {
 		h2_respond(st, 200, "application/json", a, strlen(a));
 	}
