@@ -14,7 +14,7 @@ start_coordinator
 join alice
 join carol
 
-expect 0 wgctl alice ping -c 1 carol
+expect 0 wgctl alice ping --until-direct=false -c 1 carol
 said 'via DERP\(tst\) in'
 check reach alice carol 2
 check reach carol alice 2

@@ -14,16 +14,26 @@ start_coordinator
 join alice
 before=$(on alice wg show kernscale0 public-key)
 
-second() {
-	timeout 10 ip netns exec "$P$1" "$BIN/kernscaled" --statedir "$2" --runtimedir "$3" --socket "$3/s" \
-		--interface "${4:-kernscale0}" --port "${5:-41641}" --table "${6:-kernscale}" --user "$NODE_USER"
-}
 mkdir -p "$W/other/state" "$W/other/run"
 chown -R "$NODE_USER" "$W/other"
-expect 1 second alice "$W/alice/state" "$W/other/run"
-said "$W/alice/state|already|another"
-expect 1 second alice "$W/other/state" "$W/other/run"
-said 'already|another'
+chmod 755 "$W/other" "$W/other/run"
+second() {
+	timeout 10 ip netns exec "${P}alice" "$BIN/kernscaled" --statedir "$1" --runtimedir "$W/other/run" \
+		--ca-file "$W/tls.pem" --user "$NODE_USER"
+}
+expect 1 second "$W/alice/state"
+said "another kernscaled has the state folder $W/alice/state"
+
+# With a state of its own it may run, but it gets neither interface nor port.
+start other alice "$BIN/kernscaled" --statedir "$W/other/state" --runtimedir "$W/other/run" \
+	--ca-file "$W/tls.pem" --user "$NODE_USER"
+other() {
+	on alice "$BIN/wgctl" --socket "$W/other/run/kernscaled.sock" "$@"
+}
+wait_until 5 test -S "$W/other/run/kernscaled.sock"
+expect 1 other up --login-server="$URL" --auth-key="file:$W/key" --hostname=other --timeout=10s
+said 'another kernscaled has interface kernscale0'
+stop other
 check running alice
 expect 0 wgctl alice status
 [ "$(on alice wg show kernscale0 public-key)" = "$before" ] || fail "the interface was touched"

@@ -14,12 +14,12 @@ start_coordinator
 join alice
 join bob
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
-wait_until 10 direct bob alice || fail "bob has no direct path"
 key=$(on alice wg show kernscale0 public-key)
 
 on alice ping -i 0.1 -c 100 -W 1 "$(ip4 bob)" >"$W/ping" 2>&1 &
 traffic=$!
-sleep 1
+wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
+wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
 stop alice KILL
 step "killed"
 [ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the interface went with the daemon"
