@@ -110,4 +110,4 @@ clean:
 	rm -rf build
 
 -include tests/tests.mk
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -type f -name '*.d' 2>/dev/null)

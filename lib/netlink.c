@@ -172,7 +172,7 @@ static void keep_error_text(struct netlink *nl, const struct nlmsghdr *nlh, size
 	nl->error[0] = '\0';
 	if (!(nlh->nlmsg_flags & NLM_F_ACK_TLVS) || mnl_nlmsg_get_payload_len(nlh) < offset)
 		return;
-	mnl_attr_for_each(attr, nlh, offset) {
+	netlink_attr_for_each(attr, nlh, offset) {
 		size_t len = mnl_attr_get_payload_len(attr);
 
 		if (mnl_attr_get_type(attr) == NLMSGERR_ATTR_MSG)
@@ -404,7 +404,7 @@ static int read_family(void *data, const struct nlmsghdr *nlh)
 	const struct nlattr *attr;
 	uint16_t *id = data;
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct genlmsghdr))
+	netlink_attr_for_each(attr, nlh, sizeof(struct genlmsghdr))
 		if (mnl_attr_get_type(attr) == CTRL_ATTR_FAMILY_ID &&
 		    mnl_attr_validate(attr, MNL_TYPE_U16) >= 0)
 			*id = mnl_attr_get_u16(attr);

@@ -27,6 +27,37 @@ static inline bool netlink_msg_ok(const struct nlmsghdr *nlh, int left)
 	       nlh->nlmsg_len <= (uint32_t)left;
 }
 
+/* libmnl's loops over attributes, without its casts that drop const and without arithmetic that can
+ * leave the message. */
+static inline const struct nlattr *netlink_attr_at(const void *p, const void *end)
+{
+	const struct nlattr *attr = p;
+	ptrdiff_t left = (const char *)end - (const char *)p;
+
+	return left >= (ptrdiff_t)sizeof(*attr) && attr->nla_len >= sizeof(*attr) && attr->nla_len <= left ?
+		       attr :
+		       NULL;
+}
+
+static inline const struct nlattr *netlink_attr_after(const struct nlattr *attr, const void *end)
+{
+	const char *p = (const char *)attr;
+	ptrdiff_t step = MNL_ALIGN(attr->nla_len);
+
+	return step < (const char *)end - p ? netlink_attr_at(p + step, end) : NULL;
+}
+
+#define netlink_end(nlh)      ((const char *)(nlh) + (nlh)->nlmsg_len)
+#define netlink_nest_end(nest) ((const char *)(nest) + (nest)->nla_len)
+/* offset: of the protocol's own header, which has been checked to be there */
+#define netlink_attr_for_each(attr, nlh, offset)                                                   \
+	for ((attr) = netlink_attr_at((const char *)(nlh) + MNL_NLMSG_HDRLEN + MNL_ALIGN(offset),   \
+				      netlink_end(nlh));                                           \
+	     (attr); (attr) = netlink_attr_after((attr), netlink_end(nlh)))
+#define netlink_attr_for_each_nested(attr, nest)                                                   \
+	for ((attr) = netlink_attr_at((const char *)(nest) + MNL_ATTR_HDRLEN, netlink_nest_end(nest)); \
+	     (attr); (attr) = netlink_attr_after((attr), netlink_nest_end(nest)))
+
 /* Gets every message of an answer. A negative result stops the answer and is returned. */
 typedef int netlink_msg_fn(void *data, const struct nlmsghdr *nlh);
 /* A dump begins, perhaps not for the first time: forget what came before. */

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "lib/cleanup.h"
+#include "lib/netlink.h"
 
 #define MESSAGE_MAX 65536
 #define DESCRIBE_MAX 4096
@@ -786,10 +787,10 @@ static int keep_element(const struct nlattr *elem, uint8_t family, struct nft_el
 {
 	const struct nlattr *key, *value;
 
-	mnl_attr_for_each_nested(key, elem) {
+	netlink_attr_for_each_nested(key, elem) {
 		if (mnl_attr_get_type(key) != NFTA_SET_ELEM_KEY)
 			continue;
-		mnl_attr_for_each_nested(value, key) {
+		netlink_attr_for_each_nested(value, key) {
 			struct addr a = { .family = family };
 
 			if (mnl_attr_get_type(value) != NFTA_DATA_VALUE)
@@ -821,10 +822,10 @@ int nft_read_elements(const struct nlmsghdr *nlh, uint8_t family, struct nft_ele
 
 	if (!is_message(nlh, NFT_MSG_NEWSETELEM))
 		return 0;
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
+	netlink_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
 		if (mnl_attr_get_type(attr) != NFTA_SET_ELEM_LIST_ELEMENTS)
 			continue;
-		mnl_attr_for_each_nested(elem, attr) {
+		netlink_attr_for_each_nested(elem, attr) {
 			r = keep_element(elem, family, out);
 			if (r < 0)
 				return r;
@@ -843,7 +844,7 @@ const char *nft_event_table(const struct nlmsghdr *nlh, char out[static NFT_NAME
 	    (nlh->nlmsg_type & 0xff) == NFT_MSG_NEWGEN)
 		return out;
 	/* Attribute 1 names the table in every message about a table, chain, rule, set or element. */
-	mnl_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
+	netlink_attr_for_each(attr, nlh, sizeof(struct nfgenmsg))
 		if (mnl_attr_get_type(attr) == NFTA_TABLE_NAME &&
 		    mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
 			snprintf(out, NFT_NAME_MAX, "%s", mnl_attr_get_str(attr));

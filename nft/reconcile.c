@@ -284,12 +284,12 @@ static bool is_same(struct nft *n, const struct nft_ruleset *want, const struct 
 static int diff_set(const struct nft_set *want, const struct nft_elements *have,
 		    struct nft_set_change *c, struct addr **ret_mem)
 {
-	struct addr *add = calloc(want->n + have->n + 1, sizeof(*add));
-	struct addr *del = add + want->n;
+	struct addr *add = calloc(want->n + have->n + 1, sizeof(*add)), *del;
 	size_t i = 0, k = 0;
 
 	if (!add)
 		return -ENOMEM;
+	del = add + want->n;
 	*c = (struct nft_set_change){ .set = want->name, .family = want->family, .add = add, .del = del };
 	while (i < want->n || k < have->n) {
 		int o = i == want->n ? 1 : k == have->n ? -1 : addr_cmp(&want->addrs[i], &have->v[k]);

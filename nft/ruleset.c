@@ -186,10 +186,11 @@ static bool is_name(const char *s, size_t max)
 
 int nft_ruleset_make(const struct nft_config *c, struct nft_ruleset *ret)
 {
-	struct maker m = { c, ret };
+	struct maker m = { .c = c };
 	int r;
 
 	memset(ret, 0, sizeof(*ret));
+	m.r = ret;
 	if (!is_name(c->table, sizeof(c->table)) || !is_name(c->ifname, sizeof(c->ifname)) ||
 	    !c->ifindex || !c->port || (c->share_port && !c->private_port))
 		return -EINVAL;

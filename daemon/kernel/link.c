@@ -148,7 +148,7 @@ static bool read_addr_message(const struct nlmsghdr *nlh, struct addr_record *re
 	a.ifindex = ifa->ifa_index;
 	a.bits = ifa->ifa_prefixlen;
 	a.flags = ifa->ifa_flags;
-	mnl_attr_for_each(attr, nlh, sizeof(*ifa)) {
+	netlink_attr_for_each(attr, nlh, sizeof(*ifa)) {
 		uint16_t type = mnl_attr_get_type(attr);
 
 		/* IFA_LOCAL is the own address; IFA_ADDRESS on a point-to-point link the other's. */
@@ -193,10 +193,10 @@ static void read_inet_conf(const struct nlattr *spec, struct link_record *ret)
 {
 	const struct nlattr *family, *conf;
 
-	mnl_attr_for_each_nested(family, spec) {
+	netlink_attr_for_each_nested(family, spec) {
 		if (mnl_attr_get_type(family) != AF_INET)
 			continue;
-		mnl_attr_for_each_nested(conf, family) {
+		netlink_attr_for_each_nested(conf, family) {
 			const uint8_t *v = mnl_attr_get_payload(conf);
 			size_t n = mnl_attr_get_payload_len(conf) / sizeof(uint32_t);
 
@@ -220,7 +220,7 @@ static bool read_link_message(const struct nlmsghdr *nlh, struct link_record *re
 		return false;
 	r.ifindex = (unsigned int)ifi->ifi_index;
 	r.flags = ifi->ifi_flags;
-	mnl_attr_for_each(attr, nlh, sizeof(*ifi)) {
+	netlink_attr_for_each(attr, nlh, sizeof(*ifi)) {
 		switch (mnl_attr_get_type(attr)) {
 		case IFLA_IFNAME:
 			if (mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
@@ -442,7 +442,7 @@ static bool read_route(const struct nlmsghdr *nlh, struct route_record *ret, uns
 	r.route.throw = rtm->rtm_type == RTN_THROW;
 	r.route.dst.bits = rtm->rtm_dst_len;
 	r.route.dst.addr.family = rtm->rtm_family == AF_INET ? 4 : 6;
-	mnl_attr_for_each(attr, nlh, sizeof(*rtm)) {
+	netlink_attr_for_each(attr, nlh, sizeof(*rtm)) {
 		uint16_t type = mnl_attr_get_type(attr);
 
 		if (type == RTA_DST)
@@ -586,7 +586,7 @@ static bool read_rule(const struct nlmsghdr *nlh, struct link_rule *ret, uint8_t
 	r.family = h->family == AF_INET ? 4 : 6;
 	r.table = h->table;
 	r.action = h->action == FR_ACT_TO_TBL ? LINK_RULE_LOOKUP : LINK_RULE_UNREACHABLE;
-	mnl_attr_for_each(attr, nlh, sizeof(*h)) {
+	netlink_attr_for_each(attr, nlh, sizeof(*h)) {
 		switch (mnl_attr_get_type(attr)) {
 		case FRA_PRIORITY:
 			read_u32(attr, &r.priority);
@@ -694,7 +694,7 @@ static int read_netconf(void *data, const struct nlmsghdr *nlh)
 	const struct nlattr *attr;
 	uint32_t *values = data; /* by NETCONFA_* */
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct netconfmsg)) {
+	netlink_attr_for_each(attr, nlh, sizeof(struct netconfmsg)) {
 		uint16_t type = mnl_attr_get_type(attr);
 
 		if (type <= NETCONFA_MAX)
@@ -832,7 +832,7 @@ static int read_path(void *data, const struct nlmsghdr *nlh)
 
 	if (nlh->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(nlh) < sizeof(*rtm))
 		return 0;
-	mnl_attr_for_each(attr, nlh, sizeof(*rtm)) {
+	netlink_attr_for_each(attr, nlh, sizeof(*rtm)) {
 		uint16_t type = mnl_attr_get_type(attr);
 
 		if (type == RTA_OIF)

@@ -90,13 +90,13 @@ static int read_link(void *data, const struct nlmsghdr *nlh)
 		return 0;
 	s->ifindex = (unsigned int)ifi->ifi_index;
 	s->up = ifi->ifi_flags & IFF_UP;
-	mnl_attr_for_each(attr, nlh, sizeof(*ifi)) {
+	netlink_attr_for_each(attr, nlh, sizeof(*ifi)) {
 		if (mnl_attr_get_type(attr) == IFLA_IFALIAS)
 			snprintf(s->alias, sizeof(s->alias), "%.*s",
 				 (int)mnl_attr_get_payload_len(attr), mnl_attr_get_str(attr));
 		if (mnl_attr_get_type(attr) != IFLA_LINKINFO)
 			continue;
-		mnl_attr_for_each_nested(sub, attr)
+		netlink_attr_for_each_nested(sub, attr)
 			if (mnl_attr_get_type(sub) == IFLA_INFO_KIND)
 				snprintf(s->kind, sizeof(s->kind), "%.*s",
 					 (int)mnl_attr_get_payload_len(sub), mnl_attr_get_str(sub));

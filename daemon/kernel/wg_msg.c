@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "lib/cleanup.h"
+#include "lib/netlink.h"
 
 /* Newer than the headers of bookworm (kernel.md 1.2). */
 #define ALLOWEDIP_A_FLAGS     4
@@ -70,7 +71,7 @@ static int parse_message(const struct nlmsghdr *nlh, const struct policy *policy
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct genlmsghdr))
+	netlink_attr_for_each(attr, nlh, sizeof(struct genlmsghdr))
 		if (keep_attr(attr, policy, table) < 0)
 			return -EBADMSG;
 	return 0;
@@ -81,7 +82,7 @@ static int parse_nested(const struct nlattr *nest, const struct policy *policy,
 {
 	const struct nlattr *attr;
 
-	mnl_attr_for_each_nested(attr, nest)
+	netlink_attr_for_each_nested(attr, nest)
 		if (keep_attr(attr, policy, table) < 0)
 			return -EBADMSG;
 	return 0;
@@ -247,7 +248,7 @@ static int read_peer(struct wg_reader *r, const struct nlattr *nest)
 	e = read_peer_fields(&r->peer, t);
 	if (e < 0 || !t[WGPEER_A_ALLOWEDIPS])
 		return e;
-	mnl_attr_for_each_nested(attr, t[WGPEER_A_ALLOWEDIPS]) {
+	netlink_attr_for_each_nested(attr, t[WGPEER_A_ALLOWEDIPS]) {
 		struct prefix p;
 
 		e = read_allowed(attr, &p);
@@ -284,7 +285,7 @@ int wg_reader_message(struct wg_reader *r, const struct nlmsghdr *nlh)
 	}
 	if (!t[WGDEVICE_A_PEERS])
 		return 0;
-	mnl_attr_for_each_nested(attr, t[WGDEVICE_A_PEERS]) {
+	netlink_attr_for_each_nested(attr, t[WGDEVICE_A_PEERS]) {
 		e = read_peer(r, attr);
 		if (e < 0)
 			return e;

@@ -12,6 +12,7 @@
 
 #include "daemon/kernel/wg_plan.h"
 #include "lib/cleanup.h"
+#include "lib/netlink.h"
 
 #define FAMILY 25
 
@@ -77,11 +78,11 @@ static void model_allowed(struct model *m, size_t owner, const struct nlattr *ne
 {
 	const struct nlattr *attr, *a;
 
-	mnl_attr_for_each_nested(attr, nest) {
+	netlink_attr_for_each_nested(attr, nest) {
 		struct prefix p = { 0 };
 		uint32_t flags = 0;
 
-		mnl_attr_for_each_nested(a, attr) {
+		netlink_attr_for_each_nested(a, attr) {
 			if (mnl_attr_get_type(a) == WGALLOWEDIP_A_IPADDR) {
 				p.addr.family = mnl_attr_get_payload_len(a) == 4 ? 4 : 6;
 				memcpy(p.addr.b, mnl_attr_get_payload(a), mnl_attr_get_payload_len(a));
@@ -107,7 +108,7 @@ static void model_peer(struct model *m, const struct nlattr *nest)
 	size_t i;
 
 	assert_true(nest->nla_type & NLA_F_NESTED);
-	mnl_attr_for_each_nested(attr, nest)
+	netlink_attr_for_each_nested(attr, nest)
 		t[mnl_attr_get_type(attr)] = attr;
 	assert_non_null(t[WGPEER_A_PUBLIC_KEY]);
 	memcpy(k.b, mnl_attr_get_payload(t[WGPEER_A_PUBLIC_KEY]), KEY_LEN);
@@ -145,11 +146,11 @@ static void model_message(struct model *m, const struct nlmsghdr *nlh)
 {
 	const struct nlattr *attr, *peer;
 
-	mnl_attr_for_each(attr, nlh, sizeof(struct genlmsghdr)) {
+	netlink_attr_for_each(attr, nlh, sizeof(struct genlmsghdr)) {
 		assert_true(mnl_attr_get_type(attr) != WGDEVICE_A_FLAGS); /* REPLACE_PEERS */
 		if (mnl_attr_get_type(attr) != WGDEVICE_A_PEERS)
 			continue;
-		mnl_attr_for_each_nested(peer, attr)
+		netlink_attr_for_each_nested(peer, attr)
 			model_peer(m, peer);
 	}
 }
