@@ -259,7 +259,7 @@ static void front_admin(void *data, struct httpd_req *q)
 static int front_admin_new(struct front *f, char why[static STORE_WHY_MAX])
 {
 	const char *path = f->c->cfg.unix_socket;
-	struct stat st;
+	struct stat st = { 0 };
 	int r;
 
 	if (!*path)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -103,7 +104,7 @@ static const struct registry_sink sink = { .user = sink_user,
 					.node = sink_node,
 					.netinfo = sink_netinfo };
 
-static void run_open(struct run *r, const char *path, struct registry *s)
+static void run_open_with(struct run *r, const char *path, struct registry *s, loop_fn *fn)
 {
 	char why[STORE_WHY_MAX];
 
@@ -115,7 +116,12 @@ static void run_open(struct run *r, const char *path, struct registry *s)
 	assert_int_equal(store_load(r->st, s, why), 0);
 	s->sink = &sink;
 	s->sink_data = r;
-	assert_int_equal(store_start(r->st, r->l, on_commit, r), 0);
+	assert_int_equal(store_start(r->st, r->l, fn, r), 0);
+}
+
+static void run_open(struct run *r, const char *path, struct registry *s)
+{
+	run_open_with(r, path, s, on_commit);
 }
 
 static void run_wait(struct run *r)
@@ -239,6 +245,59 @@ static void test_killed(void **state)
 	run_close(&r, &s);
 }
 
+static void grow(struct run *r, int from, int to)
+{
+	for (int i = from; i < to; i++) {
+		struct registry_user *u;
+		char name[32], mail[600];
+
+		snprintf(name, sizeof(name), "user%d", i);
+		memset(mail, 'm', sizeof(mail) - 1);
+		mail[sizeof(mail) - 1] = '\0';
+		registry_user_create(r->reg, name, NULL, mail, NULL, NOW, &u);
+	}
+}
+
+/* First told that it fails: makes room. Then told that it goes on. */
+static void on_full(void *data)
+{
+	struct run *r = data;
+	struct rlimit l;
+
+	if (store_failing(r->st) && !r->users++) {
+		assert_true(store_committed(r->st) < store_mark(r->st)); /* nobody was told that it is written */
+		getrlimit(RLIMIT_FSIZE, &l);
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_FSIZE, &l);
+	}
+	if (!store_failing(r->st) && store_committed(r->st) >= store_mark(r->st))
+		loop_exit(r->l, 0);
+}
+
+/* The disk is full for a while: nothing is reported as written, and nothing is lost once there is room. */
+static void test_full(void **state)
+{
+	struct fixture *f = *state;
+	struct run r = { 0 };
+	struct registry s;
+	struct rlimit l;
+
+	signal(SIGXFSZ, SIG_IGN);
+	run_open_with(&r, f->path, &s, on_full);
+	r.reg = &s;
+	getrlimit(RLIMIT_FSIZE, &l);
+	l.rlim_cur = 64 << 10;
+	setrlimit(RLIMIT_FSIZE, &l);
+	grow(&r, 0, 300);
+	assert_int_equal(loop_run(r.l), 0);
+	assert_int_equal(r.users, 1); /* it did fail in between */
+	run_close(&r, &s);
+	r = (struct run){ 0 };
+	run_open(&r, f->path, &s);
+	assert_int_equal(s.n_user, 300);
+	run_close(&r, &s);
+}
+
 static void test_second(void **state)
 {
 	struct fixture *f = *state;
@@ -273,7 +332,7 @@ static void test_refused(void **state)
 int main(void)
 {
 #define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_again), T(test_killed), T(test_second), T(test_refused) };
+	const struct CMUnitTest tests[] = { T(test_again), T(test_killed), T(test_full), T(test_second), T(test_refused) };
 
 	if (key_init() < 0)
 		return 1;
