@@ -260,14 +260,15 @@ int node_control_open(struct node *n)
 
 /* ---- the mesh ---- */
 
-void node_load_map(struct node *n)
+/* Before control and netcheck borrow the map. */
+static void load_map(struct node *n)
 {
 	char path[CONFIG_PATH_MAX + 32];
 	struct netmap *map;
 	struct timespec ts;
 	int r;
 
-	if (n->map->self || state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
+	if (state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
 		return;
 	clock_gettime(CLOCK_REALTIME, &ts);
 	r = netmap_load(path, n->state->prefs.login_server, &n->state->node.pub,
@@ -407,8 +408,9 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 		snprintf(error, NODE_ERROR_MAX, "cannot start: %s", strerror(-r));
 		return r;
 	}
+	if (n->state->registered)
+		load_map(n);
 	if (n->state->want_running && n->state->prefs.login_server[0]) {
-		node_load_map(n);
 		/* What the kernel has goes on with it at once; the server comes after. */
 		node_mesh_start(n);
 		if (node_control_open(n) == 0)

@@ -312,7 +312,6 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 			return r;
 		}
 	} else {
-		node_load_map(n);
 		control_start(n->control);
 	}
 	node_mesh_start(n);

@@ -163,6 +163,11 @@ static void paths_timer(void *data)
 	paths_tick(n->paths, loop_clock());
 }
 
+static const char *path_region_code(void *data, uint16_t region)
+{
+	return node_region_code(data, region);
+}
+
 const struct paths_ops node_paths_ops = {
 	.send_udp = path_send_udp,
 	.send_derp = path_send_derp,
@@ -171,6 +176,7 @@ const struct paths_ops node_paths_ops = {
 	.dump = path_dump,
 	.changed = path_changed,
 	.wake = path_wake,
+	.region_code = path_region_code,
 };
 
 /* ---- home relay and own endpoints ---- */
@@ -427,8 +433,14 @@ static void check_done(void *data, const struct report *r)
 {
 	struct node *n = data;
 
+	struct control_status c = { 0 };
+
 	paths_set_udp_works(n->paths, r->udp);
-	set_home(n, r->preferred);
+	if (n->control)
+		control_status(n->control, &c);
+	/* Peers could not learn of another home while the server is away. */
+	if (c.map_live || !n->home)
+		set_home(n, r->preferred);
 	tell_netinfo(n, r);
 	update_endpoints(n);
 	for (size_t i = 0; i < n->n_netcheck_waiting; i++)

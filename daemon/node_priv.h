@@ -95,7 +95,6 @@ enum api_backend_state node_backend_state(const struct node *n);
 void node_mesh_start(struct node *n);
 void node_mesh_stop(struct node *n); /* takes it down, `wgctl down` */
 void node_forget(struct node *n);    /* logged out: keys, map, cache */
-void node_load_map(struct node *n);  /* the one on disk, where there is none yet */
 
 /* node_mesh.c */
 void node_map_changed(struct node *n, const struct netmap_changes *c, bool everything);
