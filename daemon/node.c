@@ -341,6 +341,10 @@ void node_forget(struct node *n)
 	struct netmap *map;
 
 	state_forget_node(n->state);
+	/* The way out when a server's operator has changed its key: what it shows at the next login counts. */
+	state_pin_drop(n->state, n->control_url);
+	if (state_save(n->state) < 0)
+		log_err("cannot write the state in %s", n->cfg->statedir);
 	derpc_set_self(n->derpc, NULL);
 	if (state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) == 0)
 		unlink(path);

@@ -279,6 +279,18 @@ int state_pin_set(struct state *s, const char *url, const struct key *key)
 	return 0;
 }
 
+void state_pin_drop(struct state *s, const char *url)
+{
+	for (size_t i = 0; i < s->n_pins; i++) {
+		if (strcmp(s->pin[i].url, url) != 0)
+			continue;
+		free(s->pin[i].url);
+		s->n_pins--;
+		memmove(&s->pin[i], &s->pin[i + 1], (s->n_pins - i) * sizeof(s->pin[0]));
+		return;
+	}
+}
+
 void state_forget_node(struct state *s)
 {
 	key_pair_wipe(&s->node);

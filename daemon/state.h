@@ -58,6 +58,9 @@ const struct key *state_pin_find(const struct state *s, const char *url);
 /* Sets or replaces; the oldest goes when there are too many. Does not save. */
 int state_pin_set(struct state *s, const char *url, const struct key *key);
 
+/* Trusts the next key that server shows, as at the first login. Does not save. */
+void state_pin_drop(struct state *s, const char *url);
+
 /* Forgets node keys and login, keeps machine key, pins and preferences. Does not save. */
 void state_forget_node(struct state *s);
 

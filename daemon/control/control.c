@@ -101,6 +101,10 @@ static void key_arrived(struct control *c, const struct key *key)
 	int r;
 
 	if (!key_is_zero(&c->pinned) && !key_equal(&c->pinned, key)) {
+		if (c->logout_fn) { /* not a server to say good-bye to */
+			control_logged_out(c, -EKEYREJECTED);
+			return;
+		}
 		c->offered_key = *key;
 		c->parked = true;
 		log_err("control: %s shows another key than before: not connecting", c->server_url);

@@ -105,6 +105,8 @@ void control_request_on_data(void *data, struct h2_stream *st, const uint8_t *p,
 void control_register(struct control *c);
 void control_login_reset(struct control *c); /* forgets wish, key and URL */
 void control_say_goodbye(struct control *c);
+/* Forgets the node keys, stops, and tells who asked for the logout: r is what the server did not hear. */
+void control_logged_out(struct control *c, int r);
 
 /* map.c */
 void control_stream(struct control *c);

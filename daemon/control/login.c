@@ -281,7 +281,7 @@ int control_login(struct control *c, const char *auth_key, bool force_new_key)
 
 /* ---- logout ---- */
 
-static void logged_out(struct control *c, int r)
+void control_logged_out(struct control *c, int r)
 {
 	static const struct key_pair none;
 	control_logout_fn *fn = TAKE(c->logout_fn);
@@ -300,7 +300,7 @@ static void logged_out(struct control *c, int r)
 
 static void logout_late(void *data)
 {
-	logged_out(data, -ETIMEDOUT);
+	control_logged_out(data, -ETIMEDOUT);
 }
 
 static void bye_end(void *data, struct h2_stream *st, int error)
@@ -311,7 +311,7 @@ static void bye_end(void *data, struct h2_stream *st, int error)
 		return;
 	if (error == -EPIPE)
 		return; /* the connection is gone: the deadline allows one more try */
-	logged_out(q->c, error < 0 ? error : q->status == 200 ? 0 : -EREMOTEIO);
+	control_logged_out(q->c, error < 0 ? error : q->status == 200 ? 0 : -EREMOTEIO);
 }
 
 static const struct h2_client_ops bye_ops = {
@@ -328,7 +328,7 @@ void control_say_goodbye(struct control *c)
 		return;
 	r = send_register(c, &c->bye, true, &bye_ops);
 	if (r < 0)
-		logged_out(c, r);
+		control_logged_out(c, r);
 }
 
 int control_logout(struct control *c, control_logout_fn *fn, void *data)

@@ -790,6 +790,27 @@ static void test_logout(void **state)
 	assert_int_equal(w->n_register, 2);
 }
 
+/* The way out where a server has another key: at once, though nobody there is told. */
+static void test_logout_elsewhere(void **state)
+{
+	struct world *w = *state;
+	struct key_pair first;
+
+	key_pair_generate(&w->node);
+	key_pair_generate(&first);
+	w->pin = first.pub;
+	make_control(w, true);
+	control_start(w->control);
+	run(w, key_changed);
+	assert_int_equal(control_logout(w->control, logged_out, w), 0);
+	settle(w);
+	assert_true(w->logged_out);
+	assert_int_equal(w->logout_result, -EKEYREJECTED);
+	assert_int_equal(w->state, CONTROL_STATE_STOPPED);
+	assert_true(key_is_zero(&w->node.pub));
+	assert_int_equal(w->n_register, 0);
+}
+
 static void test_stop_and_start(void **state)
 {
 	static const char *const answers[] = { OK, NULL };
@@ -836,7 +857,8 @@ int main(void)
 		world_test(test_deleted),      world_test(test_stream_again),
 		world_test(test_server_key),   world_test(test_pings),
 		world_test(test_self_expires), world_test(test_approval),
-		world_test(test_logout),       world_test(test_stop_and_start),
+		world_test(test_logout),       world_test(test_logout_elsewhere),
+		       world_test(test_stop_and_start),
 		world_test(test_config),
 	};
 

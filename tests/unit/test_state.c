@@ -168,6 +168,11 @@ static void test_pins(void **state)
 	assert_int_equal(state_pin_set(&s, "http://3", &k), 0);
 	assert_int_equal(state_pin_find(&s, "http://3")->b[0], 99);
 	assert_int_equal(s.n_pins, STATE_PINS_MAX);
+	state_pin_drop(&s, "http://4");
+	state_pin_drop(&s, "http://unknown");
+	assert_int_equal(s.n_pins, STATE_PINS_MAX - 1);
+	assert_null(state_pin_find(&s, "http://4"));
+	assert_int_equal(state_pin_find(&s, url)->b[0], STATE_PINS_MAX + 2);
 	state_done(&s);
 }
 
