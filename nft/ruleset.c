@@ -45,9 +45,10 @@ static void add_rule(struct maker *m, const struct nft_expr *e, size_t n)
 #define OIF_WG	  E(OIF, .a = m->c->ifindex)
 #define UDP	  E(L4PROTO, .a = IPPROTO_UDP)
 
-/* Everything on P that is not WireGuard data comes here; a datagram is for the daemon when it is
- * disco, or an answer of a STUN server: type and cookie, since in WireGuard's messages the cookie's
- * place holds a random number (kernel.md 3.3). */
+/* What comes to P. Data, the mass of it, is let go by one byte, past the look at its source too: the
+ * module knows its peers better. A datagram is for the daemon when it is disco, or an answer of a
+ * STUN server: type and cookie, since in WireGuard's messages the cookie's place holds a random
+ * number (kernel.md 3.3). */
 static void chain_shared(struct maker *m)
 {
 	static const uint8_t families[] = { 4, 6 };
@@ -55,6 +56,7 @@ static void chain_shared(struct maker *m)
 	if (!m->c->share_port)
 		return;
 	begin_chain(m, "shared", NFT_HOOK_NONE, 0);
+	RULE(m, E(PAYLOAD, .a = PAYLOAD, .len = 1, .data = { WG_DATA }), E(ACCEPT));
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		uint8_t f = families[i];
 
@@ -91,11 +93,8 @@ static void chain_mangle_pre(struct maker *m)
 	if (c->mark_inbound)
 		RULE(m, UDP, E(DPORT, .a = c->port), IIF_NOT_WG,
 		     E(SET_MARK, .a = c->mark, .b = c->mark_mask));
-	/* Data, the mass of it, is let go by one byte. */
 	if (c->share_port)
-		RULE(m, UDP, E(DPORT, .a = c->port),
-		     E(PAYLOAD, .negate = true, .a = PAYLOAD, .len = 1, .data = { WG_DATA }),
-		     E(JUMP, .name = "shared"));
+		RULE(m, UDP, E(DPORT, .a = c->port), E(JUMP, .name = "shared"));
 	for (size_t i = 0; i < m->r->n_sets; i++)
 		RULE(m, IIF_NOT_WG,
 		     E(SADDR_IN, .a = m->r->sets[i].family, .name = m->r->sets[i].name), E(DROP));

@@ -59,9 +59,10 @@ int udp_set_port(struct udp *u, uint16_t port);
 /* -EPERM without CAP_NET_RAW; then the mode stays. Back: UDP_MODE_TPROXY. */
 int udp_set_mode(struct udp *u, enum udp_mode m);
 
-/* Sends a datagram to P of this host over loopback and waits 300 ms for it: without it the mode
- * becomes UDP_MODE_RAW. fn (may be NULL) gets told when it is decided. Call it after the rules are
- * set, and again when somebody changed them. */
+/* Sends a datagram to P of this host over loopback and waits 300 ms for it to come the way of the
+ * mode: without it UDP_MODE_TPROXY becomes UDP_MODE_RAW. fn (may be NULL) gets told when it is
+ * decided. Call it after the rules are set, and again when somebody changed them; to leave
+ * UDP_MODE_RAW, set the mode and the rules (share_port) first. */
 int udp_self_test(struct udp *u, loop_fn *fn, void *data);
 
 /* from: our address to send from (a pong's), NULL or family 0: the one the kernel would choose. 0 or a

@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 240 s
+# limit: 400 s
 # The modules that talk to the kernel, each by a test program of its own (tests/kernel), each in a
 # network namespace that it makes: device, links, port sharing, relay shuttle, packet filter, rights.
 . "$(dirname "$0")/lib.sh"
