@@ -304,7 +304,7 @@ static void admin_user_errno(struct admin_call *a, int r, const char *name)
 	if (r == -EEXIST)
 		admin_fail(a, 409, "a user named %s exists already", name);
 	else if (r == -EINVAL)
-		admin_fail(a, 400, "'%.64s' is not a user name: two or more characters, a letter first, then letters, "
+		admin_fail(a, 400, "'%.64s' is not a user name: a letter first, then letters, "
 				   "digits, . - _ and at most one @", name);
 	else
 		admin_errno(a, r, "users");

@@ -96,7 +96,7 @@ bool name_user_ok(const char *name)
 {
 	size_t n = strlen(name), at = 0;
 
-	if (n < 2 || n > NAME_USER_MAX || !name_utf8_ok(name))
+	if (!n || n > NAME_USER_MAX || !name_utf8_ok(name))
 		return false;
 	if (!name_alnum(name[0]) && !((unsigned char)name[0] & 0x80))
 		return false;

@@ -80,7 +80,7 @@ static void test_statuses(void **state)
 		{ "GET /api/v1/user?id=x", NULL, 400 },
 		{ "POST /api/v1/user", "{\"name\":\"carol\"}", 200 },
 		{ "POST /api/v1/user", "{\"name\":\"carol\"}", 409 },
-		{ "POST /api/v1/user", "{\"name\":\"c\"}", 400 },
+		{ "POST /api/v1/user", "{\"name\":\"1c\"}", 400 },
 		{ "POST /api/v1/user", "{}", 400 },
 		{ "POST /api/v1/user", "[]", 400 },
 		{ "POST /api/v1/user", "{", 400 },
