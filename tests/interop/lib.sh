@@ -64,6 +64,7 @@ derp_map() {
 		    nodes:
 		      - {name: $1a, regionid: $1, hostname: 198.51.100.10, ipv4: 198.51.100.10, certname: "$4", stunport: 3478, derpport: 8443}
 	EOF
+	chmod 644 "$W/derp.yaml"
 }
 
 start_relay() {
