@@ -30,6 +30,8 @@ struct dataplane {
 	struct shuttle *shuttle;
 	struct tsmp_socket *tsmp;
 	bool up;
+	struct addr *peers; /* addresses that only the tunnel may bring; sorted */
+	size_t n_peers;
 	uint16_t port;
 	enum nft_filter filter;
 	char filter_problem[DATAPLANE_ERROR_MAX];
@@ -72,6 +74,8 @@ static void dataplane_let_go(struct dataplane *d)
 	nft_close(TAKE(d->nft));
 	link_close(TAKE(d->link));
 	wg_close(TAKE(d->wg));
+	free(TAKE(d->peers));
+	d->n_peers = 0;
 	d->up = false;
 }
 
@@ -233,6 +237,8 @@ static int apply_table(struct dataplane *d)
 		.mark = LINK_MARK,
 		.mark_mask = LINK_MARK_MASK,
 		.filter = d->filter,
+		.peers = d->peers,
+		.n_peers = d->n_peers,
 	};
 	bool v4 = false, v6 = false;
 	int r;
@@ -412,6 +418,35 @@ static int set_routes(struct dataplane *d, const struct dataplane_peer *p, size_
 	return r;
 }
 
+static int addr_order(const void *a, const void *b)
+{
+	return addr_cmp(a, b);
+}
+
+/* Addresses of peers are theirs: from elsewhere they are forged. */
+static int set_sources(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+{
+	CLEANUP(free) struct addr *v = NULL;
+	size_t total = 0, k = 0;
+
+	for (size_t i = 0; i < n; i++)
+		total += p[i].n_allowed;
+	v = calloc(total + 1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	for (size_t i = 0; i < n; i++)
+		for (size_t j = 0; j < p[i].n_allowed; j++)
+			if (prefix_is_single(&p[i].allowed[j]))
+				v[k++] = p[i].allowed[j].addr;
+	qsort(v, k, sizeof(*v), addr_order);
+	if (k == d->n_peers && (k == 0 || memcmp(v, d->peers, k * sizeof(*v)) == 0))
+		return 0;
+	free(d->peers);
+	d->peers = TAKE(v);
+	d->n_peers = k;
+	return apply_table(d);
+}
+
 int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n)
 {
 	CLEANUP(wg_device_done) struct wg_device now = { 0 };
@@ -427,6 +462,7 @@ int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, siz
 		return log_err_errno(r, "cannot read interface %s", d->cfg->interface);
 	for (size_t i = 0; i < n; i++)
 		fill_want(d, &now, &p[i], &want[i]);
+	set_sources(d, p, n); /* what went wrong is in status; peers are not kept out for it */
 	r = wg_plan(&now, want, n, &plan);
 	if (r < 0)
 		return log_err_errno(r, "cannot plan the peers of %s", d->cfg->interface);
