@@ -1,6 +1,7 @@
 #include "daemon/dataplane.h"
 
 #include <errno.h>
+#include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,8 @@ struct dataplane {
 	struct shuttle *shuttle;
 	struct tsmp_socket *tsmp;
 	bool up;
+	struct addr *addrs; /* own */
+	size_t n_addrs;
 	struct addr *peers; /* addresses that only the tunnel may bring; sorted */
 	size_t n_peers;
 	uint16_t port;
@@ -75,7 +78,8 @@ static void dataplane_let_go(struct dataplane *d)
 	link_close(TAKE(d->link));
 	wg_close(TAKE(d->wg));
 	free(TAKE(d->peers));
-	d->n_peers = 0;
+	free(TAKE(d->addrs));
+	d->n_peers = d->n_addrs = 0;
 	d->up = false;
 }
 
@@ -247,6 +251,7 @@ static int apply_table(struct dataplane *d)
 	snprintf(c.ifname, sizeof(c.ifname), "%s", d->cfg->interface);
 	link_forwarding(d->link, &v4, &v6);
 	c.forwarding = v4 || v6;
+	c.clamp_mss = c.forwarding;
 	r = nft_apply(d->nft, &c);
 	if (r < 0) {
 		snprintf(d->filter_problem, sizeof(d->filter_problem),
@@ -273,6 +278,8 @@ static void on_table_changed(void *data)
 	struct dataplane *d = data;
 
 	log_notice("nftables table %s was changed by somebody else: putting it back", d->cfg->table);
+	if (!d->cfg->port_sharing_raw)
+		udp_set_mode(d->udp, UDP_MODE_TPROXY);
 	apply_table(d);
 	udp_self_test(d->udp, on_port_tested, d);
 }
@@ -353,7 +360,7 @@ void dataplane_down(struct dataplane *d)
 	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
 	/* Addresses and routes go with it. */
 	r = wg_device_delete(d->wg);
-	if (r < 0)
+	if (r < 0 && r != -ENODEV) /* somebody else was quicker */
 		log_err("cannot remove interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	dataplane_let_go(d);
 	d->filter = NFT_FILTER_REPLIES_ONLY;
@@ -370,6 +377,14 @@ int dataplane_set_key(struct dataplane *d, const struct key *node_private)
 
 int dataplane_set_addresses(struct dataplane *d, const struct addr *a, size_t n)
 {
+	struct addr *copy = calloc(n + 1, sizeof(*copy));
+
+	if (!copy)
+		return -ENOMEM;
+	memcpy(copy, a, n * sizeof(*copy));
+	free(d->addrs);
+	d->addrs = copy;
+	d->n_addrs = n;
 	return link_set_addresses(d->link, a, n);
 }
 
@@ -523,19 +538,24 @@ int dataplane_local_addresses(struct dataplane *d, struct link_local_addr **ret,
 	return link_local_addresses(d->link, ret, ret_n);
 }
 
-void dataplane_repair(struct dataplane *d, unsigned int events)
+int dataplane_repair(struct dataplane *d, unsigned int events)
 {
 	if (!d->up)
-		return;
+		return 0;
+	if (if_nametoindex(d->cfg->interface) != wg_ifindex(d->wg))
+		return -ENODEV;
 	if (events & LINK_EVENT_RULE) {
 		log_notice("routing rules were taken away: putting them back");
 		up_rules(d);
 	}
 	if (events & LINK_EVENT_FORWARDING)
 		apply_table(d);
-	if (events & LINK_EVENT_OURS)
-		log_err("interface %s was changed or removed by somebody else: `wgctl down` and "
-			"`wgctl up` make it anew", d->cfg->interface);
+	if (events & LINK_EVENT_OURS) {
+		log_notice("interface %s was changed by somebody else: putting it right", d->cfg->interface);
+		link_up(d->link, LINK_MTU);
+		link_set_addresses(d->link, d->addrs, d->n_addrs);
+	}
+	return 0;
 }
 
 /* Not into our own tunnel: a packet for a peer that only the tunnel leads to would go round in

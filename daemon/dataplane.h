@@ -75,8 +75,9 @@ int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data);
 int dataplane_set_filter(struct dataplane *d, enum nft_filter mode);
 /* "" when the packet filter stands as wanted, else one sentence for status. */
 const char *dataplane_filter_problem(const struct dataplane *d);
-/* After LINK_EVENT_RULE, _OURS and the like: puts back what somebody took away. */
-void dataplane_repair(struct dataplane *d, unsigned int events);
+/* After LINK_EVENT_RULE, _OURS and the like: puts back what somebody took away. -ENODEV: the device
+ * itself is gone; dataplane_down() and dataplane_up() make another. */
+int dataplane_repair(struct dataplane *d, unsigned int events);
 
 uint16_t dataplane_port(const struct dataplane *d);
 /* From our WireGuard port. from NULL: the kernel chooses. Never into our own tunnel: -ENETUNREACH. */

@@ -307,6 +307,12 @@ void node_sync(void *data)
 
 	if (!dataplane_is_up(n->dp))
 		return;
+	if (dataplane_repair(n->dp, 0) == -ENODEV) {
+		log_warning("interface %s was removed by somebody else: making it anew", n->cfg->interface);
+		node_mesh_stop(n);
+		node_mesh_start(n);
+		return;
+	}
 	r = wanted_build(n, &w);
 	if (r < 0) {
 		log_err("no memory to program the kernel; trying again");
@@ -475,8 +481,14 @@ static void dp_link(void *data, unsigned int events)
 {
 	struct node *n = data;
 
-	dataplane_repair(n->dp, events);
-	node_net_link(n, events);
+	int r = dataplane_repair(n->dp, events);
+
+	/* Routes go with the last address, or with the link; a device that is gone is made anew there,
+	 * not inside the link's own callback. */
+	if (r == -ENODEV || (events & (LINK_EVENT_OURS | LINK_EVENT_ROUTE)))
+		node_sync_soon(n);
+	if (r == 0)
+		node_net_link(n, events);
 }
 
 const struct dataplane_ops node_dataplane_ops = {
