@@ -97,12 +97,22 @@ static void why_printf(char why[static CLI_WHY_MAX], const char *fmt, ...)
 	va_end(ap);
 }
 
+/* "wgctl admin users": how the command is called that the line got to. */
+static const char *command_path(const struct cli *c, char out[static 64])
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < c->depth && n < 64; i++)
+		n += (size_t)snprintf(out + n, 64 - n, "%s%s", i ? " " : "", c->path[i]->name);
+	return out;
+}
+
 static int unknown_opt(const struct cli *c, const char *name, size_t len,
 		       char why[static CLI_WHY_MAX])
 {
 	const char *names[128];
 	const char *near;
-	char word[64];
+	char word[64], path[64];
 	size_t n = 0;
 
 	snprintf(word, sizeof(word), "%.*s", (int)len, name);
@@ -110,9 +120,10 @@ static int unknown_opt(const struct cli *c, const char *name, size_t len,
 		for (size_t i = 0; i < c->path[l]->n_opts && n < ARRAY_SIZE(names); i++)
 			if (c->path[l]->opts[i].name)
 				names[n++] = c->path[l]->opts[i].name;
-	near = cli_nearest(word, names, n);
-	why_printf(why, "unknown flag %s%s%s%s%s", len == 1 ? "-" : "--", word,
-		   near ? "; did you mean --" : "", near ? near : "", near ? "?" : "");
+	near = len > 1 ? cli_nearest(word, names, n) : NULL;
+	why_printf(why, "unknown flag %s%s; %s%s%s", len == 1 ? "-" : "--", word,
+		   near ? "did you mean --" : "see ", near ? near : command_path(c, path),
+		   near ? "?" : " --help");
 	return CLI_EXIT_USAGE;
 }
 
@@ -121,17 +132,16 @@ static int unknown_command(const struct cli *c, const char *word, char why[stati
 	const struct cli_command *in = c->path[c->depth - 1];
 	const char *names[64];
 	const char *near;
+	char path[64];
 	size_t n = 0;
 
 	for (size_t i = 0; i < in->n_sub && n < ARRAY_SIZE(names); i++)
 		if (!in->sub[i].hidden)
 			names[n++] = in->sub[i].name;
 	near = cli_nearest(word, names, n);
-	why_printf(why, "unknown command \"%s\"%s%s%s%s", word, c->depth > 1 ? " of " : "",
-		   c->depth > 1 ? in->name : "", near ? "; did you mean " : "; see wgctl --help",
-		   near ? near : "");
-	if (near)
-		strncat(why, "?", CLI_WHY_MAX - strlen(why) - 1);
+	why_printf(why, "unknown command \"%s\"%s%s; %s%s%s", word, c->depth > 1 ? " of " : "",
+		   c->depth > 1 ? in->name : "", near ? "did you mean " : "see ",
+		   near ? near : command_path(c, path), near ? "?" : " --help");
 	return CLI_EXIT_USAGE;
 }
 
@@ -247,20 +257,21 @@ static int parse_flag(struct cli *c, int argc, char **argv, int *i, char why[sta
 static int check_args(const struct cli *c, char why[static CLI_WHY_MAX])
 {
 	const struct cli_command *cmd = c->path[c->depth - 1];
+	char path[64];
 
 	if (cmd->n_sub) {
-		why_printf(why,
-			   c->depth == 1 ? "a command is missing; see wgctl --help"
-					 : "%s needs a command; see wgctl %s --help",
-			   cmd->name, cmd->name);
+		why_printf(why, "%s%s; see %s --help", c->depth == 1 ? "" : cmd->name,
+			   c->depth == 1 ? "a command is missing" : " needs a command",
+			   command_path(c, path));
 		return CLI_EXIT_USAGE;
 	}
 	if (c->n_args < cmd->min_args)
-		return why_printf(why, "%s: missing argument: %s", cmd->name, cmd->args),
+		return why_printf(why, "%s: missing argument; usage: %s %s", cmd->name,
+				  command_path(c, path), cmd->args),
 		       CLI_EXIT_USAGE;
 	if (c->n_args > cmd->max_args)
-		return why_printf(why, "%s: unexpected argument \"%s\"", cmd->name,
-				  c->args[cmd->max_args]),
+		return why_printf(why, "%s: unexpected argument \"%s\"; see %s --help", cmd->name,
+				  c->args[cmd->max_args], command_path(c, path)),
 		       CLI_EXIT_USAGE;
 	return CLI_EXIT_GOOD;
 }
@@ -294,6 +305,11 @@ int cli_parse(const struct cli_command *root, int argc, char **argv, struct cli 
 				return r;
 			}
 		} else if (cmd->n_sub) {
+			/* "wgctl help ping" is "wgctl ping --help". */
+			if (ret->depth == 1 && !ret->help && !strcmp(argv[i], "help")) {
+				ret->help = true;
+				continue;
+			}
 			cmd = find_command(cmd, argv[i]);
 			if (!cmd)
 				return unknown_command(ret, argv[i], why);

@@ -90,7 +90,7 @@ static int fail_connect(const struct cli *c, const struct client *to, long os_er
 	if (!e && stat(to->socket, &st) < 0)
 		e = errno;
 	if (e == EACCES || e == EPERM)
-		return cli_fail(c, CLI_EXIT_REFUSED, "no permission for %s; run it as root",
+		return cli_fail(c, CLI_EXIT_REFUSED, "no permission for %s; run it as root or as a member of its group",
 				to->socket);
 	return cli_fail(c, CLI_EXIT_UNREACHABLE,
 			"cannot reach %s at %s: %s; is it running? systemctl start %s", to->daemon,
@@ -194,6 +194,9 @@ int client_fail(const struct cli *c, const struct client *to, const struct clien
 
 	if (!error)
 		error = json_get_str(a->body, "detail"); /* problem+json of the coordinator */
+	if (error && *error && a->status == 404 && !remedy && c->depth > 2)
+		return cli_fail(c, CLI_EXIT_FAILED, "%s; see %s %s %s list", error, c->path[0]->name,
+				c->path[1]->name, c->path[2]->name);
 	if (!error || !*error)
 		return cli_fail(c, client_exit(NULL, a->status), "%s answered with status %ld",
 				to->daemon, a->status);

@@ -153,7 +153,7 @@ static int confirm(const struct admin *a, const char *what, const char *name)
 	if (cli_bool(a->c, "force", false))
 		return CLI_EXIT_GOOD;
 	if (!isatty(STDIN_FILENO))
-		return cli_fail(a->c, CLI_EXIT_USAGE, "%s %s cannot be undone; give --force", what,
+		return cli_fail(a->c, CLI_EXIT_USAGE, "%s %s? It cannot be undone; give --force to do it", what,
 				name);
 	fprintf(a->c->err, "%s %s? It cannot be undone [y/N] ", what, name);
 	fflush(a->c->err);
@@ -183,8 +183,7 @@ static int find_user(const struct admin *a, const char *what, json_t **ret)
 	users = json_get(list, "users");
 	if (!json_array_size(users))
 		return cli_fail(a->c, CLI_EXIT_FAILED,
-				"there is no user \"%s\"; wgctl admin users %s%s", what,
-				is_number(what) ? "list" : "create ", is_number(what) ? "" : what);
+				"there is no user \"%s\"; see wgctl admin users list", what);
 	if (json_array_size(users) > 1)
 		return cli_fail(a->c, CLI_EXIT_FAILED,
 				"several users are named \"%s\"; give the id", what);

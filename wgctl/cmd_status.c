@@ -15,13 +15,27 @@ int cmd_get_status(const struct cli *c, bool peers, json_t **ret)
 
 int cmd_need_running(const struct cli *c, const json_t *status)
 {
+	const char *state = json_get_str(status, "BackendState"), *url = json_get_str(status, "AuthURL");
 	struct buf text = { 0 };
 	const char *sentence;
+	size_t n;
 	int r;
 
 	sentence = view_not_running(status, &text, &r);
-	if (sentence)
-		fprintf(c->out, "%s\n", sentence);
+	if (!sentence) {
+		buf_done(&text);
+		return r;
+	}
+	n = strcspn(sentence, "\n");
+	n -= n && sentence[n - 1] == '.';
+	if (state && !strcmp(state, "Stopped"))
+		cli_fail(c, r, "%.*s; start it with wgctl up", (int)n, sentence);
+	else if (url && *url)
+		cli_fail(c, r, "not logged in; log in at %s", url);
+	else if (state && !strcmp(state, "NeedsLogin"))
+		cli_fail(c, r, "not logged in; wgctl up --auth-key=file:PATH");
+	else
+		cli_fail(c, r, "%.*s; see wgctl status", (int)n, sentence);
 	buf_done(&text);
 	return r;
 }
@@ -49,27 +63,20 @@ static int print_text(const struct cli *c, const json_t *status)
 		.color = c->color,
 		.now_unix_nsec = out_now(),
 	};
-	const char *state = json_get_str(status, "BackendState");
 	struct buf b = { 0 };
-	int r;
+	int r, state;
 
-	/* In a strange state the health lines may say why. */
-	if (state && !strcmp(state, "NoState"))
-		view_health(status, &b);
-	r = out_flush(c->out, &b);
-	buf_clear(&b);
-	if (r >= 0) {
-		r = cmd_need_running(c, status);
-		if (r != CLI_EXIT_GOOD) {
-			buf_done(&b);
-			return r;
-		}
+	if (view_not_running(status, &b, &state)) {
+		buf_put_u8(&b, '\n');
+		if (json_array_size(json_get(status, "Health")))
+			buf_put_u8(&b, '\n');
+		view_health(status, &b); /* may say why */
+	} else {
 		view_status(status, &o, &b);
-		r = out_flush(c->out, &b);
 	}
+	r = out_flush(c->out, &b);
 	buf_done(&b);
-	return r < 0 ? cli_fail(c, CLI_EXIT_FAILED, "cannot write: %s", strerror(-r))
-		     : CLI_EXIT_GOOD;
+	return r < 0 ? cli_fail(c, CLI_EXIT_FAILED, "cannot write: %s", strerror(-r)) : state;
 }
 
 int cmd_status(struct cli *c)

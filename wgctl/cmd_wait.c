@@ -1,6 +1,8 @@
 #include <inttypes.h>
+#include <string.h>
 #include <time.h>
 
+#include "lib/addr.h"
 #include "lib/json.h"
 #include "wgctl/cmd.h"
 #include "wgctl/out.h"
@@ -43,8 +45,17 @@ int cmd_whois(struct cli *c)
 	CLEANUP(json_decref) json_t *who = NULL;
 	struct client node = client_node(c);
 	struct buf path = { 0 }, text = { 0 };
+	const char *what = c->args[0];
+	struct endpoint at;
+	struct addr a;
 	int r;
 
+	if (strncmp(what, "nodekey:", 8) != 0 && addr_parse(what, strlen(what), &a) < 0 &&
+	    endpoint_parse(what, strlen(what), &at) < 0)
+		return cli_fail(c, CLI_EXIT_USAGE,
+				"whois wants an address of the mesh (IP, IP:PORT or nodekey:…), not "
+				"\"%s\"; wgctl ip PEER gives it",
+				what);
 	buf_put_str(&path, "/v1/whois?addr=");
 	client_escape(&path, c->args[0]);
 	r = path.bad ? cli_fail(c, CLI_EXIT_FAILED, "out of memory")

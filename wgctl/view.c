@@ -117,9 +117,19 @@ const char *view_not_running(const json_t *status, struct buf *out, int *ret_exi
 	const char *state = str(status, "BackendState"), *url = str(status, "AuthURL");
 
 	*ret_exit = CLI_EXIT_GOOD;
-	if (!strcmp(state, "Running") || !strcmp(state, "Starting"))
+	if (!strcmp(state, "Running") ||
+	    (!strcmp(state, "Starting") && json_is_object(json_get(status, "Self"))))
 		return NULL;
-	if (!strcmp(state, "Stopped")) {
+	if (!strcmp(state, "Starting")) {
+		/* Nothing is known of the mesh yet, so there is nothing to show. */
+		*ret_exit = CLI_EXIT_LOGIN;
+		buf_put_str(out, "Kernscale is starting, and not logged in");
+		if (*str(status, "LoginServer")) {
+			buf_put_str(out, " to ");
+			out_safe(out, str(status, "LoginServer"));
+		}
+		buf_put_str(out, " yet");
+	} else if (!strcmp(state, "Stopped")) {
 		*ret_exit = CLI_EXIT_UNREACHABLE;
 		buf_put_str(out, "Kernscale is stopped.");
 	} else if (!strcmp(state, "NeedsLogin")) {

@@ -579,10 +579,13 @@ static void test_states(void **state)
 	assert_out("\"BackendState\": \"Stopped\"");
 	assert_run("wait --timeout 30ms", 5);
 	assert_run("ip", 3);
+	assert_string_equal(last.said, "wgctl: Kernscale is stopped; start it with wgctl up\n");
 	assert_run("logout", 0);
 	assert_run("status", 4);
 	assert_string_equal(last.text, "Logged out.\nLog in at: http://mesh/a/2\n");
 	assert_run("ping db1", 4);
+	assert_string_equal(last.said, "wgctl: not logged in; log in at http://mesh/a/2\n");
+	assert_string_equal(last.text, "");
 }
 
 static void test_status_forms(void **state)
@@ -944,7 +947,7 @@ static void test_admin_keys(void **state)
 	assert_said("give --user or --tags");
 	assert_run("admin preauthkeys create -u nobody", 1);
 	assert_string_equal(
-	    last.said, "wgctl: there is no user \"nobody\"; wgctl admin users create nobody\n");
+	    last.said, "wgctl: there is no user \"nobody\"; see wgctl admin users list\n");
 	assert_run("admin --user ana preauthkeys list", 0);
 	assert_out("| hskey-auth-0123456789ab-*** | true     | false     | false | -");
 	assert_run("admin preauthkeys list -u other -o json-line", 0);
@@ -986,7 +989,7 @@ static void test_admin_nodes(void **state)
 	assert_run("admin nodes delete --force 100.64.0.3", 0);
 	assert_asked("DELETE /api/v1/node/3");
 	assert_run("admin nodes delete --force -i 12", 1);
-	assert_string_equal(last.said, "wgctl: node 12 does not exist\n");
+	assert_string_equal(last.said, "wgctl: node 12 does not exist; see wgctl admin nodes list\n");
 	assert_run("admin nodes register -u ana -k hskey-authreq-1", 0);
 	assert_string_equal(last.text, "Node box registered\n");
 	assert_asked(

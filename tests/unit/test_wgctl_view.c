@@ -79,7 +79,9 @@ static void test_not_running(void **state)
 		int exit;
 	} cases[] = {
 		{ "{\"BackendState\":\"Running\"}", NULL, 0 },
-		{ "{\"BackendState\":\"Starting\"}", NULL, 0 },
+		{ "{\"BackendState\":\"Starting\",\"Self\":{}}", NULL, 0 },
+		{ "{\"BackendState\":\"Starting\",\"Self\":null,\"LoginServer\":\"http://x\"}",
+		  "Kernscale is starting, and not logged in to http://x yet", 4 },
 		{ "{\"BackendState\":\"Stopped\"}", "Kernscale is stopped.", 3 },
 		{ "{\"BackendState\":\"NeedsLogin\",\"AuthURL\":\"\"}", "Logged out.", 4 },
 		{ "{\"BackendState\":\"NeedsLogin\",\"AuthURL\":\"http://x/\\u001b[2J\"}",
