@@ -13,9 +13,6 @@
 #include "lib/file.h"
 #include "lib/log.h"
 
-/* An unreachable server is told to the user after that; the daemon goes on trying. */
-#define UP_FAIL_USEC (UINT64_C(5) * USEC_PER_SEC)
-
 enum api_backend_state node_backend_state(const struct node *n)
 {
 	struct control_status s = { .state = CONTROL_STATE_STOPPED };
@@ -24,7 +21,9 @@ enum api_backend_state node_backend_state(const struct node *n)
 		control_status(n->control, &s);
 	/* The server does not know us any more (deleted), or our key has had its time. */
 	if (s.state == CONTROL_STATE_EXPIRED ||
-	    (s.state == CONTROL_STATE_NEEDS_LOGIN && n->state->want_running))
+	    (n->state->want_running &&
+	     (s.state == CONTROL_STATE_NEEDS_LOGIN ||
+	      (s.state == CONTROL_STATE_AUTHENTICATING && n->auth_url[0]))))
 		return API_STATE_NEEDS_LOGIN;
 	if (!n->state->registered || key_is_zero(&n->state->node.priv))
 		return n->state->want_running && s.state != CONTROL_STATE_NEEDS_LOGIN &&
@@ -96,15 +95,21 @@ void node_refresh_hostinfo(struct node *n)
 
 /* ---- control ---- */
 
+void node_up_begins(struct node *n)
+{
+	n->up_failed = n->up_failing = false;
+	n->up_error.text[0] = '\0';
+}
+
 static void on_state(void *data, enum control_state state, const char *text)
 {
 	struct node *n = data;
 
 	log_info("control: %s%s%s", control_state_name(state), text[0] ? ": " : "", text);
 	if (state == CONTROL_STATE_RUNNING) {
-		n->up_failed = false;
-		n->up_failing_since = 0;
-		n->up_error.text[0] = '\0';
+		n->up_failing = false;
+		if (dataplane_is_up(n->dp)) /* else it is what keeps the node from coming up */
+			node_up_begins(n);
 	} else if (state == CONTROL_STATE_SERVER_KEY_CHANGED) {
 		n->up_failed = true;
 		api_error_set(&n->up_error, API_CODE_REFUSED,
@@ -138,11 +143,8 @@ static void on_auth_url(void *data, const char *url)
 static void on_login_failed(void *data, const char *text, bool permanent)
 {
 	struct node *n = data;
-	uint64_t now = loop_now(n->loop);
 
 	log_remote(permanent ? LOG_LEVEL_ERR : LOG_LEVEL_WARNING, "log-in: %s", text);
-	if (!n->up_failing_since)
-		n->up_failing_since = now;
 	if (permanent)
 		api_error_set(&n->up_error, API_CODE_REFUSED, "check the key, or make another one", "%s",
 			      text);
@@ -150,7 +152,8 @@ static void on_login_failed(void *data, const char *text, bool permanent)
 		api_error_set(&n->up_error, API_CODE_FAILED,
 			      "check --login-server and the network; kernscaled goes on trying", "%s",
 			      text);
-	n->up_failed |= permanent || now - n->up_failing_since >= UP_FAIL_USEC;
+	n->up_failed |= permanent;
+	n->up_failing = true;
 	api_changed(n->api);
 }
 
@@ -176,7 +179,7 @@ static void on_registered(void *data, const struct key_pair *node, const char *l
 	r = state_save(n->state);
 	if (r < 0)
 		log_err_errno(r, "cannot write the state in %s", n->cfg->statedir);
-	n->up_failing_since = 0;
+	n->up_failing = false;
 	if (dataplane_is_up(n->dp)) {
 		r = dataplane_set_key(n->dp, &node->priv);
 		if (r < 0)
@@ -297,10 +300,11 @@ void node_mesh_start(struct node *n)
 	if (r < 0) {
 		log_err("%s", error);
 		n->up_failed = true;
-		api_error_set(&n->up_error, API_CODE_FAILED, "", "%s", error);
+		api_error_set(&n->up_error, API_CODE_FAILED, "mend that, then wgctl up again", "%s", error);
 		api_changed(n->api);
 		return;
 	}
+	node_up_begins(n);
 	if (!adopted) {
 		/* Peers take a new disco key for a restart, which a new device is. */
 		r = state_new_disco(n->state);

@@ -13,15 +13,25 @@
 static void op_state(void *data, struct api_state *ret)
 {
 	struct node *n = data;
+	struct control_status c = { .text = "" };
 
+	if (n->control)
+		control_status(n->control, &c);
 	*ret = (struct api_state){
 		.state = node_backend_state(n),
 		.auth_url = n->auth_url,
 		.failed = n->up_failed,
+		.failing = n->up_failing,
 		.error = n->up_error,
 		.addrs = n->self_addrs,
 		.n_addrs = n->n_self_addrs,
 	};
+	/* One failed attempt is no news, but all there is to say when the time is up. */
+	if (ret->state == API_STATE_STARTING && !ret->error.text[0] && n->control && !c.map_live)
+		api_error_set(&ret->error, API_CODE_FAILED,
+			      "check --login-server and the network; kernscaled goes on trying", "%s%s%s",
+			      c.text && *c.text ? c.text : "no answer from ",
+			      c.text && *c.text ? "" : n->control_url, c.text && *c.text ? "" : " yet");
 }
 
 /* ---- status ---- */
@@ -142,23 +152,29 @@ __attribute__((format(printf, 2, 3))) static void health(size_t *k, const char *
 static size_t list_health(struct node *n, const struct control_status *c)
 {
 	const struct report *r = netcheck_report(n->netcheck);
+	const char *why = n->auth_url[0] ? "waiting for a login" : c->text ? c->text : "";
+	struct api_state now;
 	size_t k = 0;
 
-	if (n->state->want_running && n->up_failed && !dataplane_is_up(n->dp))
-		health(&k, "%s", n->up_error.text);
+	op_state(n, &now);
+	if (n->state->want_running && !dataplane_is_up(n->dp) && now.error.text[0])
+		health(&k, "%s", now.error.text);
 	if (!dataplane_is_up(n->dp))
 		return k;
 	if (dataplane_filter_problem(n->dp)[0])
 		health(&k, "%s", dataplane_filter_problem(n->dp));
 	if (n->control && !c->map_live)
-		health(&k, "Not connected to %s%s%s; the mesh goes on with the last map", n->control_url,
-		       c->text && c->text[0] ? ": " : "", c->text ? c->text : "");
+		/* The text may name the server itself, and must not tell everybody where to log in. */
+		health(&k, "Not connected%s%s%s%s; the mesh goes on with the last map",
+		       strstr(why, n->control_url) ? "" : " to ",
+		       strstr(why, n->control_url) ? "" : n->control_url, *why ? ": " : "", why);
 	if (!n->home)
 		health(&k, "No relay is chosen: peers without a direct path cannot be reached");
 	else if (!n->home_connected)
 		health(&k, "Not connected to the home relay %s%s%s", node_region_code(n, n->home),
 		       n->home_text[0] ? ": " : "", n->home_text);
-	if (r && !r->udp)
+	/* Where a relay is reached, but not by UDP. */
+	if (r && !r->udp && n->home_connected)
 		health(&k, "UDP is blocked: peers are reached by relay only");
 	if (n->map->tailnet_lock)
 		health(&k, "The server uses tailnet lock, which this node does not check");
@@ -289,9 +305,7 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 		n->state->want_running = was;
 		return r;
 	}
-	n->up_failed = false;
-	n->up_failing_since = 0;
-	n->up_error.text[0] = '\0';
+	node_up_begins(n);
 	if (n->control && strcmp(n->control_url, n->state->prefs.login_server) != 0) {
 		/* Another server: nothing of the old one is worth keeping. */
 		node_mesh_stop(n);
@@ -302,8 +316,11 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 	if (r < 0)
 		return r;
 	node_refresh_hostinfo(n);
-	if (!n->state->registered || up->force_reauth || before == API_STATE_NEEDS_LOGIN) {
+	/* A key is used only where the server does not know the node any more. */
+	if (!n->state->registered || up->force_reauth || before == API_STATE_NEEDS_LOGIN ||
+	    (up->auth_key[0] && before != API_STATE_RUNNING)) {
 		n->fresh_login = true;
+		n->auth_url[0] = '\0';
 		r = control_login(n->control, up->auth_key[0] ? up->auth_key : NULL, up->force_reauth);
 		if (r < 0) {
 			api_error_set(err, API_CODE_USAGE, "check it for missing or odd characters",
@@ -344,7 +361,7 @@ static void op_down(void *data, struct api_request *later)
 	if (n->control)
 		control_stop(n->control);
 	node_mesh_stop(n);
-	n->up_failed = false;
+	node_up_begins(n);
 	reply_changed(later, changed);
 	api_changed(n->api);
 }

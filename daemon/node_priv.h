@@ -69,8 +69,8 @@ struct node {
 	/* The attempt to come up, for those who wait. */
 	bool up_failed;
 	struct api_error up_error;
-	uint64_t up_failing_since; /* 0 = not failing */
-	bool fresh_login;	   /* the first map decides, not the one on disk */
+	bool up_failing;  /* goes on trying after more than one failure */
+	bool fresh_login; /* the first map decides, not the one on disk */
 	char auth_url[PREFS_URL_MAX];
 
 	bool logging_out;
@@ -92,6 +92,8 @@ void node_refresh_hostinfo(struct node *n);
 int node_control_open(struct node *n); /* for the login server of the preferences */
 enum api_backend_state node_backend_state(const struct node *n);
 /* Brings the data plane up as soon as there is reason to. */
+/* Forgets why the last attempt to come up failed. */
+void node_up_begins(struct node *n);
 void node_mesh_start(struct node *n);
 void node_mesh_stop(struct node *n); /* takes it down, `wgctl down` */
 void node_forget(struct node *n);    /* logged out: keys, map, cache */

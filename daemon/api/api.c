@@ -24,6 +24,7 @@ struct api_request {
 	struct httpd_req *q; /* NULL when nobody waits any more */
 	struct loop_timer *deadline;
 	bool waits; /* for a state; owned by the api then, else by the daemon */
+	bool patient; /* has a time limit of its own, so that a failure that may pass is waited out */
 	bool may_change;
 	bool changed; /* what up() said */
 	enum api_wish wish;
@@ -115,9 +116,15 @@ static void expired_error(const struct api_request *r, struct api_error *e)
 
 	if (r->waits && r->api)
 		r->api->ops->state(r->api->data, &s);
-	if (s.error.text[0])
+	if (s.auth_url && *s.auth_url && r->wish != API_WISH_RUNNING)
+		api_error_set(e, API_CODE_TIMEOUT, "the address stays good for a while, see wgctl status",
+			      "%s: nobody has logged this node in yet", r->what);
+	else if (s.error.text[0])
 		api_error_set(e, API_CODE_TIMEOUT, s.error.remedy, "%s: not done in time: %s", r->what,
 			      s.error.text);
+	else if (s.state == API_STATE_STOPPED || s.state == API_STATE_NEEDS_LOGIN)
+		api_error_set(e, API_CODE_TIMEOUT, "wgctl up", "%s: not done in time: this node is %s",
+			      r->what, s.state == API_STATE_STOPPED ? "stopped" : "not logged in");
 	else
 		api_error_set(e, API_CODE_TIMEOUT, NULL, "%s: no answer in time", r->what);
 }
@@ -211,6 +218,8 @@ static void look_at(struct api *a, struct api_request *r, const struct api_state
 	}
 	switch (api_judge(s, r->wish, &e)) {
 	case API_VERDICT_WAIT:
+		if (s->failing && !r->patient && r->wish != API_WISH_RUNNING)
+			api_fail(r, &s->error);
 		return;
 	case API_VERDICT_ANSWER:
 		if (!r->may_change)
@@ -255,6 +264,7 @@ static void wait_for(struct api *a, struct httpd_req *q, enum api_wish wish, uin
 	if (!r)
 		return;
 	r->waits = true;
+	r->patient = timeout_msec != 0;
 	r->wish = wish;
 	r->changed = changed;
 	a->ops->state(a->data, &s);
@@ -479,9 +489,10 @@ static void handle_wait(void *data, struct httpd_req *q)
 
 	if (bad)
 		fail(q, API_CODE_USAGE, NULL, "timeout_msec must be a number");
+	else if (query_is(q, "outcome", "true"))
+		wait_for(a, q, API_WISH_OUTCOME, msec, false, "up");
 	else
-		wait_for(a, q, query_is(q, "outcome", "true") ? API_WISH_OUTCOME : API_WISH_RUNNING,
-			 msec, false, "wait");
+		wait_for(a, q, API_WISH_RUNNING, msec, false, "wait");
 }
 
 #define CHANGE_TIMEOUT_MSEC 30000

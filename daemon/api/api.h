@@ -74,6 +74,7 @@ struct api_state {
 	enum api_backend_state state;
 	const char *auth_url;	/* NULL or "" = none */
 	bool failed;		/* the newest attempt to come up ended in `error`; cleared by up() */
+	bool failing;		/* it goes on being tried, in vain until now; for who set no time limit */
 	struct api_error error; /* the last one, "" = none; also while it is still being tried */
 	const struct addr *addrs; /* own addresses, on the interface already */
 	size_t n_addrs;

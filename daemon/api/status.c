@@ -224,7 +224,7 @@ static json_t *head_json(const struct api_status_input *in, bool hide_auth_url)
 	PUT("Interface",
 	    json_pack("{s:o,s:i}", "Name", text(in->interface), "ListenPort", in->port));
 	PUT("PacketFilter", json_pack("{s:o,s:o}", "State", text(filter_name(in->filter)), "Reason",
-				      text(in->filter_reason)));
+				      text(in->filter == API_FILTER_REPLIES_ONLY ? in->filter_reason : NULL)));
 	PUT("HomeRelay",
 	    json_pack("{s:i,s:o,s:b}", "RegionID", in->home_relay_id, "RegionCode",
 		      text(in->home_relay_code), "Connected", in->home_relay_connected));
