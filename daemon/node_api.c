@@ -9,6 +9,7 @@
 #include "lib/log.h"
 
 #define HEALTH_MAX 8
+#define TRYING	   "check --login-server and the network; kernscaled goes on trying"
 
 static void op_state(void *data, struct api_state *ret)
 {
@@ -26,12 +27,13 @@ static void op_state(void *data, struct api_state *ret)
 		.addrs = n->self_addrs,
 		.n_addrs = n->n_self_addrs,
 	};
+	if (ret->state != API_STATE_STARTING || ret->error.text[0] || !n->control || c.map_live)
+		return;
 	/* One failed attempt is no news, but all there is to say when the time is up. */
-	if (ret->state == API_STATE_STARTING && !ret->error.text[0] && n->control && !c.map_live)
-		api_error_set(&ret->error, API_CODE_FAILED,
-			      "check --login-server and the network; kernscaled goes on trying", "%s%s%s",
-			      c.text && *c.text ? c.text : "no answer from ",
-			      c.text && *c.text ? "" : n->control_url, c.text && *c.text ? "" : " yet");
+	if (c.text && *c.text && strcmp(c.text, n->control_url) != 0)
+		api_error_set(&ret->error, API_CODE_FAILED, TRYING, "%s", c.text);
+	else
+		api_error_set(&ret->error, API_CODE_FAILED, TRYING, "no answer from %s yet", n->control_url);
 }
 
 /* ---- status ---- */
@@ -294,8 +296,12 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 	struct node *n = data;
 	bool changed = false, was = n->state->want_running;
 	enum api_backend_state before = node_backend_state(n);
+	CLEANUP(free) struct prefs *old = malloc(sizeof(*old));
 	int r;
 
+	if (!old)
+		return -ENOMEM;
+	*old = n->state->prefs;
 	r = merge_prefs(n, &up->prefs, up->reset, up->force_reauth, &changed, err);
 	if (r < 0)
 		return r;
@@ -303,6 +309,7 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 	r = save_state(n, err);
 	if (r < 0) {
 		n->state->want_running = was;
+		n->state->prefs = *old;
 		return r;
 	}
 	node_up_begins(n);
@@ -350,11 +357,12 @@ static void reply_changed(struct api_request *later, bool changed)
 static void op_down(void *data, struct api_request *later)
 {
 	struct node *n = data;
-	bool changed = n->state->want_running || dataplane_is_up(n->dp);
+	bool was = n->state->want_running, changed = was || dataplane_is_up(n->dp);
 	struct api_error err;
 
 	n->state->want_running = false;
 	if (save_state(n, &err) < 0) {
+		n->state->want_running = was;
 		api_fail(later, &err);
 		return;
 	}

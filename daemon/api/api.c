@@ -18,13 +18,14 @@
 #define CONNS_MAX    256
 #define REQUESTS_MAX 128 /* deferred at one time */
 #define STATUS_MAX   (256u << 20)
+#define FAILING_USEC (5 * USEC_PER_SEC)
 
 struct api_request {
 	struct api *api;     /* NULL when the api is gone */
 	struct httpd_req *q; /* NULL when nobody waits any more */
 	struct loop_timer *deadline;
 	bool waits; /* for a state; owned by the api then, else by the daemon */
-	bool patient; /* has a time limit of its own, so that a failure that may pass is waited out */
+	bool patient; /* has a time limit; who has none gets one once things go wrong */
 	bool may_change;
 	bool changed; /* what up() said */
 	enum api_wish wish;
@@ -218,8 +219,11 @@ static void look_at(struct api *a, struct api_request *r, const struct api_state
 	}
 	switch (api_judge(s, r->wish, &e)) {
 	case API_VERDICT_WAIT:
-		if (s->failing && !r->patient && r->wish != API_WISH_RUNNING)
-			api_fail(r, &s->error);
+		if (s->failing && !r->patient && r->wish != API_WISH_RUNNING) {
+			/* Nobody wants to wait without a word for ever. */
+			r->patient = true;
+			loop_timer_in(r->deadline, FAILING_USEC);
+		}
 		return;
 	case API_VERDICT_ANSWER:
 		if (!r->may_change)

@@ -149,6 +149,10 @@ static int fake_up(void *data, const struct api_up *up, bool *ret_changed, struc
 		api_error_set(&f->state.error, API_CODE_REFUSED, "make a new one",
 			      "invalid pre auth key");
 	}
+	if (!strcmp(name, "in-vain-slow")) {
+		f->state.failing = true;
+		api_error_set(&f->state.error, API_CODE_FAILED, "goes on trying", "nobody is there");
+	}
 	if (!strstr(name, "slow") && !f->state.failed)
 		loop_timer_in(f->timer,
 			      (f->state.state == API_STATE_STARTING ? 10 : 100) * USEC_PER_MSEC);
@@ -517,6 +521,9 @@ static void test_up(void **state)
 	assert_out("100.64.0.7");
 	assert_run("up --hostname=slow --timeout=50ms --auth-key=" GOOD_KEY, 5);
 	assert_said("up: no answer in time");
+	/* Who sets no limit is told as well; the daemon's limit is then 5 s. */
+	assert_run("up --hostname=in-vain-slow --auth-key=" GOOD_KEY, 5);
+	assert_said("up: not done in time: nobody is there; goes on trying");
 	assert_run("up --accept-dns=false --ssh=false --snat-subnet-routes --hostname=ok "
 		   "--auth-key=" GOOD_KEY,
 		   0);
