@@ -7,6 +7,7 @@
 . "$(dirname "$0")/../scenario/lib.sh"
 . "$(dirname "$0")/plain.sh"
 need wg nft ping
+WAIT_FACTOR=100
 COUNT=${KERNSCALE_BENCH_COUNT:-10000} IN_FLIGHT=8 SIZE=1200
 
 # measure LABEL ADDRESS-OF-BOB: instructions for a packet and its answer
@@ -38,5 +39,9 @@ done
 start_coordinator
 join alice
 join bob
+# A path is looked for when there is traffic, from either side.
+wait_until 10 reach alice bob || fail "alice does not reach bob"
+wait_until 10 reach bob alice || fail "bob does not reach alice"
+wait_until 30 direct bob alice || fail "bob has no direct path to alice: $(wgctl bob status)"
 wait_until 30 direct alice bob || fail "alice has no direct path to bob: $(wgctl alice status)"
 measure ours "$(ip4 bob)"

@@ -61,9 +61,10 @@ refute() {
 	! "$@" || fail "line ${BASH_LINENO[0]}: should have failed: $*"
 }
 
+# WAIT_FACTOR is for a clock that runs ahead (ICOUNT=1 skips the time in which the disk is waited for).
 # wait_until SECONDS COMMAND...: prints nothing, 0 once COMMAND succeeds, 1 when time is up.
 wait_until() {
-	local end=$(($(now_msec) + $1 * 1000))
+	local end=$(($(now_msec) + $1 * 1000 * ${WAIT_FACTOR:-1}))
 
 	shift
 	until "$@" >/dev/null 2>&1; do
