@@ -526,6 +526,9 @@ static void conn_input(void *data, struct stream *s)
 	while (!c->dead && r == 0) {
 		switch (c->state) {
 		case CONN_STATE_IDLE:
+			/* Who does not read the last answer is given no other: conn_drained() goes on. */
+			r = stream_pending(c->s) ? 1 : head_input(c);
+			break;
 		case CONN_STATE_HEAD:
 			r = head_input(c);
 			break;
@@ -541,12 +544,24 @@ static void conn_input(void *data, struct stream *s)
 		conn_refuse(c, r);
 }
 
+static void conn_drained(void *data, struct stream *s)
+{
+	struct httpd_conn *c = data;
+
+	if (c->state == CONN_STATE_IDLE)
+		stream_resume(s);
+}
+
 static void conn_closed(void *data, struct stream *s, int error, const char *why)
 {
-	(void)s;
-	(void)error;
+	struct httpd_conn *c = data;
+
 	(void)why;
-	conn_abort(data);
+	/* One that has asked all it wanted and says so still reads what is on its way. */
+	if (!error && c->state == CONN_STATE_IDLE && stream_pending(s))
+		conn_finish(c);
+	else
+		conn_abort(c);
 }
 
 static void conn_timeout(void *data)
@@ -606,22 +621,40 @@ static void peer_fill(const struct httpd_listener *l, int fd, const struct socka
 	}
 }
 
+/* One user of this machine, or what one customer of a provider has: an IPv4 address, an IPv6 /64. */
+static bool same_origin(const struct httpd_peer *a, const struct httpd_peer *b)
+{
+	const struct addr *x = &a->remote.addr, *y = &b->remote.addr;
+
+	if (a->is_unix || b->is_unix)
+		return a->is_unix && b->is_unix && a->uid == b->uid;
+	return x->family == y->family && memcmp(x->b, y->b, x->family == 6 ? 8 : sizeof(x->b)) == 0;
+}
+
 static bool over_limit(const struct httpd *h, const struct httpd_peer *p)
 {
-	unsigned int same = 0;
+	unsigned int same = 0, most = h->o.max_conns_per_addr;
 
 	if (h->n_conns >= h->o.max_conns)
 		return true;
-	if (p->is_unix || addr_is_loopback(&p->remote.addr))
+	if (p->is_unix && (p->uid == 0 || p->uid == geteuid()))
+		return false;
+	if (p->is_unix) /* no user may keep the others out */
+		most = MIN(most, h->o.max_conns / 4);
+	else if (addr_is_loopback(&p->remote.addr))
 		return false;
 	for (const struct httpd_conn *c = h->conns; c; c = c->next)
-		same += addr_equal(&c->peer.remote.addr, &p->remote.addr);
-	return same >= h->o.max_conns_per_addr;
+		same += same_origin(&c->peer, p);
+	return same >= most;
 }
 
 static int conn_new(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 {
-	static const struct stream_ops ops = { .on_input = conn_input, .on_closed = conn_closed };
+	static const struct stream_ops ops = {
+		.on_input = conn_input,
+		.on_drained = conn_drained,
+		.on_closed = conn_closed,
+	};
 	CLEANUP(free) struct httpd_conn *c = calloc(1, sizeof(*c));
 	struct httpd *h = l->h;
 	struct stream_opts so = { .ops = &ops, .tls = l->tls, .in_max = IN_MAX, .handshake_usec = h->o.head_usec };

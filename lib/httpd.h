@@ -26,7 +26,9 @@ struct httpd_req;
 
 struct httpd_opts {
 	unsigned int max_conns;		 /* 0 = 4096 */
-	unsigned int max_conns_per_addr; /* 0 = 256; loopback and Unix sockets count only in the total */
+	/* 0 = 256; an IPv6 /64 is one. Loopback counts only in the total, as do root and our own user on a Unix socket; any
+	 * other user there may have a quarter of max_conns. */
+	unsigned int max_conns_per_addr;
 	uint64_t head_usec;		 /* from the first byte (or accept) to the whole request; 0 = 10 s */
 	uint64_t idle_usec;		 /* between requests; 0 = 60 s */
 	const char *server;		 /* Server header; NULL = none */

@@ -18,6 +18,7 @@
 #define READ_STEP	  16384 /* one TLS record */
 #define HANDSHAKE_DEFAULT (10 * USEC_PER_SEC)
 #define FINISH_USEC	  (10 * USEC_PER_SEC)
+#define FINISH_ALL_USEC	  (120 * USEC_PER_SEC)
 #define LINGER_USEC	  (2 * USEC_PER_SEC)
 
 /* What is due on the loop's next turn. */
@@ -44,10 +45,12 @@ struct stream {
 	uint8_t *pin;
 	struct buf in, out;
 	size_t in_max, out_max;
+	uint64_t finish_until;
 	int fail; /* errno of a write that failed outside an event */
 	int io_errno;
 	unsigned int cork;
 	bool tls, ready, closed, dead, paused, finishing, shut;
+	bool ended; /* the other side sends no more; it may still read */
 	bool blocked; /* the queue has waited for the socket: on_drained is owed */
 	bool hs_write; /* the handshake waits for room */
 	bool loaned;   /* in.data is the thread's scratch memory */
@@ -212,7 +215,7 @@ static void watch(struct stream *s)
 	if (s->tls && !s->ready) {
 		want = s->hs_write ? EPOLLOUT : EPOLLIN;
 	} else {
-		if (s->finishing || (!s->paused && s->in.len < s->in_max))
+		if (!s->ended && (s->finishing || (!s->paused && s->in.len < s->in_max)))
 			want |= EPOLLIN;
 		if (s->out.len && !s->cork)
 			want |= EPOLLOUT;
@@ -321,9 +324,10 @@ static void read_event(struct stream *s)
 			due(s, DUE_READ);
 		return;
 	}
-	if (k == 0)
+	if (k == 0) {
+		s->ended = true;
 		stream_down(s, 0, "closed by the other side");
-	else if (k == -ECONNRESET && s->ssl && !s->io_errno)
+	} else if (k == -ECONNRESET && s->ssl && !s->io_errno)
 		stream_down(s, (int)k, "ended without a TLS close");
 	else if (k == -EPROTO)
 		stream_down(s, (int)k, tls_reason(s->ssl));
@@ -371,6 +375,10 @@ static void linger(struct stream *s)
 {
 	if (s->shut)
 		return;
+	if (s->ended) { /* nothing unread can come */
+		stream_free(s);
+		return;
+	}
 	s->shut = true;
 	if (s->ssl && s->ready) {
 		ERR_clear_error();
@@ -407,10 +415,10 @@ static void write_event(struct stream *s)
 	}
 	if (s->out.len == 0 && s->finishing)
 		linger(s);
-	else if (s->finishing)
-		loop_timer_in(s->timer, FINISH_USEC); /* it moves: the other side only reads slowly */
-	else
+	else if (!s->finishing)
 		drained(s);
+	else if (loop_now(s->loop) < s->finish_until)
+		loop_timer_in(s->timer, FINISH_USEC); /* it moves: the other side only reads slowly */
 }
 
 int stream_write(struct stream *s, const void *p, size_t n)
@@ -693,11 +701,23 @@ static void stream_orphaned(void *p)
 	stream_free(p);
 }
 
+/* The other side has ended, but reads: what is queued goes out all the same. */
+static bool reopen(struct stream *s)
+{
+	if (!s->ended || s->fail || s->out.len == 0)
+		return false;
+	s->events = EPOLLOUT;
+	if (loop_io_new(s->loop, s->fd, s->events, io_event, s, &s->io) < 0)
+		return false;
+	s->closed = false;
+	return true;
+}
+
 void stream_finish(struct stream *s)
 {
 	if (!s || s->dead || s->finishing)
 		return;
-	if (s->closed || s->fail) {
+	if (s->fail || (s->closed && !reopen(s))) {
 		stream_free(s);
 		return;
 	}
@@ -712,6 +732,7 @@ void stream_finish(struct stream *s)
 		stream_free(s);
 		return;
 	}
+	s->finish_until = loop_now(s->loop) + FINISH_ALL_USEC;
 	loop_timer_in(s->timer, FINISH_USEC);
 	if (s->ready) {
 		if (flush(s) < 0) {

@@ -48,8 +48,9 @@ int stream_new(struct loop *l, int fd, const struct stream_opts *o, struct strea
 /* At once, queue dropped. No callback comes any more. NULL is fine. */
 void stream_free(struct stream *s);
 DEFINE_CLEANUP(struct stream *, stream_free)
-/* Gives the stream up: what is queued is written (while something moves every 10 s), then it closes and frees itself. No callback
- * comes any more, input is thrown away. */
+/* Gives the stream up: what is queued is written (while something moves every 10 s, for two minutes), then it closes and
+ * frees itself. No callback comes any more, input is thrown away. In on_closed with error 0, for the other side may
+ * only have ended its own half, it does the same. */
 void stream_finish(struct stream *s);
 
 /* A new owner. Unread input is announced to the new on_input on the loop's next turn. */

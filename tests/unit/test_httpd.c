@@ -21,7 +21,7 @@
 #include "lib/httpd.h"
 #include "lib/key.h"
 
-#define BIG (3u << 20)
+#define BIG (8u << 20) /* more than sockets hold */
 
 struct world {
 	struct loop *loop;
@@ -110,7 +110,7 @@ static void echo(void *data, struct httpd_req *q)
 
 static void send_big(void *data, struct httpd_req *q)
 {
-	(void)data;
+	((struct world *)data)->calls++;
 	httpd_respond(q, 200, NULL, big, sizeof(big));
 }
 
@@ -452,6 +452,66 @@ static void test_big(void **state)
 	o = (struct httpc_opts){ .max_body = BIG - 1 };
 	ask(&w, "/big", &o);
 	assert_int_equal(w.r, -ENOBUFS);
+	close_world(&w);
+}
+
+static void read_on(void *data)
+{
+	struct world *w = data;
+
+	w->done = w->calls; /* until now nothing was read */
+	stream_resume(w->raw);
+}
+
+/* Says text, reads nothing for a while, then all until the server closes. */
+static void raw_late(struct world *w, const char *text, bool half)
+{
+	struct stream_opts so = { .ops = &raw_ops, .data = w };
+	struct loop_timer *t;
+
+	w->in.max = 5 * BIG;
+	assert_int_equal(stream_new(w->loop, connect_raw(w), &so, &w->raw), 0);
+	stream_pause(w->raw);
+	assert_int_equal(stream_write(w->raw, text, strlen(text)), 0);
+	if (half)
+		assert_int_equal(shutdown(stream_fd(w->raw), SHUT_WR), 0);
+	assert_int_equal(loop_timer_new(w->loop, read_on, w, &t), 0);
+	loop_timer_in(t, 100 * USEC_PER_MSEC);
+	loop_run(w->loop);
+	loop_timer_free(t);
+}
+
+/* Who asks and asks and never reads costs one answer, not one for each question. */
+static void test_unread(void **state)
+{
+#define ONE "GET /big HTTP/1.1\r\n\r\n"
+	struct world w;
+
+	(void)state;
+	open_world(&w, NULL);
+	listen_tcp(&w);
+	raw_late(&w, ONE ONE ONE "GET /big HTTP/1.1\r\nConnection: close\r\n\r\n", false);
+	assert_int_equal(w.done, 1);
+	assert_int_equal(w.calls, 4); /* nobody was forgotten */
+	assert_int_equal(w.raw_error, 0);
+	assert_in_range(w.in.len, 4u * BIG, 4u * BIG + 4096);
+	close_world(&w);
+}
+
+/* One that ends its half after the question reads the answer to its last byte. */
+static void test_half_close(void **state)
+{
+	struct world w;
+
+	(void)state;
+	open_world(&w, NULL);
+	listen_tcp(&w);
+	raw_late(&w, ONE, true);
+	assert_int_equal(w.done, 1);
+	assert_int_equal(w.raw_error, 0);
+	assert_in_range(w.in.len, BIG, BIG + 4096);
+	assert_memory_equal(buf_data(&w.in) + w.in.len - BIG, big, BIG);
+	assert_int_equal(httpd_conns(w.h), 0);
 	close_world(&w);
 }
 
@@ -862,6 +922,7 @@ int main(void)
 		cmocka_unit_test(test_limits),	    cmocka_unit_test(test_timeouts),   cmocka_unit_test(test_tls_verify),
 		cmocka_unit_test(test_tls_pin),	    cmocka_unit_test(test_tls_meta),   cmocka_unit_test(test_tls_files),
 		cmocka_unit_test(test_tls_garbage), cmocka_unit_test(test_dial),       cmocka_unit_test(test_dial_cache),
+		cmocka_unit_test(test_unread),	    cmocka_unit_test(test_half_close),
 	};
 
 	if (key_init() < 0)
