@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <nghttp2/nghttp2.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -30,6 +31,9 @@ struct h2_stream {
 	/* what waits to be sent */
 	struct piece *first, **last;
 	size_t pending, n_pieces, queue_max;
+	size_t aged; /* what waited when h2_age() looked last */
+	bool is_aged;
+	bool secret;  /* what is sent may hold a key */
 	bool ending;  /* no more comes: END_STREAM after the queue */
 	bool started; /* headers are out */
 	bool deferred;
@@ -57,6 +61,7 @@ struct h2 {
 	void *data;
 	struct h2_stream *open;
 	size_t n_open;
+	size_t bodies, bodies_max; /* of requests that are not complete */
 	void (*on_pong)(void *data);
 	void *pong_data;
 	void (*on_error)(void *data, int r, const char *why);
@@ -74,17 +79,34 @@ struct h2_stream *h2_stream_ref(struct h2_stream *st)
 	return st;
 }
 
+/* Takes the first piece away. */
+static void piece_drop(struct h2_stream *st)
+{
+	struct piece *p = st->first;
+
+	st->first = p->next;
+	if (!st->first)
+		st->last = &st->first;
+	st->n_pieces--;
+	if (st->secret)
+		sodium_memzero(p->blob->data, p->blob->len);
+	blob_unref(p->blob);
+	free(p);
+}
+
 static void queue_drop(struct h2_stream *st)
 {
-	while (st->first) {
-		struct piece *p = st->first;
+	while (st->first)
+		piece_drop(st);
+	st->pending = 0;
+}
 
-		st->first = p->next;
-		blob_unref(p->blob);
-		free(p);
-	}
-	st->last = &st->first;
-	st->pending = st->n_pieces = 0;
+/* The request's body, wiped: a login has its key in it. */
+static void body_drop(struct h2_stream *st)
+{
+	if (st->h)
+		st->h->bodies -= st->body.len;
+	buf_done_secret(&st->body);
 }
 
 void h2_stream_unref(struct h2_stream *st)
@@ -93,7 +115,7 @@ void h2_stream_unref(struct h2_stream *st)
 		return;
 	queue_drop(st);
 	buf_done(&st->headers);
-	buf_done(&st->body);
+	buf_done_secret(&st->body);
 	free(st->path);
 	free(st);
 }
@@ -137,6 +159,7 @@ static void stream_over(struct h2_stream *st, int error)
 		error = st->reset;
 	if (st->id > 0 && st->h->ng)
 		nghttp2_session_set_stream_user_data(st->h->ng, st->id, NULL);
+	body_drop(st);
 	stream_unlink(st);
 	queue_drop(st);
 	if (st->ops && st->ops->on_end)
@@ -192,6 +215,14 @@ static int batch_write(struct h2 *h, const uint8_t *p, size_t n)
 	return n && h->io->write(h->io_data, p, n) < 0 ? -EPIPE : 0;
 }
 
+/* A login's key goes out once and must not lie about afterwards: nghttp2 keeps a frame's memory until the next one,
+ * perhaps for days. */
+static void wipe_sent(const uint8_t *p, size_t n)
+{
+	if (n > 9 && p[3] == NGHTTP2_DATA) /* what begins otherwise may be a constant: the preface */
+		sodium_memzero((void *)(uintptr_t)p, n);
+}
+
 static bool transport_full(const struct h2 *h, size_t n)
 {
 	return h->io->pending && h->io->pending(h->io_data) + n > H2_TRANSPORT_HIGH;
@@ -200,7 +231,8 @@ static bool transport_full(const struct h2 *h, size_t n)
 static int send_now(struct h2 *h)
 {
 	static __thread uint8_t batch[BATCH_MAX];
-	size_t n = 0;
+	size_t n = 0, most = 0;
+	int r;
 
 	while (!h->dead && !h->failed && !transport_full(h, n)) { /* full: h2_drained() goes on */
 		const uint8_t *p;
@@ -224,8 +256,14 @@ static int send_now(struct h2 *h)
 		}
 		memcpy(batch + n, p, (size_t)k);
 		n += (size_t)k;
+		if (!h->server) {
+			wipe_sent(p, (size_t)k);
+			most = MAX(most, n);
+		}
 	}
-	return h->dead || h->failed ? 0 : batch_write(h, batch, n);
+	r = h->dead || h->failed ? 0 : batch_write(h, batch, n);
+	sodium_memzero(batch, most);
+	return r;
 }
 
 /* Sends what is due, unless a callback of nghttp2 is running: then its caller does. */
@@ -269,12 +307,7 @@ static ssize_t read_queue(nghttp2_session *ng, int32_t id, uint8_t *out, size_t 
 		p->off += k;
 		if (p->off < p->blob->len)
 			break;
-		st->first = p->next;
-		if (!st->first)
-			st->last = &st->first;
-		blob_unref(p->blob);
-		free(p);
-		st->n_pieces--;
+		piece_drop(st);
 	}
 	st->pending -= n;
 	if (!st->first && st->ending) {
@@ -401,7 +434,7 @@ static int on_header(nghttp2_session *ng, const nghttp2_frame *f, const uint8_t 
 static void server_refuse(struct h2_stream *st)
 {
 	st->refused = true;
-	buf_done(&st->body);
+	body_drop(st);
 	h2_respond(st, 413, "text/plain", "request body too large\n", 23);
 }
 
@@ -415,7 +448,7 @@ static void request_complete(struct h2_stream *st)
 	h2_stream_ref(st);
 	st->h->ops->on_request(st->h->data, st, st->method, st->path ? st->path : front, buf_data(&st->body),
 			       st->body.len);
-	buf_done(&st->body); /* a long poll keeps no copy of its request */
+	body_drop(st); /* a long poll keeps no copy of its request */
 	h2_stream_unref(st);
 }
 
@@ -434,7 +467,12 @@ static int on_data_chunk(nghttp2_session *ng, uint8_t flags, int32_t id, const u
 	}
 	if (st->refused)
 		return 0;
-	if (buf_put(&st->body, p, n) < 0 || st->body.len > H2_BODY_MAX)
+	if (h->bodies + n > h->bodies_max || buf_put(&st->body, p, n) < 0) {
+		server_refuse(st);
+		return 0;
+	}
+	h->bodies += n;
+	if (st->body.len > H2_BODY_MAX)
 		server_refuse(st);
 	return 0;
 }
@@ -525,6 +563,7 @@ static int session_new(bool server, const struct h2_io *io, void *io_data, struc
 	if (!h || nghttp2_session_callbacks_new(&cb) != 0 || nghttp2_option_new(&opt) != 0)
 		goto out;
 	h->server = server;
+	h->bodies_max = H2_BODIES_MAX;
 	h->io = io;
 	h->io_data = io_data;
 	nghttp2_session_callbacks_set_on_begin_headers_callback(cb, on_begin_headers);
@@ -748,6 +787,7 @@ int h2_request(struct h2 *h, const struct h2_request *rq, const struct h2_client
 	if (!st)
 		return -ENOMEM;
 	st->queue_max = SIZE_MAX;
+	st->secret = true;
 	if (rq->body_len) {
 		body = blob_new(rq->body, rq->body_len);
 		r = body ? queue_blob(st, body) : -ENOMEM;
@@ -787,6 +827,38 @@ const char *h2_header(const struct h2_stream *st, const char *name)
 		p = value + strlen(value) + 1;
 	}
 	return NULL;
+}
+
+void h2_set_bodies_max(struct h2 *h, size_t max)
+{
+	h->bodies_max = max;
+}
+
+/* The same as at the last look: a body that is still not whole, or an answer of which nothing was taken. */
+static bool stuck(struct h2_stream *st)
+{
+	bool body = !st->complete && !st->refused;
+	bool again = st->is_aged && (body || (st->ending && st->aged == st->pending));
+
+	st->is_aged = body || st->ending;
+	st->aged = st->pending;
+	return again;
+}
+
+void h2_age(struct h2 *h)
+{
+	struct h2_stream *st, *next;
+
+	if (h->dead || h->failed || h->busy)
+		return;
+	enter(h); /* streams that end stay in the list until we have seen it all */
+	for (st = h->open; st; st = next) {
+		next = st->next;
+		if (!st->reset && stuck(st))
+			h2_reset(st);
+	}
+	leave(h);
+	flush(h);
 }
 
 void h2_on_closed(struct h2_stream *st, void (*fn)(void *data, struct h2_stream *st, int error), void *data)

@@ -21,6 +21,7 @@
 #define H2_HEADER_LIST_MAX  16384
 #define H2_STREAMS_MAX	    250
 #define H2_BODY_MAX	    (1u << 20)
+#define H2_BODIES_MAX	    (3u << 20) /* all bodies of a session that are on their way in */
 #define H2_STREAM_QUEUE_MAX (16u << 20) /* default ceiling of h2_send, see h2_set_queue_max */
 
 struct h2;
@@ -96,6 +97,11 @@ struct h2_server_ops {
 /* Sends SETTINGS at once. */
 int h2_server_new(const struct h2_io *io, void *io_data, const struct h2_server_ops *ops, void *data,
 		  struct h2 **ret);
+/* Another ceiling than H2_BODIES_MAX; a body beyond it is answered 413. */
+void h2_set_bodies_max(struct h2 *h, size_t max);
+/* To be called now and then (there is no clock in here): requests whose body was not complete at the last call either,
+ * and whole answers of which nothing was taken since, are reset. */
+void h2_age(struct h2 *h);
 /* Value of a request header (lower-case name), NULL. While st lives. A client has "retry-after" of the answer and
  * nothing else. */
 const char *h2_header(const struct h2_stream *st, const char *name);

@@ -119,7 +119,7 @@ static void records_input(struct ts2021_conn *c, const uint8_t *p, size_t n)
 		early_input(c, buf_data(&c->plain), c->plain.len);
 	else
 		give(c, buf_data(&c->plain), c->plain.len);
-	buf_done(&c->plain); /* idle connections hold no buffers */
+	buf_done_secret(&c->plain); /* idle connections hold no buffers; a login had its key in it */
 	if (r < 0)
 		conn_down(c, r, "a record does not decrypt");
 }

@@ -447,6 +447,105 @@ static void test_streams_limit(void **state)
 	pair_close(&x);
 }
 
+/* ---- a client that writes frames of its own */
+
+static void raw_frame(uint8_t type, uint8_t flags, uint32_t id, const void *body, size_t n)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	const uint8_t head[] = { (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, type, flags, 0, 0, (uint8_t)(id >> 8),
+				 (uint8_t)id };
+
+	buf_put(&b, head, sizeof(head));
+	buf_put(&b, body, n);
+	assert_int_equal(h2_feed(p->s.h2, buf_data(&b), b.len), 0);
+	buf_clear(&p->s.out);
+}
+
+static void raw_open(struct pair *x, int mode, uint8_t window)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+	const uint8_t settings[] = { 0, 4, 0, 0, 0, window };
+
+	memset(x, 0, sizeof(*x));
+	p = x;
+	x->mode = mode;
+	assert_int_equal(h2_server_new(&io, &x->s, &server_ops, NULL, &x->s.h2), 0);
+	assert_int_equal(h2_feed(x->s.h2, (const uint8_t *)preface, sizeof(preface) - 1), 0);
+	raw_frame(4, 0, 0, settings, sizeof(settings));
+}
+
+static void raw_post(uint32_t id, bool whole)
+{
+	static const char head[] = "\x83\x87\x84\x01\x01x"; /* POST, https, /, authority x */
+
+	raw_frame(1, whole ? 5 : 4, id, head, sizeof(head) - 1);
+}
+
+/* Bodies that never end: bounded for all of a session together, and in time. */
+static void test_endless_bodies(void **state)
+{
+	static uint8_t data[16384];
+	const int each = H2_BODY_MAX / (int)sizeof(data) - 1;
+	struct pair x;
+
+	(void)state;
+	raw_open(&x, 3, 255);
+	for (uint32_t id = 1; id <= 9; id += 2) {
+		raw_post(id, false);
+		for (int i = 0; i < each; i++)
+			raw_frame(0, 0, id, data, sizeof(data));
+	}
+	assert_int_equal(h2_open_streams(x.s.h2), 5);
+	raw_frame(0, 1, 1, data, 5); /* the first were in time, the last had no room */
+	assert_int_equal(x.n_st, 1);
+	assert_int_equal(x.body_len, (size_t)each * sizeof(data) + 5);
+	raw_frame(0, 1, 9, data, 5);
+	assert_int_equal(x.n_st, 1);
+	raw_post(11, false); /* what was answered made room again */
+	raw_frame(0, 1, 11, data, sizeof(data));
+	assert_int_equal(x.n_st, 2);
+	assert_int_equal(h2_open_streams(x.s.h2), 3);
+	h2_age(x.s.h2);
+	assert_int_equal(h2_open_streams(x.s.h2), 3);
+	raw_post(13, false); /* younger */
+	raw_frame(0, 1, 3, data, 5);
+	assert_int_equal(x.n_st, 3);
+	h2_age(x.s.h2);
+	assert_int_equal(h2_open_streams(x.s.h2), 1);
+	h2_age(x.s.h2);
+	assert_int_equal(h2_open_streams(x.s.h2), 0);
+	pair_close(&x);
+}
+
+/* Answers that nobody takes are kept as long; those that are being written, and long polls, stay. */
+static void test_unread_answers(void **state)
+{
+	struct pair x;
+
+	(void)state;
+	raw_open(&x, 0, 0); /* window 0 */
+	for (uint32_t id = 1; id <= 7; id += 2)
+		raw_post(id, true);
+	assert_int_equal(x.n_st, 4);
+	assert_int_equal(h2_respond(x.st[0], 200, NULL, "answer", 6), 0);
+	assert_int_equal(h2_respond(x.st[1], 200, NULL, "answer", 6), 0);
+	assert_int_equal(h2_respond_start(x.st[2], 200, NULL), 0);
+	assert_int_equal(h2_send(x.st[2], "part", 4), 0);
+	h2_age(x.s.h2);
+	raw_frame(8, 0, 3, "\0\0\0\3", 4); /* WINDOW_UPDATE: three bytes of the second */
+	h2_age(x.s.h2);
+	assert_int_equal(h2_open_streams(x.s.h2), 3);
+	assert_null(x.st[0]);
+	assert_int_equal(x.s_closed, 1);
+	h2_age(x.s.h2);
+	h2_age(x.s.h2);
+	assert_int_equal(h2_open_streams(x.s.h2), 2);
+	assert_null(x.st[1]);
+	assert_non_null(x.st[2]);
+	assert_non_null(x.st[3]);
+	pair_close(&x);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -454,6 +553,7 @@ int main(void)
 		cmocka_unit_test(test_reset_by_client), cmocka_unit_test(test_body_limit), cmocka_unit_test(test_header_limit),
 		cmocka_unit_test(test_ping_goaway), cmocka_unit_test(test_goaway_waiting),  cmocka_unit_test(test_free_inside), cmocka_unit_test(test_transport_fails),
 		cmocka_unit_test(test_garbage),	     cmocka_unit_test(test_streams_limit),
+		cmocka_unit_test(test_endless_bodies), cmocka_unit_test(test_unread_answers),
 	};
 
 	for (int i = 0; i < STREAMS_MAX; i++)
