@@ -15,6 +15,9 @@
 #define CHANNEL_OUT_MAX	     (1u << 20)
 #define CHANNEL_STRANGER_USEC (60 * USEC_PER_SEC) /* idle, of a machine without a node */
 #define CHANNEL_IDLE_USEC    (600 * USEC_PER_SEC)
+#define CHANNEL_SILENT_USEC  (10 * USEC_PER_SEC) /* not one record that decrypts */
+#define CHANNEL_SWEEP_USEC   (10 * USEC_PER_SEC) /* requests have one to two of it to be whole */
+#define CHANNEL_STRANGER_BODIES (256u << 10)
 
 struct channel {
 	struct channel *prev, *next, *next_dead;
@@ -25,7 +28,9 @@ struct channel {
 	uint64_t id;
 	uint64_t used_usec; /* last request */
 	bool dead;
-	struct table_link by_machine;
+	bool proven; /* a record has decrypted: who is there holds the key; a replayed handshake ends here */
+	struct addr from;
+	struct table_link by_machine, by_addr;
 };
 
 struct channels {
@@ -34,6 +39,7 @@ struct channels {
 	unsigned int n;
 	uint64_t last_id;
 	struct table by_machine;
+	struct table by_addr; /* those of machines that had no node when last looked at */
 	struct loop_defer *reaper;
 	struct loop_timer *sweeper;
 };
@@ -54,6 +60,7 @@ static void channel_free(struct channel *ch)
 	if (ch->next)
 		ch->next->prev = ch->prev;
 	table_del(&cs->by_machine, &ch->by_machine);
+	table_del(&cs->by_addr, &ch->by_addr);
 	cs->n--;
 	free(ch);
 }
@@ -100,6 +107,7 @@ static void channel_on_input(void *data, struct ts2021_conn *conn, const uint8_t
 	struct channel *ch = data;
 
 	(void)conn;
+	ch->proven = true;
 	if (!ch->dead && h2_feed(ch->h2, p, n) < 0)
 		channel_kill(ch);
 }
@@ -489,7 +497,58 @@ static unsigned int channels_of_machine(const struct channels *cs, const struct 
 	return n;
 }
 
-/* One too many of a machine: the one used least recently goes, a daemon may have left it behind. */
+/* Which of two of a machine has to make room: one that has proven nothing before one that has, then the one used
+ * least recently, which a daemon may have left behind. */
+static bool channel_goes_first(const struct channel *a, const struct channel *b)
+{
+	if (a->proven != b->proven)
+		return b->proven;
+	return a->used_usec < b->used_usec;
+}
+
+static bool channel_is_stranger(const struct channel *ch)
+{
+	return !registry_node_of_machine_any(&ch->cs->c->reg, &ch->machine);
+}
+
+/* Strangers' connections from one site. What has a node by now is not counted any more. */
+static unsigned int channels_of_strangers(struct channels *cs, const struct addr *from)
+{
+	struct table_link *l, *next;
+	unsigned int n = 0;
+
+	for (l = table_find(&cs->by_addr, from, sizeof(*from)); l; l = next) {
+		struct channel *ch = container_of(l, struct channel, by_addr);
+
+		next = table_more(l);
+		if (!channel_is_stranger(ch))
+			table_del(&cs->by_addr, l);
+		else
+			n += addr_equal(&ch->from, from);
+	}
+	return n;
+}
+
+/* What one customer of a provider has: an IPv4 address, or a /64. */
+static struct addr channel_site(const struct addr *a)
+{
+	struct addr site = *a;
+
+	if (site.family == 6)
+		memset(site.b + 8, 0, 8);
+	return site;
+}
+
+static bool channels_full(struct channels *cs, const struct httpd_peer *peer)
+{
+	struct addr from = channel_site(&peer->remote.addr);
+
+	/* Behind a proxy on this host everybody comes from loopback. */
+	return cs->n >= CHANNEL_MAX || (!peer->is_unix && !addr_is_loopback(&peer->remote.addr) &&
+					channels_of_strangers(cs, &from) >= CHANNEL_STRANGERS_MAX);
+}
+
+/* One too many of a machine. */
 static void channels_trim(struct channels *cs, const struct key *machine)
 {
 	struct channel *oldest = NULL;
@@ -501,7 +560,7 @@ static void channels_trim(struct channels *cs, const struct key *machine)
 		struct channel *ch = container_of(l, struct channel, by_machine);
 
 		if (!ch->dead && key_equal(&ch->machine, machine) &&
-		    (!oldest || ch->used_usec < oldest->used_usec))
+		    (!oldest || channel_goes_first(ch, oldest)))
 			oldest = ch;
 	}
 	if (oldest)
@@ -510,14 +569,17 @@ static void channels_trim(struct channels *cs, const struct key *machine)
 
 void channel_upgrade(void *data, struct httpd_req *q)
 {
+	const struct httpd_peer *peer = httpd_peer_of(q);
 	struct channels *cs = data;
 	struct channel *ch = NULL;
 
-	if (cs->n >= CHANNEL_MAX || table_reserve(&cs->by_machine) < 0 || !(ch = calloc(1, sizeof(*ch)))) {
+	if (channels_full(cs, peer) || table_reserve(&cs->by_machine) < 0 || table_reserve(&cs->by_addr) < 0 ||
+	    !(ch = calloc(1, sizeof(*ch)))) {
 		httpd_respond_text(q, 503, "too many connections");
 		return;
 	}
 	ch->cs = cs;
+	ch->from = channel_site(&peer->remote.addr);
 	if (ts2021_conn_server(q, &cs->c->noise_key, true, &channel_conn_ops, ch, &ch->conn) < 0) {
 		free(ch);
 		return;
@@ -532,12 +594,16 @@ void channel_upgrade(void *data, struct httpd_req *q)
 	cs->first = ch;
 	cs->n++;
 	table_add(&cs->by_machine, &ch->by_machine, &ch->machine, sizeof(ch->machine));
+	if (channel_is_stranger(ch))
+		table_add(&cs->by_addr, &ch->by_addr, &ch->from, sizeof(ch->from));
 	stream_set_limits(ts2021_conn_stream(ch->conn), CHANNEL_OUT_MAX, 0);
 	if (h2_server_new(&channel_io, ch, &channel_h2_ops, ch, &ch->h2) < 0) {
 		channel_kill(ch);
 		return;
 	}
 	h2_set_error(ch->h2, channel_on_error, ch);
+	if (channel_is_stranger(ch))
+		h2_set_bodies_max(ch->h2, CHANNEL_STRANGER_BODIES);
 }
 
 static void channels_sweep(void *data)
@@ -545,12 +611,15 @@ static void channels_sweep(void *data)
 	struct channels *cs = data;
 	uint64_t now = loop_now(cs->c->loop);
 
-	loop_timer_in(cs->sweeper, 10 * USEC_PER_SEC);
+	loop_timer_in(cs->sweeper, CHANNEL_SWEEP_USEC);
 	for (struct channel *ch = cs->first; ch; ch = ch->next) {
-		uint64_t most = registry_node_of_machine_any(&cs->c->reg, &ch->machine) ?
-					CHANNEL_IDLE_USEC :
-					CHANNEL_STRANGER_USEC;
+		uint64_t most = !ch->proven		  ? CHANNEL_SILENT_USEC :
+				channel_is_stranger(ch) ? CHANNEL_STRANGER_USEC :
+							  CHANNEL_IDLE_USEC;
 
+		if (ch->dead)
+			continue;
+		h2_age(ch->h2);
 		if (!ch->dead && !h2_open_streams(ch->h2) && now > ch->used_usec + most)
 			channel_kill(ch);
 	}
@@ -574,7 +643,7 @@ int channels_new(struct coord *c, struct channels **ret)
 		r = loop_timer_new(c->loop, channels_sweep, cs, &cs->sweeper);
 	if (r < 0)
 		return r;
-	loop_timer_in(cs->sweeper, 10 * USEC_PER_SEC);
+	loop_timer_in(cs->sweeper, CHANNEL_SWEEP_USEC);
 	*ret = TAKE(cs);
 	return 0;
 }
@@ -587,6 +656,7 @@ void channels_free(struct channels *cs)
 	while (cs->first)
 		channel_free(cs->first);
 	table_done(&cs->by_machine);
+	table_done(&cs->by_addr);
 	loop_defer_drop(cs->reaper);
 	loop_timer_free(cs->sweeper);
 	free(cs);

@@ -15,6 +15,7 @@
 
 #define CHANNEL_MAX	    65536u
 #define CHANNEL_MACHINE_MAX 16u
+#define CHANNEL_STRANGERS_MAX 256u /* of one IPv4 address or IPv6 /64, of machines without a node */
 
 struct channels;
 
