@@ -50,9 +50,11 @@ static int parse_args(struct program *p, int argc, char **argv)
 		{ "version", no_argument, NULL, 'V' },	     { "help", no_argument, NULL, 'h' },
 		{ NULL, 0, NULL, 0 },
 	};
+	enum log_level level;
 	int o;
 
-	while ((o = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+	opterr = 0;
+	while ((o = getopt_long(argc, argv, ":c:h", options, NULL)) != -1) {
 		switch (o) {
 		case 'c':
 			p->config = optarg;
@@ -73,12 +75,20 @@ static int parse_args(struct program *p, int argc, char **argv)
 			fputs(usage, stdout);
 			exit(0);
 		default:
-			fputs("Try kernscale-coordinator --help\n", stderr);
+			fprintf(stderr, "kernscale-coordinator: %s '%s'; see kernscale-coordinator --help\n",
+				o == ':' ? "no value for" : "unknown option", argv[optind - 1]);
 			return -EINVAL;
 		}
 	}
 	if (optind < argc) {
-		fprintf(stderr, "kernscale-coordinator: '%s' is not an option\n", argv[optind]);
+		fprintf(stderr, "kernscale-coordinator: unknown word '%s'; see kernscale-coordinator --help\n",
+			argv[optind]);
+		return -EINVAL;
+	}
+	if (p->verbose && log_level_parse(p->verbose, &level) < 0) {
+		fprintf(stderr,
+			"kernscale-coordinator: --verbose: '%s' is none of err, warning, notice, info, debug\n",
+			p->verbose);
 		return -EINVAL;
 	}
 	return 0;
@@ -102,13 +112,14 @@ static int load_settings(struct program *p)
 	say_lines(LOG_LEVEL_ERR, path, &report.problems);
 	say_lines(LOG_LEVEL_WARNING, path, &report.warnings);
 	settings_report_done(&report);
+	if (r < 0 && !p->config && access(path, F_OK) < 0)
+		log_err("an example to begin with is kernscale-coordinator.yaml in the documentation; --config "
+			"names another file");
 	if (r < 0)
 		return r;
 	level = p->coord.cfg.log_level;
-	if (p->verbose && log_level_parse(p->verbose, &level) < 0) {
-		log_err("--verbose: '%s' is not err, warning, notice, info or debug", p->verbose);
-		return -EINVAL;
-	}
+	if (p->verbose)
+		(void)log_level_parse(p->verbose, &level);
 	log_set_level(level);
 	return 0;
 }
@@ -125,13 +136,13 @@ static int load_tls(struct program *p)
 	}
 	r = tls_server_new(cfg->tls_cert_path, cfg->tls_key_path, &p->tls);
 	if (r < 0)
-		log_err("cannot use tls_cert_path and tls_key_path: %s", tls_error());
+		log_err("tls_cert_path, tls_key_path: %s", tls_error());
 	return r;
 }
 
-static int become_user(const char *spec)
+/* Before anything is made that this user is to own. */
+static int find_user(const char *spec, struct user *ret)
 {
-	struct user u;
 	int r;
 
 	if (!spec) {
@@ -139,22 +150,29 @@ static int become_user(const char *spec)
 			log_warning("running as root: give --user NAME, or start it by its unit");
 		return 0;
 	}
-	r = user_parse(spec, &u);
+	r = user_parse(spec, ret);
 	if (r == -ENOENT)
-		return log_err_errno(r, "--user: there is no user %s (useradd --system %s makes one)", spec, spec);
-	if (r < 0)
-		return log_err_errno(r, "--user: '%s' is neither a name nor UID:GID", spec);
-	if (geteuid() != 0 && geteuid() != u.uid)
-		return log_err_errno(-EPERM, "--user: only root can become %s", spec);
-	r = u.uid ? user_become(&u) : 0;
+		log_err("--user: there is no user %s; useradd --system %s makes one", spec, spec);
+	else if (r < 0)
+		log_err("--user: '%s' is neither a name nor UID:GID", spec);
+	if (r == 0 && geteuid() != 0 && geteuid() != ret->uid) {
+		log_err("--user: only root can become %s", spec);
+		r = -EPERM;
+	}
+	return r;
+}
+
+static int become_user(const char *spec, const struct user *u)
+{
+	int r = spec && u->uid ? user_become(u) : 0;
+
 	return r < 0 ? log_err_errno(r, "cannot become user %s", spec) : 0;
 }
 
 /* The folder of the last part, for what is made at the first start; its owner's who is to write there. */
-static void make_folder(const char *path, mode_t mode, const char *user)
+static void make_folder(const char *path, mode_t mode, const struct user *u)
 {
 	char dir[4096];
-	struct user u;
 	char *slash;
 
 	if (snprintf(dir, sizeof(dir), "%s", path) >= (int)sizeof(dir) || !(slash = strrchr(dir, '/')) || slash == dir)
@@ -166,7 +184,7 @@ static void make_folder(const char *path, mode_t mode, const char *user)
 		return;
 	}
 	if (chmod(dir, mode) < 0 ||
-	    (user && geteuid() == 0 && user_parse(user, &u) == 0 && chown(dir, u.uid, u.gid) < 0))
+	    (u->uid && geteuid() == 0 && chown(dir, u->uid, u->gid) < 0))
 		log_warning_errno(-errno, "%s", dir);
 }
 
@@ -179,6 +197,8 @@ static int load_noise_key(struct program *p)
 		log_err("%s: others may read the private key: chmod 600 it", path);
 	else if (r == -EBADMSG)
 		log_err("%s: not a private key; nodes trust the old one, so it is not replaced", path);
+	else if (r == -EACCES)
+		log_err("%s: Permission denied for this user: it and its folder have to be the user's (chown)", path);
 	else if (r < 0)
 		log_err_errno(r, "%s", path);
 	return r;
@@ -214,10 +234,14 @@ static int start(struct program *p)
 {
 	struct coord *c = &p->coord;
 	char why[STORE_WHY_MAX] = "";
+	struct user u = { 0 };
 	int r;
 
 	raise_files();
 	umask(077);
+	r = find_user(p->user, &u);
+	if (r < 0)
+		return r;
 	r = loop_new(&c->loop);
 	if (r < 0)
 		return log_err_errno(r, "cannot make an event loop");
@@ -229,10 +253,10 @@ static int start(struct program *p)
 		log_err("%s", why);
 		return r;
 	}
-	make_folder(c->cfg.db_path, 0700, p->user);
-	make_folder(c->cfg.noise_key_path, 0700, p->user);
-	make_folder(c->cfg.unix_socket, 0755, p->user);
-	r = become_user(p->user);
+	make_folder(c->cfg.db_path, 0700, &u);
+	make_folder(c->cfg.noise_key_path, 0700, &u);
+	make_folder(c->cfg.unix_socket, 0755, &u);
+	r = become_user(p->user, &u);
 	if (r == 0)
 		r = load_noise_key(p);
 	if (r < 0)
@@ -287,6 +311,7 @@ int main(int argc, char **argv)
 	if (load_settings(&p) < 0)
 		return EXIT_FAILED;
 	if (p.check) {
+		puts("kernscale-coordinator: the configuration is good");
 		settings_done(&p.coord.cfg);
 		return 0;
 	}

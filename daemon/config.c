@@ -62,8 +62,8 @@ static int set_value(const struct setting *s, const char *value, struct config *
 		n = strtoul(value, &end, 10);
 		if (errno || end == value || *end || value[0] == '-' ||
 		    n > (s->kind == KIND_PORT ? 65535ul : 0x7ffffffful)) {
-			snprintf(error, CONFIG_ERROR_MAX, "%s: '%s' is not a number it can take",
-				 s->name, value);
+			snprintf(error, CONFIG_ERROR_MAX, "%s: '%.60s' is not a number from 0 to %lu",
+				 s->name, value, s->kind == KIND_PORT ? 65535ul : 0x7ffffffful);
 			return -EINVAL;
 		}
 		if (s->kind == KIND_PORT)

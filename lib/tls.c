@@ -44,6 +44,14 @@ static int fail(int r, const char *what)
 	return r;
 }
 
+static int fail_file(const char *path)
+{
+	int r = -errno;
+
+	snprintf(error_text, sizeof(error_text), "%.150s: %s", path, strerror(-r));
+	return r;
+}
+
 static inline void X509_free_cleanup(X509 **x)
 {
 	X509_free(*x);
@@ -149,8 +157,10 @@ static int load_files(const char *cert_file, const char *key_file, SSL_CTX **ret
 	ERR_clear_error();
 	if (!c)
 		return -ENOMEM;
-	if (access(cert_file, R_OK) < 0 || access(key_file, R_OK) < 0)
-		return fail(-errno, "cannot read certificate or key file");
+	if (access(cert_file, R_OK) < 0)
+		return fail_file(cert_file);
+	if (access(key_file, R_OK) < 0)
+		return fail_file(key_file);
 	if (SSL_CTX_use_certificate_chain_file(c, cert_file) != 1)
 		return fail(-EBADMSG, "certificate file");
 	if (SSL_CTX_use_PrivateKey_file(c, key_file, SSL_FILETYPE_PEM) != 1)
@@ -401,8 +411,10 @@ int tls_client_new(const char *ca_file, struct tls_ctx **ret)
 	/* The default folder is looked into by hash when a chain needs it; nothing is loaded for a missing bundle. */
 	if (SSL_CTX_set_default_verify_paths(t->ssl) != 1)
 		ERR_clear_error();
+	if (ca_file && access(ca_file, R_OK) < 0)
+		return fail_file(ca_file);
 	if (ca_file && SSL_CTX_load_verify_file(t->ssl, ca_file) != 1)
-		return fail(-EBADMSG, "CA file");
+		return fail(-EBADMSG, ca_file);
 	SSL_CTX_set_verify(t->ssl, SSL_VERIFY_PEER, NULL);
 	*ret = TAKE(t);
 	return 0;

@@ -273,7 +273,13 @@ static int options_parse(int argc, char **argv, struct options *ret)
 	int c, r;
 
 	parse_at("listen", ":443", &o.listen);
-	while ((c = getopt_long(argc, argv, "", long_options, NULL)) != -1) {
+	opterr = 0;
+	while ((c = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+		if (c == '?' || c == ':') {
+			log_err("%s \"%s\"; see kernscale-relay --help",
+				c == ':' ? "no value for" : "unknown option", argv[optind - 1]);
+			return -EINVAL;
+		}
 		r = option_take(&o, c, optarg);
 		if (r != 0)
 			return r;
