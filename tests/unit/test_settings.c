@@ -162,6 +162,21 @@ static void test_duration(void **state)
 	}
 }
 
+/* The example that is installed can be used as it is, and has nothing to warn of. */
+static void test_example(void **state)
+{
+	CLEANUP(settings_done) struct settings c = { 0 };
+	struct settings_report r = { 0 };
+
+	(void)state;
+	assert_int_equal(settings_load("docs/kernscale-coordinator.yaml", &c, &r), 0);
+	assert_null(buf_str(&r.problems) && *buf_str(&r.problems) ? "problems" : NULL);
+	assert_null(buf_str(&r.warnings) && *buf_str(&r.warnings) ? "warnings" : NULL);
+	assert_string_equal(c.db_path, SETTINGS_STATE_DEFAULT "/db.sqlite");
+	assert_true(c.derp.enabled);
+	settings_report_done(&r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -170,6 +185,7 @@ int main(void)
 		cmocka_unit_test(test_all_at_once),
 		cmocka_unit_test(test_empty_policy),
 		cmocka_unit_test(test_duration),
+		cmocka_unit_test(test_example),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
