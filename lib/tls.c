@@ -14,6 +14,7 @@
 
 #include "lib/addr.h"
 #include "lib/buf.h"
+#include "lib/file.h"
 
 #define SELF_DAYS	3650
 #define SELF_RENEW_DAYS 30
@@ -337,29 +338,23 @@ static bool self_serves(const char *cert_file, const char *const *names, size_t 
 	return true;
 }
 
-/* Writes one PEM object beside the file and renames, so that no reader sees half of it. */
 static int write_pem(const char *path, X509 *x, EVP_PKEY *k)
 {
-	CLEANUP(buf_done) struct buf tmp = { .max = 4096 };
-	CLEANUP(fclose) FILE *f = NULL;
-	int fd, ok;
+	BIO *b = BIO_new(BIO_s_mem());
+	char *text = NULL;
+	long n = 0;
+	int r = -ENOMEM;
 
-	buf_printf(&tmp, "%s.new", path);
-	if (!buf_str(&tmp))
-		return -ENOMEM;
-	unlink(buf_str(&tmp));
-	fd = open(buf_str(&tmp), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (fd < 0)
-		return -errno;
-	f = fdopen(fd, "w");
-	if (!f) {
-		close(fd);
-		return -ENOMEM;
+	if (!b)
+		return r;
+	if ((x ? PEM_write_bio_X509(b, x) : PEM_write_bio_PrivateKey(b, k, NULL, NULL, 0, NULL, NULL)) == 1)
+		n = BIO_get_mem_data(b, &text);
+	if (n > 0) {
+		r = file_replace(path, text, (size_t)n, 0600);
+		OPENSSL_cleanse(text, (size_t)n);
 	}
-	ok = x ? PEM_write_X509(f, x) : PEM_write_PrivateKey(f, k, NULL, NULL, 0, NULL, NULL);
-	if (ok != 1 || fflush(f) != 0 || fsync(fd) < 0)
-		return -EIO;
-	return rename(buf_str(&tmp), path) < 0 ? -errno : 0;
+	BIO_free(b);
+	return r;
 }
 
 int tls_server_self(const char *const *names, size_t n, const char *cert_file, const char *key_file,
