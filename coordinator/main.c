@@ -308,6 +308,7 @@ int main(int argc, char **argv)
 		log_err("the system gives no randomness");
 		return EXIT_FAILED;
 	}
+	user_hide_memory();
 	if (load_settings(&p) < 0)
 		return EXIT_FAILED;
 	if (p.check) {

@@ -14,6 +14,7 @@
 #include "lib/key.h"
 #include "lib/log.h"
 #include "lib/loop.h"
+#include "lib/user.h"
 
 static void on_signal(void *data, int signo)
 {
@@ -93,10 +94,10 @@ int main(int argc, char **argv)
 		log_err("no randomness on this machine");
 		return 1;
 	}
-	privs_hide_memory();
+	user_hide_memory();
 	if (give_up_root(&c) < 0)
 		return 1;
-	privs_hide_memory(); /* a change of user makes a process dumpable again */
+	user_hide_memory(); /* a change of user makes a process dumpable again */
 	if (privs_check(error) < 0) {
 		log_err("%s", error);
 		return 1;

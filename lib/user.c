@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 /* Digits only, and not -1, which the calls below take for "leave it". */
@@ -53,7 +54,16 @@ int user_become(const struct user *u)
 	if (setgroups(0, NULL) < 0 || setresgid(u->gid, u->gid, u->gid) < 0 ||
 	    setresuid(u->uid, u->uid, u->uid) < 0)
 		return -errno;
-	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0)
-		return -errno;
-	return 0;
+	user_hide_memory();
+	return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 ? -errno : 0;
+}
+
+void user_hide_memory(void)
+{
+	struct rlimit none = { 0, 0 }, now;
+
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+	/* The units have LimitCORE=0, and refuse the call. */
+	if (getrlimit(RLIMIT_CORE, &now) == 0 && now.rlim_cur != 0)
+		(void)setrlimit(RLIMIT_CORE, &none);
 }

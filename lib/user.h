@@ -14,3 +14,6 @@ int user_parse(const char *spec, struct user *ret);
 /* Groups, gid, uid, for good, with no way back: no new privileges, no core dumps of what was read as
  * root. Drops all capabilities. Nothing to do when not root. */
 int user_become(const struct user *u);
+/* No core dump, no ptrace by others of our user: memory holds keys. Always allowed; once more after a change of user, which
+ * makes a process dumpable again. */
+void user_hide_memory(void);

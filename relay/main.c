@@ -651,6 +651,7 @@ int main(int argc, char **argv)
 
 	if (r != 0)
 		return r > 0 ? 0 : 2;
+	user_hide_memory();
 	if (key_init() < 0) {
 		log_err("no source of randomness");
 		return 1;

@@ -126,13 +126,3 @@ bool privs_has_net_raw(void)
 {
 	return caps_effective() & 1u << CAP_NET_RAW;
 }
-
-void privs_hide_memory(void)
-{
-	struct rlimit none = { 0, 0 }, now;
-
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
-	/* The unit has LimitCORE=0 and refuses the call. */
-	if (getrlimit(RLIMIT_CORE, &now) == 0 && now.rlim_cur != 0)
-		(void)setrlimit(RLIMIT_CORE, &none);
-}

@@ -28,6 +28,4 @@ int privs_own_folder(const char *path, mode_t mode, const struct privs_user *u,
 int privs_drop(const struct privs_user *u, char error[static PRIVS_ERROR_MAX]);
 /* -EPERM with a remedy where CAP_NET_ADMIN is missing. */
 int privs_check(char error[static PRIVS_ERROR_MAX]);
-/* No core dump, no ptrace by others of our user: memory holds keys. Always allowed. */
-void privs_hide_memory(void);
 bool privs_has_net_raw(void);
