@@ -18,7 +18,7 @@
 #define TS2021_EARLY_HEADER	9
 #define TS2021_EARLY_MAX	(10u << 20) /* as stock */
 #define TS2021_FRAME_MAX	(64u << 20)
-#define TS2021_MESSAGE_MAX	(256u << 20)
+#define TS2021_MESSAGE_MAX	(64u << 20) /* 10,000 nodes take 15 MiB */
 
 /* Upgrade. host: with port. */
 void ts2021_put_request(struct buf *b, const char *host,

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
+#include <sodium.h>
+#include <zstd.h>
 
 #include "daemon/control/control.h"
 #include "lib/h2.h"
@@ -645,6 +647,79 @@ static void test_stream_again(void **state)
 	assert_int_equal(w->n_lite, 1); /* it knows all of it already */
 }
 
+static unsigned int streams_wanted;
+static bool next_stream(struct world *w)
+{
+	return w->n_streams >= streams_wanted && w->stream;
+}
+
+/* A frame of the server's own making; the node drops that stream, asks for the next, and keeps what it has. */
+static void send_bad(struct world *w, const void *frame, size_t n)
+{
+	streams_wanted = w->n_streams + 1;
+	assert_int_equal(h2_send(w->stream, frame, n), 0);
+	run(w, next_stream);
+	assert_non_null(w->nm->self);
+}
+
+/* 70 MiB of zeros in a few KiB. */
+static void put_bomb(struct buf *b)
+{
+	static uint8_t zeros[1 << 16], out[1 << 17];
+	ZSTD_CCtx *z = ZSTD_createCCtx();
+
+	buf_put_le32(b, 0);
+	for (int i = 0; i < 70 * 16; i++) {
+		ZSTD_inBuffer in = { zeros, sizeof(zeros), 0 };
+		ZSTD_outBuffer to = { out, sizeof(out), 0 };
+
+		ZSTD_compressStream2(z, &to, &in, i == 70 * 16 - 1 ? ZSTD_e_end : ZSTD_e_continue);
+		assert_int_equal(in.pos, in.size);
+		buf_put(b, out, to.pos);
+	}
+	ZSTD_freeCCtx(z);
+	assert_true(!b->bad && b->len < 16384);
+	b->data[b->head] = (uint8_t)(b->len - 4);
+	b->data[b->head + 1] = (uint8_t)((b->len - 4) >> 8);
+}
+
+/* What a server can say to do harm: endless lengths, frames that grow, deep JSON, noise. */
+static void test_hostile_map(void **state)
+{
+	static const char *const answers[] = { OK, NULL };
+	static const char key[] = "{\"Node\":", peers[] = "{\"PeersChanged\":[{\"ID\":-1},[],null,7,\"x\",{\"ID\":1e300}]}";
+	CLEANUP(buf_done) struct buf bomb = { 0 }, deep = { 0 }, frame = { 0 };
+	struct world *w = *state;
+	uint8_t noise[300];
+	char map[1024];
+
+	w->answers = answers;
+	make_control(w, false);
+	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
+	come_up(w);
+	send_bad(w, "\xff\xff\xff\xff", 4);
+	send_bad(w, "\0\0\0\0", 4);
+	randombytes_buf(noise, sizeof(noise));
+	noise[0] = 200;
+	noise[1] = noise[2] = noise[3] = 0;
+	send_bad(w, noise, sizeof(noise));
+	put_bomb(&bomb);
+	send_bad(w, buf_data(&bomb), bomb.len);
+	buf_put(&deep, key, sizeof(key) - 1);
+	for (int i = 0; i < 200000; i++)
+		buf_put_u8(&deep, '[');
+	assert_int_equal(ts2021_frame_put(&frame, TS2021_ENCODING_ZSTD, buf_data(&deep), deep.len), 0);
+	send_bad(w, buf_data(&frame), frame.len);
+	/* entries that make no sense cost themselves only */
+	send_map(w, first_map(w, "", map));
+	run(w, running);
+	send_map(w, peers);
+	settle(w);
+	assert_int_equal(w->state, CONTROL_STATE_RUNNING);
+	assert_int_equal(netmap_n_peers(w->nm), 0);
+	assert_int_equal(w->n_conns, 1);
+}
+
 static bool key_changed(struct world *w)
 {
 	return w->state == CONTROL_STATE_SERVER_KEY_CHANGED;
@@ -859,7 +934,7 @@ int main(void)
 		world_test(test_self_expires), world_test(test_approval),
 		world_test(test_logout),       world_test(test_logout_elsewhere),
 		       world_test(test_stop_and_start),
-		world_test(test_config),
+		world_test(test_config),       world_test(test_hostile_map),
 	};
 
 	if (key_init() < 0)
