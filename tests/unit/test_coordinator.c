@@ -789,6 +789,35 @@ static void test_garbage(void **state)
 	client_free(a);
 }
 
+#define REPLAYS 24
+
+/* Who recorded a node's handshake can say it again, and nothing after it: that must not close the node's own
+ * connections, however long ago they were used. */
+static void test_replayed_handshake(void **state)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	CLEANUP(buf_done) struct buf rq = { 0 };
+	struct server *s = *state;
+	struct node_client *a = joined(s, "a");
+	uint8_t init[NOISE_INITIATION_LEN], answer[64];
+	struct noise_handshake hs;
+	int fd[REPLAYS];
+
+	assert_int_equal(noise_initiator_start(&hs, &a->machine, &s->noise, 131, NULL, init), 0);
+	ts2021_put_request(&rq, "127.0.0.1:80", init);
+	in.sin_port = htons(s->port);
+	for (int i = 0; i < REPLAYS; i++) {
+		fd[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(fd[i], (struct sockaddr *)&in, sizeof(in)), 0);
+		assert_int_equal(write(fd[i], buf_data(&rq), rq.len), rq.len);
+		assert_true(read(fd[i], answer, sizeof(answer)) > 0); /* a 101: it looks genuine */
+	}
+	assert_int_equal(client_update(a, ""), 200);
+	for (int i = 0; i < REPLAYS; i++)
+		close(fd[i]);
+	client_free(a);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -796,6 +825,7 @@ int main(void)
 		T(test_first_map),   T(test_deltas),	  T(test_newest_stream_wins),
 		T(test_refusals),    T(test_one_off_key), T(test_killed),
 		T(test_interactive), T(test_slow_reader), T(test_garbage),
+		T(test_replayed_handshake),
 	};
 
 	signal(SIGPIPE, SIG_IGN);
