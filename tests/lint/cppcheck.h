@@ -8,3 +8,4 @@
 #define TAILQ_ENTRY(t) struct { struct t *tqe_next, **tqe_prev; }
 #define STAILQ_HEAD(n, t) struct n { struct t *stqh_first, **stqh_last; }
 #define STAILQ_ENTRY(t) struct { struct t *stqe_next; }
+#define HASH_ITER(hh, head, el, tmp) for ((el) = (head); (el); (el) = (tmp))
