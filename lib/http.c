@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "lib/cleanup.h"
+#include "lib/hex.h"
 
 /* RFC 9110 5.6.2 */
 static bool is_token_char(unsigned char c)
@@ -285,17 +286,6 @@ int http_response_parse(const void *p, size_t len, struct http_head *ret)
 }
 
 /* ---- query strings */
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
 
 static int percent_decode(struct http_str s, char *out, size_t max)
 {

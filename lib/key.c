@@ -4,6 +4,8 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "lib/hex.h"
+
 static const char *const key_prefixes[] = {
 	[KEY_KIND_MACHINE] = "mkey:",	   [KEY_KIND_NODE] = "nodekey:",
 	[KEY_KIND_DISCO] = "discokey:",	   [KEY_KIND_CHALLENGE] = "chalpub:",
@@ -38,17 +40,6 @@ const char *key_text(enum key_kind kind, const struct key *k, char out[static KE
 	memcpy(out, key_prefixes[kind], n);
 	sodium_bin2hex(out + n, KEY_TEXT_MAX - n, k->b, KEY_LEN);
 	return out;
-}
-
-static int hex_digit(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
 }
 
 int key_parse(enum key_kind kind, const char *text, size_t len, struct key *ret)

@@ -7,6 +7,7 @@
 
 #include "coordinator/coord.h"
 #include "coordinator/state/register.h"
+#include "lib/hex.h"
 #include "lib/http.h"
 #include "lib/json.h"
 
@@ -633,17 +634,6 @@ static const struct admin_route admin_routes[] = {
 	{ "POST", "auth/reject", true, true, admin_auth_reject },
 };
 
-static int admin_hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
-
 /* Cuts the path into decoded parts. -EBADMSG: not ours, or malformed. */
 static int admin_split(struct admin_call *a)
 {
@@ -668,7 +658,7 @@ static int admin_split(struct admin_call *a)
 		if (n + 1 >= ADMIN_PART_MAX)
 			return -EBADMSG;
 		if (*p == '%') {
-			int hi = admin_hex(p[1]), lo = hi < 0 ? -1 : admin_hex(p[2]);
+			int hi = hex_digit(p[1]), lo = hi < 0 ? -1 : hex_digit(p[2]);
 
 			if (lo < 0 || (hi | lo) == 0)
 				return -EBADMSG;
