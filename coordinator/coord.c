@@ -17,10 +17,7 @@ struct coord_held {
 
 int64_t coord_wall_nsec(void)
 {
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
+	return loop_wall_nsec();
 }
 
 uint64_t coord_mono_usec(void)

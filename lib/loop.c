@@ -126,6 +126,14 @@ uint64_t loop_now(struct loop *l)
 	return sd_event_now(l->e, CLOCK_MONOTONIC, &t) < 0 ? loop_clock() : t;
 }
 
+int64_t loop_wall_nsec(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return t.tv_sec * INT64_C(1000000000) + t.tv_nsec;
+}
+
 uint64_t loop_clock(void)
 {
 	struct timespec ts;

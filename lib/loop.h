@@ -40,6 +40,8 @@ int loop_iterate(struct loop *l, uint64_t timeout_usec);
 uint64_t loop_now(struct loop *l);
 /* The same clock, read now: to measure work. */
 uint64_t loop_clock(void);
+/* Unix time in nanoseconds: what others' times are compared with, never a delay. */
+int64_t loop_wall_nsec(void);
 /* Sends READY=1 and so on; nothing without NOTIFY_SOCKET. Watchdog pings start by themselves. */
 void loop_notify(struct loop *l, const char *state);
 int loop_watchdog(struct loop *l);

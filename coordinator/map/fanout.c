@@ -64,14 +64,6 @@ struct fanout {
 	struct fanout_stats stats;
 };
 
-static int64_t wall_nsec(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return t.tv_sec * NSEC_PER_SEC + t.tv_nsec;
-}
-
 static uint64_t mono_usec(void)
 {
 	struct timespec t;
@@ -143,7 +135,7 @@ static struct blob *fanout_node_json(struct fanout *f, struct node *n)
 	if (!n->json) {
 		struct buf b = { 0 };
 
-		mapjson_node(&b, n, f->cfg->dns.base_domain, wall_nsec());
+		mapjson_node(&b, n, f->cfg->dns.base_domain, loop_wall_nsec());
 		if (!b.bad)
 			n->json = blob_new(buf_data(&b), b.len);
 		buf_done(&b);
@@ -175,7 +167,7 @@ static void fanout_put_time(struct buf *b)
 {
 	char text[40];
 
-	buf_printf(b, "{\"ControlTime\":\"%s\"", json_time_text(wall_nsec(), text));
+	buf_printf(b, "{\"ControlTime\":\"%s\"", json_time_text(loop_wall_nsec(), text));
 }
 
 /* Peers of a group of ids, with commas between them, but for one node. */
@@ -477,7 +469,7 @@ int fanout_open(struct fanout *f, struct node *n, struct h2_stream *st, bool zst
 	f->n_sessions++;
 	n->session = s;
 	n->gone_usec = 0;
-	registry_node_set_online(f->reg, n, true, wall_nsec());
+	registry_node_set_online(f->reg, n, true, loop_wall_nsec());
 	n->changes &= ~(uint32_t)NODE_CHANGE_SELF; /* the first map says it */
 	h2_on_closed(st, session_on_closed, s);
 	f->walking++;

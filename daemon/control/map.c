@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <malloc.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/control/internal.h"
 #include "lib/log.h"
@@ -10,14 +9,6 @@
 #define WATCHDOG_USEC	(120 * USEC_PER_SEC)
 #define EXPIRY_MAX_USEC (3600 * USEC_PER_SEC)
 #define TRIM_BYTES	(1u << 20)
-
-static int64_t wall_now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_REALTIME, &t);
-	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 void control_stream_drop(struct control *c)
 {
@@ -99,7 +90,7 @@ void control_expiry_check(void *data)
 {
 	CLEANUP(netmap_changes_done) struct netmap_changes changes = { 0 };
 	struct control *c = data;
-	int64_t now = wall_now();
+	int64_t now = loop_wall_nsec();
 
 	expiry_arm(c, netmap_tick(c->nm, now, &changes), now);
 	if (netmap_changes_empty(&changes))
@@ -145,7 +136,7 @@ static int message(struct control *c, struct json_slice text)
 	CLEANUP(tailcfg_map_done) struct tailcfg_map_response m = { 0 };
 	CLEANUP(netmap_changes_done) struct netmap_changes changes = { 0 };
 	struct h2_stream *st = c->stream.st;
-	int64_t now = wall_now();
+	int64_t now = loop_wall_nsec();
 	int r;
 
 	c->maps++;
