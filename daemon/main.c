@@ -27,7 +27,7 @@ static void on_signal(void *data, int signo)
 static int give_up_root(const struct config *c)
 {
 	char error[PRIVS_ERROR_MAX];
-	struct privs_user u;
+	struct user u;
 
 	if (geteuid() != 0)
 		return 0;

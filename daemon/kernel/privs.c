@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
-#include <pwd.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,42 +18,37 @@
 
 #define KEPT (1u << CAP_NET_ADMIN | 1u << CAP_NET_RAW | 1u << CAP_NET_BIND_SERVICE)
 
-int privs_user_find(const char *text, struct privs_user *ret, char error[static PRIVS_ERROR_MAX])
+int privs_user_find(const char *text, struct user *ret, char error[static PRIVS_ERROR_MAX])
 {
-	unsigned int uid, gid;
-	struct passwd *pw;
-	int n = 0;
+	struct user u;
 
-	/* Nine digits do not overflow: NOLINTNEXTLINE(cert-err34-c) */
-	if (sscanf(text, "%9u:%9u%n", &uid, &gid, &n) == 2 && text[n] == '\0') {
-		*ret = (struct privs_user){ uid, gid };
-	} else {
-		pw = getpwnam(text);
-		if (!pw) {
-			snprintf(error, PRIVS_ERROR_MAX,
-				 "no user '%.64s': make it (useradd --system --user-group --no-create-home "
-				 "--shell /usr/sbin/nologin %.64s) or give --user UID:GID",
-				 text, text);
-			return -ENOENT;
-		}
-		*ret = (struct privs_user){ pw->pw_uid, pw->pw_gid };
+	if (user_parse(text, &u) < 0) {
+		snprintf(error, PRIVS_ERROR_MAX,
+			 "no user '%.64s': make it (useradd --system --user-group --no-create-home "
+			 "--shell /usr/sbin/nologin %.64s) or give --user UID:GID",
+			 text, text);
+		return -ENOENT;
 	}
-	if (ret->uid == 0 || ret->gid == 0) {
+	if (u.uid == 0 || u.gid == 0) {
 		snprintf(error, PRIVS_ERROR_MAX, "--user %.64s is root: give an ordinary user", text);
 		return -EINVAL;
 	}
+	*ret = u;
 	return 0;
 }
 
-int privs_own_folder(const char *path, mode_t mode, const struct privs_user *u,
+int privs_own_folder(const char *path, mode_t mode, const struct user *u,
 		     char error[static PRIVS_ERROR_MAX])
 {
 	CLEANUP(fd_close) int fd = -1;
+	bool made = mkdir(path, mode) == 0;
 
-	if (mkdir(path, mode) < 0 && errno != EEXIST)
+	if (!made && errno != EEXIST)
 		goto fail;
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
+		goto fail;
+	if (made && fchmod(fd, mode) < 0) /* whatever the umask is */
 		goto fail;
 	if (geteuid() == 0 && u && fchown(fd, u->uid, u->gid) < 0)
 		goto fail;
@@ -80,7 +74,7 @@ static uint32_t caps_effective(void)
 	return syscall(SYS_capget, &h, d) < 0 ? 0 : d[0].effective;
 }
 
-int privs_drop(const struct privs_user *u, char error[static PRIVS_ERROR_MAX])
+int privs_drop(const struct user *u, char error[static PRIVS_ERROR_MAX])
 {
 	const char *step;
 

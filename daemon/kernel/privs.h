@@ -10,22 +10,19 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define PRIVS_ERROR_MAX 256
+#include "lib/user.h"
 
-struct privs_user {
-	uid_t uid;
-	gid_t gid;
-};
+#define PRIVS_ERROR_MAX 256
 
 /* NAME (from the user database) or UID:GID. -EINVAL, -ENOENT with one line in error that says how to
  * make the user. root is refused. */
-int privs_user_find(const char *text, struct privs_user *ret, char error[static PRIVS_ERROR_MAX]);
-/* Creates the folder (0700 or the given mode) where it is missing, its parent exists, and gives it
+int privs_user_find(const char *text, struct user *ret, char error[static PRIVS_ERROR_MAX]);
+/* Creates the folder (0700 or the given mode) (whatever the umask is) where it is missing and its parent exists, and gives it
  * to the user when we are root. Symbolic links in the last part are refused. */
-int privs_own_folder(const char *path, mode_t mode, const struct privs_user *u,
+int privs_own_folder(const char *path, mode_t mode, const struct user *u,
 		     char error[static PRIVS_ERROR_MAX]);
 /* Root only: becomes u with the three capabilities, no others to be had again. */
-int privs_drop(const struct privs_user *u, char error[static PRIVS_ERROR_MAX]);
+int privs_drop(const struct user *u, char error[static PRIVS_ERROR_MAX]);
 /* -EPERM with a remedy where CAP_NET_ADMIN is missing. */
 int privs_check(char error[static PRIVS_ERROR_MAX]);
 bool privs_has_net_raw(void);

@@ -161,7 +161,7 @@ static void test_nothing(void)
 
 int main(void)
 {
-	struct privs_user user = { 12345, 12345 };
+	struct user user = { 12345, 12345 };
 	char error[PRIVS_ERROR_MAX] = "";
 
 	enter_new_netns();

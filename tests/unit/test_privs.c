@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -14,7 +15,7 @@
 static void test_users(void **state)
 {
 	char error[PRIVS_ERROR_MAX];
-	struct privs_user u;
+	struct user u;
 
 	(void)state;
 	assert_int_equal(privs_user_find("1234:5678", &u, error), 0);
@@ -26,6 +27,30 @@ static void test_users(void **state)
 	assert_int_equal(privs_user_find("no-such-user-here", &u, error), -ENOENT);
 	assert_non_null(strstr(error, "useradd"));
 	assert_int_equal(privs_user_find("12:", &u, error), -ENOENT);
+}
+
+/* The socket in the runtime folder is for all users, whatever umask the daemon has set for its files. */
+static void test_folder(void **state)
+{
+	char dir[] = "/tmp/kernscale-test.XXXXXX", path[64], error[PRIVS_ERROR_MAX];
+	struct user me = { getuid(), getgid() };
+	mode_t before = umask(0077);
+	struct stat st;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(path, sizeof(path), "%s/run", dir);
+	assert_int_equal(privs_own_folder(path, 0755, &me, error), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0755);
+	/* One that is there keeps the mode that somebody gave it. */
+	assert_int_equal(chmod(path, 0750), 0);
+	assert_int_equal(privs_own_folder(path, 0755, &me, error), 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0750);
+	rmdir(path);
+	rmdir(dir);
+	umask(before);
 }
 
 static unsigned long long status_hex(const char *name)
@@ -46,7 +71,7 @@ static unsigned long long status_hex(const char *name)
 static int dropped(void)
 {
 	const unsigned long long kept = 1u << 12 | 1u << 13 | 1u << 10;
-	struct privs_user u = { 1234, 5678 };
+	struct user u = { 1234, 5678 };
 	char error[PRIVS_ERROR_MAX];
 
 	if (privs_drop(&u, error) < 0)
@@ -88,6 +113,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_users),
+		cmocka_unit_test(test_folder),
 		cmocka_unit_test(test_drop),
 	};
 
