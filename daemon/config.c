@@ -179,23 +179,12 @@ static int check_names(const struct config *c, char *error)
 
 enum { OPT_FIRST = 1000, OPT_VERSION = 2000, OPT_HELP, OPT_CHECK };
 
-int config_load(int argc, char **argv, struct config *ret, char error[static CONFIG_ERROR_MAX])
+/* Fills given, one for each of settings[]. 1: help or version has been printed. */
+static int read_options(int argc, char **argv, const char *given[static ARRAY_SIZE(settings)],
+			bool *ret_check_only, char *error)
 {
 	struct option longs[ARRAY_SIZE(settings) + 4] = { 0 };
-	struct config c = {
-		.file = CONFIG_FILE,
-		.statedir = CONFIG_STATEDIR,
-		.runtimedir = CONFIG_RUNTIMEDIR,
-		.interface = "kernscale0",
-		.table = "kernscale",
-		.user = "kernscale",
-		.port = CONFIG_PORT,
-		.route_table = CONFIG_ROUTE_TABLE,
-		.rule_base = CONFIG_RULE_BASE,
-		.log_level = LOG_LEVEL_INFO,
-	};
-	const char *given[ARRAY_SIZE(settings)] = { 0 };
-	int o, r;
+	int o;
 
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
 		longs[i] = (struct option){ settings[i].name,
@@ -216,7 +205,7 @@ int config_load(int argc, char **argv, struct config *ret, char error[static CON
 			return 1;
 		}
 		if (o == OPT_CHECK) {
-			c.check_only = true;
+			*ret_check_only = true;
 			continue;
 		}
 		if (o < OPT_FIRST) {
@@ -231,6 +220,28 @@ int config_load(int argc, char **argv, struct config *ret, char error[static CON
 			 argv[optind]);
 		return -EINVAL;
 	}
+	return 0;
+}
+
+int config_load(int argc, char **argv, struct config *ret, char error[static CONFIG_ERROR_MAX])
+{
+	struct config c = {
+		.file = CONFIG_FILE,
+		.statedir = CONFIG_STATEDIR,
+		.runtimedir = CONFIG_RUNTIMEDIR,
+		.interface = "kernscale0",
+		.table = "kernscale",
+		.user = "kernscale",
+		.port = CONFIG_PORT,
+		.route_table = CONFIG_ROUTE_TABLE,
+		.rule_base = CONFIG_RULE_BASE,
+		.log_level = LOG_LEVEL_INFO,
+	};
+	const char *given[ARRAY_SIZE(settings)] = { 0 };
+	int r = read_options(argc, argv, given, &c.check_only, error);
+
+	if (r != 0)
+		return r;
 	if (given[0])
 		snprintf(c.file, sizeof(c.file), "%s", given[0]);
 	r = load_file(c.file, given[0], &c, error);
