@@ -13,7 +13,7 @@
 #include "lib/netlink.h"
 #include "nft/batch.h"
 
-#define DEBOUNCE_USEC (250 * USEC_PER_MSEC)
+#define REST_USEC (250 * USEC_PER_MSEC) /* between two calls of the watcher */
 
 struct nft {
 	struct netlink *nl, *events;
@@ -22,6 +22,7 @@ struct nft {
 	int persist; /* -1: not tried */
 	struct loop_io *io;
 	struct loop_timer *timer;
+	uint64_t told; /* loop time; 0 = never */
 	loop_fn *fn;
 	void *data;
 };
@@ -386,6 +387,13 @@ int nft_remove(struct nft *n, const char *table)
 
 /* Watching */
 
+/* At once: while our table is away, the tunnel is open. But not in a circle with who takes it away. */
+static void tell_soon(struct nft *n)
+{
+	if (!loop_timer_armed(n->timer))
+		loop_timer_at(n->timer, n->told ? n->told + REST_USEC : 0);
+}
+
 static int on_event(void *data, const struct nlmsghdr *nlh)
 {
 	struct nft *n = data;
@@ -394,8 +402,8 @@ static int on_event(void *data, const struct nlmsghdr *nlh)
 	/* The author's port: ours is nobody else's (its process number is another in containers). */
 	if (nlh->nlmsg_pid == netlink_portid(n->nl) || n->table[0] == '\0')
 		return 0;
-	if (strcmp(nft_event_table(nlh, table), n->table) == 0 && !loop_timer_armed(n->timer))
-		loop_timer_in(n->timer, DEBOUNCE_USEC);
+	if (strcmp(nft_event_table(nlh, table), n->table) == 0)
+		tell_soon(n);
 	return 0;
 }
 
@@ -406,14 +414,15 @@ static void events_ready(void *data, int fd, uint32_t events)
 
 	(void)fd;
 	(void)events;
-	if (r < 0 && !loop_timer_armed(n->timer)) /* lost some: look */
-		loop_timer_in(n->timer, DEBOUNCE_USEC);
+	if (r < 0) /* lost some: look */
+		tell_soon(n);
 }
 
 static void debounced(void *data)
 {
 	struct nft *n = data;
 
+	n->told = loop_clock();
 	n->fn(n->data);
 }
 

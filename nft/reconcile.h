@@ -43,6 +43,6 @@ uint64_t nft_changes_sent(const struct nft *n);
 /* The socket that owns the table. */
 int nft_fd(const struct nft *n);
 
-/* Calls fn (once for many, after 250 ms) when somebody else changed the table of the last
+/* Calls fn (at once, then every 250 ms at most) when somebody else changed the table of the last
  * nft_apply(): apply again. */
 int nft_watch(struct nft *n, struct loop *loop, loop_fn *fn, void *data);
