@@ -615,7 +615,11 @@ void netcheck_set_map(struct netcheck *n, const struct derp_map *map, uint64_t n
 	round_free(n); /* its lists point into the old map */
 	n->map = map;
 	n->last_full = 0;
-	if (running)
+	if (!map) { /* nothing to measure by, and no empty report either */
+		n->again = n->again_full = false;
+		n->next_at = n->stop_at = 0;
+		schedule(n, clock_of(n, now));
+	} else if (running)
 		netcheck_start(n, true, now);
 }
 

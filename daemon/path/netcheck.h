@@ -86,8 +86,8 @@ int netcheck_new(const struct netcheck_ops *ops, void *data, struct netcheck **r
 void netcheck_free(struct netcheck *n);
 DEFINE_CLEANUP(struct netcheck *, netcheck_free)
 
-/* map: borrowed until the next call; a running round is given up and begun anew. NULL = none yet.
- */
+/* map: borrowed until the next call; a running round is given up and begun anew. NULL = none: the
+ * round is given up for good, and done() does not come. */
 void netcheck_set_map(struct netcheck *n, const struct derp_map *map, uint64_t now);
 void netcheck_set_host(struct netcheck *n, bool have4, bool have6, bool os_has_ipv6);
 /* The home that is in use. */

@@ -198,6 +198,9 @@ void paths_free(struct paths *p)
 {
 	if (!p)
 		return;
+	for (size_t i = 0; i < USER_PINGS_MAX; i++)
+		if (p->users[i].handle)
+			p->users[i].fn(p->users[i].data, NULL);
 	if (p->shared)
 		paths_forget_shared(p);
 	key_pair_wipe(&p->disco);

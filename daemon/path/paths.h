@@ -138,7 +138,7 @@ struct paths_pong {
 };
 typedef void paths_ping_fn(void *data, const struct paths_pong *pong);
 /* One round of pings: by the trusted path alone, else by all addresses and the relay. fn is called
- * for each pong, and once with NULL after PATH_PING_USEC. Returns a handle (> 0); -ENOENT,
+ * for each pong, and once with NULL after PATH_PING_USEC or from paths_free(). Returns a handle (> 0); -ENOENT,
  * -ENOBUFS, -ENOKEY (the peer has no disco key). */
 int paths_ping(struct paths *p, uint32_t id, paths_ping_fn *fn, void *data, uint64_t now);
 void paths_ping_cancel(struct paths *p, int handle);

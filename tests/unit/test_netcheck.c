@@ -725,6 +725,16 @@ static void test_coalesced(void **state)
 	host_run(&h, 5 * SEC);
 	assert_int_equal(h.done, 3);
 	assert_int_equal(h.got.n_regions, 1);
+	/* Without a map the round is over, with no empty report, and no other one is begun. */
+	netcheck_start(h.n, true, h.now);
+	host_run(&h, 10 * MSEC);
+	assert_true(netcheck_running(h.n));
+	netcheck_set_map(h.n, NULL, h.now);
+	assert_false(netcheck_running(h.n));
+	assert_true(h.wake == UINT64_MAX);
+	host_run(&h, 60 * SEC);
+	assert_int_equal(h.done, 3);
+	assert_int_equal(netcheck_report(h.n)->n_regions, 1);
 	host_done_free(&h);
 }
 

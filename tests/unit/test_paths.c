@@ -913,7 +913,7 @@ static void on_pong(void *data, const struct paths_pong *pong)
 
 static void test_user_ping(void **state)
 {
-	int h;
+	int h, open = 0;
 
 	(void)state;
 	sim_init(NAT_EASY, NAT_EASY);
@@ -933,10 +933,14 @@ static void test_user_ping(void **state)
 	assert_int_equal(pings_over, 2);
 	assert_int_equal(pongs_direct, 1);
 	assert_int_equal(paths_ping(S.n[0].p, 8, on_pong, &S, S.now), -ENOENT);
-	for (int i = 0; i < 40; i++)
+	for (int i = 0; i < 40; i++) {
 		h = paths_ping(S.n[0].p, 7, on_pong, &S, S.now);
+		open += h > 0;
+	}
 	assert_int_equal(h, -ENOBUFS);
+	assert_true(open > 0);
 	sim_done();
+	assert_int_equal(pings_over, 2 + open); /* nobody is left waiting */
 }
 
 static void test_reasons(void **state)
