@@ -199,13 +199,16 @@ int wg_device_create(struct wg *w, const char *ifname, const struct key *private
 	w->ifindex = s.ifindex;
 	r = resolve_family(w);
 	if (r < 0)
-		return keep_error(w, w->genl, r == -ENOENT ? -EOPNOTSUPP : r);
-	if (adopted)
+		r = keep_error(w, w->genl, r == -ENOENT ? -EOPNOTSUPP : r);
+	if (r == 0 && adopted)
 		r = check_ours(w, ifname, &s, private_key);
 	if (r == 0 && strcmp(s.alias, WG_ALIAS) != 0)
 		r = keep_error(w, w->route, tag_link(w));
 	if (r < 0) {
-		w->ifindex = 0; /* nothing of this device may be touched */
+		if (!adopted)
+			netlink_request(w->route, link_message(w, RTM_DELLINK, 0, w->ifindex, NULL), NULL,
+					NULL);
+		w->ifindex = 0; /* nothing of another's device may be touched */
 		return r;
 	}
 	*ret_adopted = adopted;
