@@ -16,6 +16,7 @@
 #include "nft/reconcile.h"
 
 #define REMOVALS_AT_ONCE 8
+#define TABLE_AGAIN_USEC USEC_PER_SEC
 
 struct dataplane {
 	struct loop *loop;
@@ -31,6 +32,7 @@ struct dataplane {
 	struct shuttle *shuttle;
 	struct tsmp_socket *tsmp;
 	bool up;
+	bool may_tproxy; /* the kernel can, and the user has not said otherwise */
 	struct addr *addrs; /* own */
 	size_t n_addrs;
 	struct addr *peers; /* addresses that only the tunnel may bring; sorted */
@@ -38,6 +40,8 @@ struct dataplane {
 	uint16_t port;
 	enum nft_filter filter;
 	char filter_problem[DATAPLANE_ERROR_MAX];
+	int routes_error;
+	struct loop_timer *table_timer; /* armed while the table is not what it shall be */
 };
 
 __attribute__((format(printf, 3, 4))) static int fail(char *error, int r, const char *fmt, ...)
@@ -71,6 +75,7 @@ static int lock_name(struct dataplane *d, char *error)
 /* Ends our use of the kernel's objects; they stay. */
 static void dataplane_let_go(struct dataplane *d)
 {
+	loop_timer_stop(d->table_timer);
 	tsmp_socket_close(TAKE(d->tsmp));
 	shuttle_free(TAKE(d->shuttle));
 	udp_close(TAKE(d->udp));
@@ -88,9 +93,12 @@ void dataplane_close(struct dataplane *d)
 	if (!d)
 		return;
 	dataplane_let_go(d);
+	loop_timer_free(d->table_timer);
 	fd_close(d->name_lock);
 	free(d);
 }
+
+static void table_again(void *data);
 
 int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
 		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX])
@@ -106,6 +114,8 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 	d->data = data;
 	d->name_lock = -1;
 	d->filter = NFT_FILTER_REPLIES_ONLY;
+	if (loop_timer_new(l, table_again, d, &d->table_timer) < 0)
+		return fail(error, -ENOMEM, "no memory");
 	r = lock_name(d, error);
 	if (r < 0)
 		return r;
@@ -257,11 +267,21 @@ static int apply_table(struct dataplane *d)
 		snprintf(d->filter_problem, sizeof(d->filter_problem),
 			 "The packet filter is not in force: nftables table %s: %.160s", d->cfg->table,
 			 nft_error(d->nft));
-		log_err("nftables table %s: %s", d->cfg->table, nft_error(d->nft));
+		log_remote(LOG_LEVEL_ERR, "nftables table %s: %s", d->cfg->table, nft_error(d->nft));
+		loop_timer_in(d->table_timer, TABLE_AGAIN_USEC);
 	} else {
 		d->filter_problem[0] = '\0';
+		loop_timer_stop(d->table_timer);
 	}
 	return r;
+}
+
+static void table_again(void *data)
+{
+	struct dataplane *d = data;
+
+	if (d->up)
+		apply_table(d);
 }
 
 /* Without the rule that gives us discovery packets no direct path is found; raw sockets see them too. */
@@ -278,7 +298,7 @@ static void on_table_changed(void *data)
 	struct dataplane *d = data;
 
 	log_notice("nftables table %s was changed by somebody else: putting it back", d->cfg->table);
-	if (!d->cfg->port_sharing_raw)
+	if (d->may_tproxy) /* else the kernel would refuse the table as a whole */
 		udp_set_mode(d->udp, UDP_MODE_TPROXY);
 	apply_table(d);
 	udp_self_test(d->udp, on_port_tested, d);
@@ -296,8 +316,9 @@ static int up_table(struct dataplane *d, char *error)
 		return fail(error, -EOPNOTSUPP,
 			    "this kernel has no nf_tables (or not the right to use them): the packet "
 			    "filter cannot stand, so nothing is let in; load nf_tables, nft_ct, nft_tproxy");
+	d->may_tproxy = !d->cfg->port_sharing_raw && (has & NFT_HAS_TPROXY);
 	r = udp_open(d->loop, &(struct udp_opts){ d->port, LINK_MARK, false, on_udp, d }, &d->udp);
-	if (r == 0 && (d->cfg->port_sharing_raw || !(has & NFT_HAS_TPROXY)))
+	if (r == 0 && !d->may_tproxy)
 		r = udp_set_mode(d->udp, UDP_MODE_RAW);
 	if (r < 0)
 		return fail(error, r, "cannot share UDP port %u with the kernel: %s", d->port,
@@ -317,7 +338,7 @@ int dataplane_set_filter(struct dataplane *d, enum nft_filter mode)
 	if (mode == d->filter)
 		return 0;
 	d->filter = mode;
-	return apply_table(d);
+	return d->up ? apply_table(d) : 0;
 }
 
 int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *relay_port,
@@ -356,12 +377,14 @@ void dataplane_down(struct dataplane *d)
 
 	if (!d->up)
 		return;
-	nft_remove(d->nft, d->cfg->table);
-	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
-	/* Addresses and routes go with it. */
+	/* Addresses and routes go with it; the filter after it. */
 	r = wg_device_delete(d->wg);
-	if (r < 0 && r != -ENODEV) /* somebody else was quicker */
-		log_err("cannot remove interface %s: %s", d->cfg->interface, wg_error(d->wg));
+	if (r < 0 && r != -ENODEV)
+		log_err("cannot remove interface %s, so its packet filter stays: %s", d->cfg->interface,
+			wg_error(d->wg));
+	else if (nft_remove(d->nft, d->cfg->table) < 0)
+		log_err("cannot remove nftables table %s: %s", d->cfg->table, nft_error(d->nft));
+	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
 	dataplane_let_go(d);
 	d->filter = NFT_FILTER_REPLIES_ONLY;
 }
@@ -427,9 +450,10 @@ static int set_routes(struct dataplane *d, const struct dataplane_peer *p, size_
 		for (size_t j = 0; j < p[i].n_allowed; j++)
 			routes[k++].dst = p[i].allowed[j];
 	r = link_set_routes(d->link, d->cfg->route_table, routes, k);
-	if (r < 0)
+	if (r < 0 && r != d->routes_error) /* told once: with IPv6 switched off it stays so */
 		log_warning_errno(r, "cannot set all routes in table %u (%s)", d->cfg->route_table,
 				  link_error(d->link));
+	d->routes_error = r;
 	return r;
 }
 
@@ -473,8 +497,10 @@ int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, siz
 	if (!want)
 		return -ENOMEM;
 	r = wg_get_device(d->wg, &now);
-	if (r < 0)
-		return log_err_errno(r, "cannot read interface %s", d->cfg->interface);
+	if (r < 0) {
+		log_remote(LOG_LEVEL_ERR, "cannot read interface %s: %s", d->cfg->interface, strerror(-r));
+		return r;
+	}
 	for (size_t i = 0; i < n; i++)
 		fill_want(d, &now, &p[i], &want[i]);
 	set_sources(d, p, n); /* what went wrong is in status; peers are not kept out for it */
@@ -483,11 +509,12 @@ int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, siz
 		return log_err_errno(r, "cannot plan the peers of %s", d->cfg->interface);
 	left = wg_apply(d->wg, &plan, REMOVALS_AT_ONCE, &pos);
 	if (left < 0) {
-		log_err("cannot program the peers of %s: %s", d->cfg->interface, wg_error(d->wg));
+		log_remote(LOG_LEVEL_ERR, "cannot program the peers of %s: %s", d->cfg->interface,
+			   wg_error(d->wg));
 		return left;
 	}
 	r = set_routes(d, p, n);
-	return r < 0 ? r : left;
+	return left > 0 ? left : r;
 }
 
 int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t index,
@@ -497,7 +524,8 @@ int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t
 	int r = wg_set_endpoint(d->wg, peer, e ? e : &relay);
 
 	if (r < 0)
-		log_remote(LOG_LEVEL_WARNING, "cannot set an endpoint: %s", wg_error(d->wg));
+		log_remote(LOG_LEVEL_WARNING, "cannot set an endpoint: %s (%s)", strerror(-r),
+			   wg_error(d->wg));
 	return r;
 }
 
@@ -551,7 +579,8 @@ int dataplane_repair(struct dataplane *d, unsigned int events)
 	if (events & LINK_EVENT_FORWARDING)
 		apply_table(d);
 	if (events & LINK_EVENT_OURS) {
-		log_notice("interface %s was changed by somebody else: putting it right", d->cfg->interface);
+		log_remote(LOG_LEVEL_NOTICE, "interface %s was changed by somebody else: putting it right",
+			   d->cfg->interface);
 		link_up(d->link, LINK_MTU);
 		link_set_addresses(d->link, d->addrs, d->n_addrs);
 	}

@@ -48,7 +48,8 @@ DEFINE_CLEANUP(struct dataplane *, dataplane_close)
 int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *relay_port,
 		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX]);
 bool dataplane_is_up(const struct dataplane *d);
-/* Removes device, rules, routes and table. */
+/* Removes device, rules, routes and table. The table goes last, and stays if the device does: nothing
+ * comes out of the tunnel unfiltered. */
 void dataplane_down(struct dataplane *d);
 
 /* Another node key on the live device. */
@@ -71,7 +72,8 @@ int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t
 int dataplane_reset_peer(struct dataplane *d, const struct dataplane_peer *p);
 int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data);
 
-/* What the filter lets in. Replies only until told otherwise. */
+/* What the filter lets in. Replies only until told otherwise; told before dataplane_up(), an adopted
+ * table changes once, to what is wanted. What the kernel refuses is tried again until it stands. */
 int dataplane_set_filter(struct dataplane *d, enum nft_filter mode);
 /* "" when the packet filter stands as wanted, else one sentence for status. */
 const char *dataplane_filter_problem(const struct dataplane *d);

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/utsname.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/kernel/privs.h"
@@ -268,14 +267,11 @@ static void load_map(struct node *n)
 {
 	char path[CONFIG_PATH_MAX + 32];
 	struct netmap *map;
-	struct timespec ts;
 	int r;
 
 	if (state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
 		return;
-	clock_gettime(CLOCK_REALTIME, &ts);
-	r = netmap_load(path, n->state->prefs.login_server, &n->state->node.pub,
-			ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec, &map);
+	r = netmap_load(path, n->state->prefs.login_server, &n->state->node.pub, loop_wall_nsec(), &map);
 	if (r < 0) {
 		if (r != -ENOENT)
 			log_info_errno(r, "the map on disk is of no use");
@@ -296,6 +292,7 @@ void node_mesh_start(struct node *n)
 	    key_is_zero(&n->state->node.priv))
 		return;
 	port = n->state->relay_port;
+	node_set_filter(n); /* an adopted table changes once, not by way of a stricter one */
 	r = dataplane_up(n->dp, &n->state->node.priv, &port, &adopted, error);
 	if (r < 0) {
 		log_err("%s", error);
@@ -322,6 +319,7 @@ void node_mesh_start(struct node *n)
 	log_notice("interface %s %s, UDP port %u", n->cfg->interface, adopted ? "adopted" : "made",
 		   dataplane_port(n->dp));
 	n->dumped_once = false;
+	n->sync_failures = 0;
 	derpc_set_self(n->derpc, &n->state->node);
 	paths_set_self(n->paths, &n->state->disco, &n->state->node.pub, loop_now(n->loop));
 	node_net_start(n);
@@ -345,8 +343,6 @@ void node_forget(struct node *n)
 	struct netmap *map;
 
 	state_forget_node(n->state);
-	/* The way out when a server's operator has changed its key: what it shows at the next login counts. */
-	state_pin_drop(n->state, n->control_url);
 	if (state_save(n->state) < 0)
 		log_err("cannot write the state in %s", n->cfg->statedir);
 	derpc_set_self(n->derpc, NULL);
@@ -378,6 +374,10 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 	}
 	n->loop = l;
 	n->cfg = cfg;
+	if (node_api_init(n) < 0) {
+		snprintf(error, NODE_ERROR_MAX, "no memory");
+		return -ENOMEM;
+	}
 	r = state_open(cfg->statedir, cfg->runtimedir, &n->state);
 	if (r < 0) {
 		snprintf(error, NODE_ERROR_MAX,
@@ -460,7 +460,7 @@ void node_free(struct node *n)
 	loop_timer_free(n->paths_timer);
 	loop_timer_free(n->netcheck_timer);
 	api_free(n->api);
-	free(n->users);
+	node_api_done(n);
 	netmap_free(n->map);
 	dial_cache_free(n->dial_cache);
 	tls_ctx_unref(n->tls);

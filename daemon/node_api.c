@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/node_priv.h"
 #include "lib/log.h"
@@ -39,22 +38,40 @@ static void op_state(void *data, struct api_state *ret)
 /* ---- status ---- */
 
 /* What a status answer borrows until it is written. */
-static struct {
-	struct node *n;
+struct status_answer {
 	struct addr addrs[8];
 	struct paths_status path;
 	char health[HEALTH_MAX][256];
 	const char *health_list[HEALTH_MAX];
+	size_t n_health;
 	char suffix[TAILCFG_NAME_MAX + 1];
-} answer;
+	struct api_status_user *users;
+};
+
+static void logout_abandon(struct node *n);
+
+int node_api_init(struct node *n)
+{
+	n->answer = calloc(1, sizeof(*n->answer));
+	return n->answer ? 0 : -ENOMEM;
+}
+
+void node_api_done(struct node *n)
+{
+	logout_abandon(n);
+	if (n->answer)
+		free(n->answer->users);
+	free(n->answer);
+}
 
 static void fill_common(struct node *n, const struct tailcfg_node *t, struct api_status_peer *ret)
 {
-	size_t k = MIN(t->n_addresses, ARRAY_SIZE(answer.addrs)), n_allowed;
+	struct status_answer *a = n->answer;
+	size_t k = MIN(t->n_addresses, ARRAY_SIZE(a->addrs)), n_allowed;
 	const struct prefix *allowed = tailcfg_node_allowed(t, &n_allowed);
 
 	for (size_t i = 0; i < k; i++)
-		answer.addrs[i] = t->addresses[i].addr;
+		a->addrs[i] = t->addresses[i].addr;
 	*ret = (struct api_status_peer){
 		.pub = t->key,
 		.node_id = t->id,
@@ -63,7 +80,7 @@ static void fill_common(struct node *n, const struct tailcfg_node *t, struct api
 		.os = t->os,
 		.dns_name = t->name,
 		.user_id = t->user,
-		.addrs = answer.addrs,
+		.addrs = a->addrs,
 		.n_addrs = k,
 		.allowed = allowed,
 		.n_allowed = n_allowed,
@@ -98,14 +115,14 @@ static enum api_path path_word(const struct paths_status *s)
 static void fill_peer(struct node *n, const struct tailcfg_node *t, struct api_status_peer *ret)
 {
 	struct node_peer *p = node_peer_by_id(n, t->id);
+	struct paths_status *path = &n->answer->path;
 	uint64_t now = loop_clock();
-	struct timespec ts;
 
 	fill_common(n, t, ret);
 	ret->expired = netmap_peer_expired(n->map, t);
 	for (size_t i = 0; i < ret->n_allowed; i++)
 		ret->exit_node_option |= prefix_is_default(&ret->allowed[i]);
-	if (!p || paths_peer_status(n->paths, p->index, now, &answer.path) < 0) {
+	if (!p || paths_peer_status(n->paths, p->index, now, path) < 0) {
 		ret->reason = ret->expired		? "its key has expired" :
 			      key_is_zero(&t->disco) ? "it has not told its discovery key yet" :
 						       NULL;
@@ -115,17 +132,19 @@ static void fill_peer(struct node *n, const struct tailcfg_node *t, struct api_s
 	ret->rx_bytes = p->rx_bytes;
 	ret->tx_bytes = p->tx_bytes;
 	ret->last_handshake = p->handshake;
-	if (p->written && clock_gettime(CLOCK_REALTIME, &ts) == 0)
-		ret->last_write = ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec -
-				  (int64_t)(now - p->written) * 1000;
-	ret->active = answer.path.active;
-	ret->path = path_word(&answer.path);
+	if (p->written)
+		ret->last_write = loop_wall_nsec() - (int64_t)(now - p->written) * 1000;
+	ret->active = path->active;
+	/* By a map from the disk: nobody said, but it answers. */
+	if (t->online == TAILCFG_UNKNOWN && path->state == PATH_STATE_DIRECT && path->active)
+		ret->online = true;
+	ret->path = path_word(path);
 	if (ret->path == API_PATH_DIRECT || ret->path == API_PATH_DOUBTFUL)
-		ret->current = answer.path.current;
-	ret->latency_usec = answer.path.latency_usec;
-	if (answer.path.region)
-		ret->relay = node_region_code(n, answer.path.region);
-	ret->reason = answer.path.reason[0] ? answer.path.reason : NULL;
+		ret->current = path->current;
+	ret->latency_usec = path->latency_usec;
+	if (path->region)
+		ret->relay = node_region_code(n, path->region);
+	ret->reason = path->reason[0] ? path->reason : NULL;
 }
 
 static bool status_peer(void *data, size_t i, struct api_status_peer *ret)
@@ -138,67 +157,69 @@ static bool status_peer(void *data, size_t i, struct api_status_peer *ret)
 	return true;
 }
 
-__attribute__((format(printf, 2, 3))) static void health(size_t *k, const char *fmt, ...)
+__attribute__((format(printf, 2, 3))) static void health(struct status_answer *a, const char *fmt, ...)
 {
+	char *line = a->health[a->n_health];
 	va_list ap;
 
-	if (*k == HEALTH_MAX)
+	if (a->n_health == HEALTH_MAX)
 		return;
 	va_start(ap, fmt);
-	vsnprintf(answer.health[*k], sizeof(answer.health[*k]), fmt, ap);
+	vsnprintf(line, sizeof(a->health[0]), fmt, ap);
 	va_end(ap);
-	answer.health_list[*k] = answer.health[*k];
-	(*k)++;
+	a->health_list[a->n_health++] = line;
 }
 
-static size_t list_health(struct node *n, const struct control_status *c)
+static void list_health(struct node *n, const struct control_status *c)
 {
 	const struct report *r = netcheck_report(n->netcheck);
 	const char *why = n->auth_url[0] ? "waiting for a login" : c->text ? c->text : "";
+	struct status_answer *a = n->answer;
 	struct api_state now;
-	size_t k = 0;
 
+	a->n_health = 0;
 	op_state(n, &now);
 	if (n->state->want_running && !dataplane_is_up(n->dp) && now.error.text[0])
-		health(&k, "%s", now.error.text);
+		health(a, "%s", now.error.text);
 	if (!dataplane_is_up(n->dp))
-		return k;
+		return;
 	if (dataplane_filter_problem(n->dp)[0])
-		health(&k, "%s", dataplane_filter_problem(n->dp));
+		health(a, "%s", dataplane_filter_problem(n->dp));
 	if (n->control && !c->map_live)
 		/* The text may name the server itself, and must not tell everybody where to log in. */
-		health(&k, "Not connected%s%s%s%s; the mesh goes on with the last map",
+		health(a, "Not connected%s%s%s%s; the mesh goes on with the last map",
 		       strstr(why, n->control_url) ? "" : " to ",
 		       strstr(why, n->control_url) ? "" : n->control_url, *why ? ": " : "", why);
 	if (!n->home)
-		health(&k, "No relay is chosen: peers without a direct path cannot be reached");
+		health(a, "No relay is chosen: peers without a direct path cannot be reached");
 	else if (!n->home_connected)
-		health(&k, "Not connected to the home relay %s%s%s", node_region_code(n, n->home),
+		health(a, "Not connected to the home relay %s%s%s", node_region_code(n, n->home),
 		       n->home_text[0] ? ": " : "", n->home_text);
 	/* Where a relay is reached, but not by UDP. */
 	if (r && !r->udp && n->home_connected)
-		health(&k, "UDP is blocked: peers are reached by relay only");
+		health(a, "UDP is blocked: peers are reached by relay only");
 	if (n->map->tailnet_lock)
-		health(&k, "The server uses tailnet lock, which this node does not check");
+		health(a, "The server uses tailnet lock, which this node does not check");
 	for (size_t i = 0; i < n->map->n_health; i++)
-		health(&k, "%s", n->map->health[i]);
-	return k;
+		health(a, "%s", n->map->health[i]);
 }
 
 static int op_status(void *data, struct api_status_input *ret)
 {
 	struct node *n = data;
 	struct control_status c = { .text = "" };
+	struct status_answer *a = n->answer;
 
 	if (n->control)
 		control_status(n->control, &c);
 	node_dump_fresh(n);
-	free(n->users);
-	n->users = calloc(n->map->n_users + 1, sizeof(*n->users));
-	if (!n->users)
+	list_health(n, &c);
+	free(a->users);
+	a->users = calloc(n->map->n_users + 1, sizeof(*a->users));
+	if (!a->users)
 		return -ENOMEM;
 	for (size_t i = 0; i < n->map->n_users; i++)
-		n->users[i] = (struct api_status_user){ n->map->users[i].id, n->map->users[i].login,
+		a->users[i] = (struct api_status_user){ n->map->users[i].id, n->map->users[i].login,
 							n->map->users[i].display,
 							n->map->users[i].picture };
 	*ret = (struct api_status_input){
@@ -207,13 +228,13 @@ static int op_status(void *data, struct api_status_input *ret)
 		.have_node_key = !key_is_zero(&n->state->node.priv),
 		.auth_url = n->auth_url,
 		.tailnet_name = n->map->domain,
-		.magic_dns_suffix = netmap_suffix(n->map, answer.suffix, sizeof(answer.suffix)),
+		.magic_dns_suffix = netmap_suffix(n->map, a->suffix, sizeof(a->suffix)),
 		.magic_dns_enabled = n->map->dns.proxied,
 		.login_server = n->state->prefs.login_server,
 		.interface = n->cfg->interface,
 		.port = dataplane_port(n->dp),
-		.health = answer.health_list,
-		.n_health = list_health(n, &c),
+		.health = a->health_list,
+		.n_health = a->n_health,
 		.filter = !n->map->self				   ? API_FILTER_NONE :
 			  netmap_filter_is_allow_all(n->map) ? API_FILTER_ALLOW_ALL :
 								     API_FILTER_REPLIES_ONLY,
@@ -224,7 +245,7 @@ static int op_status(void *data, struct api_status_input *ret)
 		.control_connected = c.map_live,
 		.have_self = n->map->self,
 		.n_users = n->map->n_users,
-		.users = n->users,
+		.users = a->users,
 		.n_peers = netmap_n_peers(n->map),
 		.peer = status_peer,
 		.data = n,
@@ -291,14 +312,46 @@ static int merge_prefs(struct node *n, const struct prefs *wish, bool reset, boo
 	return 0;
 }
 
+/* A log-in is on its way, and the wish brings nothing that would change it: its outcome is waited for. */
+static bool joins_login(const struct node *n, const struct api_up *up)
+{
+	struct control_status c = { .state = CONTROL_STATE_STOPPED };
+
+	if (n->control)
+		control_status(n->control, &c);
+	return n->fresh_login && !up->auth_key[0] && !up->force_reauth &&
+	       (c.state == CONTROL_STATE_CONNECTING || c.state == CONTROL_STATE_AUTHENTICATING ||
+		c.state == CONTROL_STATE_SYNCING);
+}
+
+static int start_login(struct node *n, const struct api_up *up, struct api_error *err)
+{
+	int r;
+
+	n->fresh_login = true;
+	n->auth_url[0] = '\0';
+	r = control_login(n->control, up->auth_key[0] ? up->auth_key : NULL, up->force_reauth);
+	if (r < 0) {
+		api_error_set(err, API_CODE_USAGE, "check it for missing or odd characters",
+			      "that is no auth key");
+		n->fresh_login = false;
+	}
+	return r;
+}
+
 static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct api_error *err)
 {
 	struct node *n = data;
 	bool changed = false, was = n->state->want_running;
 	enum api_backend_state before = node_backend_state(n);
-	CLEANUP(free) struct prefs *old = malloc(sizeof(*old));
+	CLEANUP(free) struct prefs *old = NULL;
 	int r;
 
+	if (n->logout) {
+		api_error_set(err, API_CODE_BUSY, "try again in a moment", "a log-out is under way");
+		return -EBUSY;
+	}
+	old = malloc(sizeof(*old));
 	if (!old)
 		return -ENOMEM;
 	*old = n->state->prefs;
@@ -313,31 +366,24 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 		return r;
 	}
 	node_up_begins(n);
-	if (n->control && strcmp(n->control_url, n->state->prefs.login_server) != 0) {
+	if (old->login_server[0] && strcmp(old->login_server, n->state->prefs.login_server) != 0) {
 		/* Another server: nothing of the old one is worth keeping. */
 		node_mesh_stop(n);
 		node_forget(n);
-		(void)save_state(n, err);
 	}
 	r = node_control_open(n);
 	if (r < 0)
 		return r;
 	node_refresh_hostinfo(n);
 	/* A key is used only where the server does not know the node any more. */
-	if (!n->state->registered || up->force_reauth || before == API_STATE_NEEDS_LOGIN ||
-	    (up->auth_key[0] && before != API_STATE_RUNNING)) {
-		n->fresh_login = true;
-		n->auth_url[0] = '\0';
-		r = control_login(n->control, up->auth_key[0] ? up->auth_key : NULL, up->force_reauth);
-		if (r < 0) {
-			api_error_set(err, API_CODE_USAGE, "check it for missing or odd characters",
-				      "that is no auth key");
-			n->fresh_login = false;
-			return r;
-		}
-	} else {
+	if (!joins_login(n, up) &&
+	    (!n->state->registered || up->force_reauth || before == API_STATE_NEEDS_LOGIN ||
+	     (up->auth_key[0] && before != API_STATE_RUNNING)))
+		r = start_login(n, up, err);
+	else
 		control_start(n->control);
-	}
+	if (r < 0)
+		return r;
 	node_mesh_start(n);
 	if (n->up_failed) {
 		*err = n->up_error;
@@ -370,14 +416,16 @@ static void op_down(void *data, struct api_request *later)
 		control_stop(n->control);
 	node_mesh_stop(n);
 	node_up_begins(n);
+	n->fresh_login = false;
 	reply_changed(later, changed);
 	api_changed(n->api);
 }
 
 struct logout {
-	struct node *n;
+	struct node *n; /* NULL: it is gone */
 	struct api_request *later;
 	bool changed;
+	bool told; /* logout_end() comes from the loop */
 };
 
 static void logout_end(void *data)
@@ -386,14 +434,20 @@ static void logout_end(void *data)
 	struct node *n = l->n;
 	struct api_error err;
 
-	n->state->want_running = false;
+	if (!n) {
+		free(l);
+		return;
+	}
+	n->state->want_running = n->fresh_login = false;
 	node_mesh_stop(n);
+	/* The way out when a server's operator has changed its key: what it shows at the next login counts. */
+	state_pin_drop(n->state, n->control_url);
 	node_forget(n);
 	if (save_state(n, &err) < 0)
 		api_fail(l->later, &err);
 	else
 		reply_changed(l->later, l->changed);
-	n->logging_out = false;
+	n->logout = NULL;
 	api_changed(n->api);
 	free(l);
 }
@@ -405,8 +459,24 @@ static void logout_told(void *data, int r)
 	if (r < 0)
 		log_warning_errno(r, "the server did not hear of the log-out; its administrator can "
 				     "delete this node");
+	l->told = true;
 	/* Not inside control's own callback: it is freed. */
 	loop_defer_free(l->n->loop, l, logout_end);
+}
+
+/* The daemon ends before the server has answered; control has no more to say. */
+static void logout_abandon(struct node *n)
+{
+	struct logout *l = TAKE(n->logout);
+	struct api_error err;
+
+	if (!l)
+		return;
+	api_error_set(&err, API_CODE_FAILED, "log out again when it runs", "kernscaled is ending");
+	api_fail(l->later, &err);
+	l->n = NULL;
+	if (!l->told)
+		free(l);
 }
 
 static void op_logout(void *data, struct api_request *later)
@@ -415,7 +485,7 @@ static void op_logout(void *data, struct api_request *later)
 	struct api_error err;
 	struct logout *l;
 
-	if (n->logging_out) {
+	if (n->logout) {
 		api_error_set(&err, API_CODE_BUSY, "", "a log-out is under way");
 		api_fail(later, &err);
 		return;
@@ -426,8 +496,8 @@ static void op_logout(void *data, struct api_request *later)
 		api_fail(later, &err);
 		return;
 	}
-	*l = (struct logout){ n, later, !key_is_zero(&n->state->node.priv) };
-	n->logging_out = true;
+	*l = (struct logout){ .n = n, .later = later, .changed = !key_is_zero(&n->state->node.priv) };
+	n->logout = l;
 	if (l->changed && n->state->prefs.login_server[0] && node_control_open(n) == 0 &&
 	    control_logout(n->control, logout_told, l) == 0)
 		return;
@@ -500,7 +570,7 @@ static void ping_pong(void *data, const struct paths_pong *pong)
 	free(p);
 }
 
-static void ping_fail(struct api_request *later, enum api_code code, const char *remedy, const char *text)
+static void fail_with(struct api_request *later, enum api_code code, const char *remedy, const char *text)
 {
 	struct api_error err;
 
@@ -516,31 +586,31 @@ static void op_ping(void *data, const struct api_ping *ping, struct api_request 
 	struct ping *p;
 
 	if (node_backend_state(n) != API_STATE_RUNNING) {
-		ping_fail(later, API_CODE_NOT_RUNNING, "run `wgctl up`", "this node is not up");
+		fail_with(later, API_CODE_NOT_RUNNING, "run `wgctl up`", "this node is not up");
 		return;
 	}
 	for (size_t i = 0; i < n->n_self_addrs; i++)
 		if (addr_equal(&n->self_addrs[i], &ping->target)) {
-			ping_fail(later, API_CODE_USAGE, "", "that is this node's own address");
+			fail_with(later, API_CODE_USAGE, "", "that is this node's own address");
 			return;
 		}
 	t = node_by_addr(n, &ping->target);
 	peer = t ? node_peer_by_id(n, t->id) : NULL;
 	if (!peer) {
-		ping_fail(later, API_CODE_NOT_FOUND, "see `wgctl status` for who is there",
+		fail_with(later, API_CODE_NOT_FOUND, "see `wgctl status` for who is there",
 			  t ? "that peer cannot be reached: its key has expired or it told none" :
 			      "no peer has that address");
 		return;
 	}
 	p = calloc(1, sizeof(*p));
 	if (!p) {
-		ping_fail(later, API_CODE_FAILED, "", "no memory");
+		fail_with(later, API_CODE_FAILED, "", "no memory");
 		return;
 	}
 	*p = (struct ping){ n, later, t->id, 0 };
 	p->handle = paths_ping(n->paths, peer->index, ping_pong, p, loop_clock());
 	if (p->handle < 0) {
-		ping_fail(later, API_CODE_FAILED, "",
+		fail_with(later, API_CODE_FAILED, "",
 			  p->handle == -ENOKEY ? "that peer has not told its discovery key" :
 						 "too many pings at once");
 		free(p);
@@ -549,17 +619,16 @@ static void op_ping(void *data, const struct api_ping *ping, struct api_request 
 
 /* ---- netcheck ---- */
 
-void node_api_netcheck(struct node *n, struct api_request *later)
+static void netcheck_reply(struct node *n, struct api_request *later)
 {
 	const struct report *r = netcheck_report(n->netcheck);
 	const struct derp_map *m = &n->map->derp;
 	CLEANUP(free) struct api_netcheck_region *g = NULL;
 	struct api_netcheck a;
-	struct timespec ts;
 
 	g = calloc(m->n_regions + 1, sizeof(*g));
 	if (!r || !g) {
-		ping_fail(later, API_CODE_FAILED, "", "nothing was measured");
+		fail_with(later, API_CODE_FAILED, "", "nothing was measured");
 		return;
 	}
 	for (size_t i = 0; i < m->n_regions; i++) {
@@ -574,9 +643,8 @@ void node_api_netcheck(struct node *n, struct api_request *later)
 			g[i].v6_usec = got->v6_usec;
 		}
 	}
-	clock_gettime(CLOCK_REALTIME, &ts);
 	a = (struct api_netcheck){
-		.now_unix_nsec = ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec,
+		.now_unix_nsec = loop_wall_nsec(),
 		.udp = r->udp,
 		.ipv4 = r->ipv4,
 		.ipv6 = r->ipv6,
@@ -598,21 +666,33 @@ void node_api_netcheck(struct node *n, struct api_request *later)
 	api_reply(later, api_netcheck_json(&a));
 }
 
+void node_api_netcheck_over(struct node *n, bool measured)
+{
+	for (size_t i = 0; i < n->n_netcheck_waiting; i++) {
+		if (measured)
+			netcheck_reply(n, n->netcheck_waiting[i]);
+		else
+			fail_with(n->netcheck_waiting[i], API_CODE_NOT_RUNNING, "run `wgctl up`",
+				  "the mesh was stopped meanwhile");
+	}
+	n->n_netcheck_waiting = 0;
+}
+
 static void op_netcheck(void *data, struct api_request *later)
 {
 	struct node *n = data;
 
 	if (!dataplane_is_up(n->dp)) {
-		ping_fail(later, API_CODE_NOT_RUNNING, "run `wgctl up`",
+		fail_with(later, API_CODE_NOT_RUNNING, "run `wgctl up`",
 			  "the network is measured from the node's own port, and it is not up");
 		return;
 	}
 	if (n->map->derp.n_regions == 0) {
-		ping_fail(later, API_CODE_FAILED, "", "the server has named no relay to measure by");
+		fail_with(later, API_CODE_FAILED, "", "the server has named no relay to measure by");
 		return;
 	}
 	if (n->n_netcheck_waiting == ARRAY_SIZE(n->netcheck_waiting)) {
-		ping_fail(later, API_CODE_BUSY, "", "too many wait for a measurement");
+		fail_with(later, API_CODE_BUSY, "", "too many wait for a measurement");
 		return;
 	}
 	n->netcheck_waiting[n->n_netcheck_waiting++] = later;

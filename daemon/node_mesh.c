@@ -3,24 +3,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "daemon/node_priv.h"
 #include "lib/log.h"
 
 #define SYNC_USEC	 (UINT64_C(20) * USEC_PER_MSEC) /* what comes together goes to the kernel together */
 #define SYNC_REST_USEC	 (UINT64_C(100) * USEC_PER_MSEC)
+#define SYNC_AGAIN_DOUBLINGS 6 /* after failures: 1 s doubled up to a minute */
 #define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most */
 #define SAVE_USEC	 (UINT64_C(2) * USEC_PER_SEC)
 #define FRESH_USEC	 (UINT64_C(500) * USEC_PER_MSEC)
-
-static int64_t wall_now(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 struct node_peer *node_peer_by_index(struct node *n, uint32_t index)
 {
@@ -140,12 +132,39 @@ static void set_self(struct node *n)
 	}
 }
 
-static void set_filter(struct node *n)
+void node_set_filter(struct node *n)
 {
-	if (dataplane_is_up(n->dp))
-		dataplane_set_filter(n->dp, netmap_filter_is_allow_all(n->map) ?
-						    NFT_FILTER_ALLOW_ALL :
-						    NFT_FILTER_REPLIES_ONLY);
+	dataplane_set_filter(n->dp, n->map->self && netmap_filter_is_allow_all(n->map) ?
+					    NFT_FILTER_ALLOW_ALL :
+					    NFT_FILTER_REPLIES_ONLY);
+}
+
+/* Who is gone goes first: a node that registered anew has its key under another id. */
+static void update_changed(struct node *n, const struct netmap_changes *c)
+{
+	for (size_t i = 0; i < c->n_peers; i++) {
+		struct node_peer *p = node_peer_by_id(n, c->peer[i].id);
+
+		if (p && !netmap_peer_by_id(n->map, c->peer[i].id))
+			peer_remove(n, p);
+	}
+	for (size_t i = 0; i < c->n_peers; i++) {
+		const struct tailcfg_node *t = netmap_peer_by_id(n->map, c->peer[i].id);
+
+		if (t)
+			peer_update(n, t);
+	}
+}
+
+static void update_all(struct node *n)
+{
+	struct node_peer *p, *next;
+
+	HASH_ITER(by_id, n->peers_by_id, p, next)
+		if (!netmap_peer_by_id(n->map, p->id))
+			peer_remove(n, p);
+	for (size_t i = 0; i < netmap_n_peers(n->map); i++)
+		peer_update(n, netmap_peer_at(n->map, i));
 }
 
 void node_map_changed(struct node *n, const struct netmap_changes *c, bool everything)
@@ -158,27 +177,12 @@ void node_map_changed(struct node *n, const struct netmap_changes *c, bool every
 		node_net_map(n);
 	if (everything || c->self)
 		set_self(n);
-	if (everything) {
-		struct node_peer *p, *next;
-
-		HASH_ITER(by_id, n->peers_by_id, p, next)
-			if (!netmap_peer_by_id(n->map, p->id))
-				peer_remove(n, p);
-		for (size_t i = 0; i < netmap_n_peers(n->map); i++)
-			peer_update(n, netmap_peer_at(n->map, i));
-	} else {
-		for (size_t i = 0; i < c->n_peers; i++) {
-			struct node_peer *p = node_peer_by_id(n, c->peer[i].id);
-			const struct tailcfg_node *t = netmap_peer_by_id(n->map, c->peer[i].id);
-
-			if (t)
-				peer_update(n, t);
-			else if (p)
-				peer_remove(n, p);
-		}
-	}
+	if (everything)
+		update_all(n);
+	else
+		update_changed(n, c);
 	if (everything || c->filter)
-		set_filter(n);
+		node_set_filter(n);
 	if (everything || c->n_peers || c->self)
 		node_sync_soon(n);
 	if (!loop_timer_armed(n->save_timer) && (!c || !netmap_changes_empty(c)))
@@ -313,6 +317,8 @@ void node_sync(void *data)
 		node_mesh_start(n);
 		return;
 	}
+	if (!n->map->self) /* nothing is known: what the kernel has goes on */
+		return;
 	r = wanted_build(n, &w);
 	if (r < 0) {
 		log_err("no memory to program the kernel; trying again");
@@ -331,8 +337,11 @@ void node_sync(void *data)
 	n->sync_took_usec = loop_clock() - before;
 	n->sync_done = loop_clock();
 	if (r < 0)
-		loop_timer_in(n->sync_timer, USEC_PER_SEC);
-	else if (r > 0)
+		loop_timer_in(n->sync_timer,
+			      USEC_PER_SEC << MIN(n->sync_failures++, SYNC_AGAIN_DOUBLINGS));
+	else
+		n->sync_failures = 0;
+	if (r > 0)
 		loop_timer_in(n->sync_timer, SYNC_REST_USEC);
 	if (!n->dumped_once)
 		node_dump(n);
@@ -381,7 +390,7 @@ static int dump_peer(void *data, const struct wg_peer *k)
 void node_dump(void *data)
 {
 	struct node *n = data;
-	struct dump d = { .n = n, .taken = loop_clock(), .wall = wall_now() };
+	struct dump d = { .n = n, .taken = loop_clock(), .wall = loop_wall_nsec() };
 	int r;
 
 	if (!dataplane_is_up(n->dp))
@@ -425,7 +434,7 @@ void node_expiry(void *data)
 {
 	struct node *n = data;
 	CLEANUP(netmap_changes_done) struct netmap_changes c = { 0 };
-	int64_t now = wall_now(), next = netmap_tick(n->map, now, &c);
+	int64_t now = loop_wall_nsec(), next = netmap_tick(n->map, now, &c);
 
 	loop_timer_stop(n->expiry_timer);
 	for (size_t i = 0; i < c.n_peers; i++) {
@@ -480,7 +489,6 @@ static void dp_tsmp(void *data, const struct addr *src, const struct key *disco)
 static void dp_link(void *data, unsigned int events)
 {
 	struct node *n = data;
-
 	int r = dataplane_repair(n->dp, events);
 
 	/* Routes go with the last address, or with the link; a device that is gone is made anew there,

@@ -432,9 +432,10 @@ static void check_hint(void *data, int64_t region)
 static void check_done(void *data, const struct report *r)
 {
 	struct node *n = data;
-
 	struct control_status c = { 0 };
 
+	if (!dataplane_is_up(n->dp))
+		return;
 	paths_set_udp_works(n->paths, r->udp);
 	if (n->control)
 		control_status(n->control, &c);
@@ -443,9 +444,7 @@ static void check_done(void *data, const struct report *r)
 		set_home(n, r->preferred);
 	tell_netinfo(n, r);
 	update_endpoints(n);
-	for (size_t i = 0; i < n->n_netcheck_waiting; i++)
-		node_api_netcheck(n, n->netcheck_waiting[i]);
-	n->n_netcheck_waiting = 0;
+	node_api_netcheck_over(n, true);
 }
 
 static void check_wake(void *data, uint64_t when_usec)
@@ -511,6 +510,7 @@ void node_net_close(struct node *n)
 		httpc_cancel(n->probes->http);
 		probe_unlink(n->probes);
 	}
+	node_api_netcheck_over(n, false);
 	netcheck_free(TAKE(n->netcheck));
 	derpc_free(TAKE(n->derpc));
 }
@@ -549,6 +549,7 @@ void node_net_stop(struct node *n)
 {
 	derpc_set_network(n->derpc, false);
 	netcheck_set_map(n->netcheck, NULL, loop_clock());
+	node_api_netcheck_over(n, false);
 	derpc_set_home(n->derpc, 0);
 	n->home = 0;
 	n->home_connected = false;

@@ -58,6 +58,7 @@ struct node {
 
 	struct loop_timer *paths_timer, *sync_timer, *dump_timer, *save_timer, *expiry_timer,
 		*netcheck_timer;
+	unsigned int sync_failures;	    /* in a row */
 	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
 	uint64_t dumped;		    /* loop time of the last dump */
 	bool dumped_once;		    /* since the mesh came up */
@@ -73,7 +74,7 @@ struct node {
 	bool fresh_login; /* the first map decides, not the one on disk */
 	char auth_url[PREFS_URL_MAX];
 
-	bool logging_out;
+	struct logout *logout; /* under way; node_api.c */
 
 	struct own_endpoints_cache own_cache;
 	struct lookup *lookups; /* node_net.c */
@@ -82,7 +83,7 @@ struct node {
 	/* Storage behind what api reads. */
 	struct api_request *netcheck_waiting[16];
 	size_t n_netcheck_waiting;
-	struct api_status_user *users;
+	struct status_answer *answer; /* node_api.c */
 	struct addr self_addrs[8];
 	size_t n_self_addrs;
 };
@@ -100,6 +101,7 @@ void node_forget(struct node *n);    /* logged out: keys, map, cache */
 
 /* node_mesh.c */
 void node_map_changed(struct node *n, const struct netmap_changes *c, bool everything);
+void node_set_filter(struct node *n); /* as the map has it; also before the mesh is up */
 void node_peers_clear(struct node *n);
 struct node_peer *node_peer_by_index(struct node *n, uint32_t index);
 struct node_peer *node_peer_by_id(struct node *n, int64_t id);
@@ -130,4 +132,7 @@ const char *node_region_code(const struct node *n, int64_t region);
 
 /* node_api.c */
 extern const struct api_ops node_api_ops;
-void node_api_netcheck(struct node *n, struct api_request *later); /* answers with the last report */
+int node_api_init(struct node *n);
+void node_api_done(struct node *n);
+/* Answers those who wait for a measurement: with the last report, or that the mesh was stopped. */
+void node_api_netcheck_over(struct node *n, bool measured);
