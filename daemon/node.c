@@ -297,7 +297,7 @@ void node_mesh_start(struct node *n)
 	if (r < 0) {
 		log_err("%s", error);
 		n->up_failed = true;
-		api_error_set(&n->up_error, API_CODE_FAILED, "mend that, then wgctl up again", "%s", error);
+		api_error_set(&n->up_error, API_CODE_FAILED, "once that is mended, wgctl up again", "%s", error);
 		api_changed(n->api);
 		return;
 	}
