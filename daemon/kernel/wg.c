@@ -160,7 +160,8 @@ static int check_ours(struct wg *w, const char *ifname, const struct link_seen *
 	int r;
 
 	if (strcmp(s->kind, "wireguard") != 0) {
-		snprintf(w->error, sizeof(w->error), "interface %s exists and is no WireGuard device: remove it or give --interface",
+		snprintf(w->error, sizeof(w->error),
+			 "interface %s exists and is no WireGuard device: remove it or give --interface",
 			 ifname);
 		return -EEXIST;
 	}
@@ -173,7 +174,9 @@ static int check_ours(struct wg *w, const char *ifname, const struct link_seen *
 	if (ours)
 		return 0;
 	snprintf(w->error, sizeof(w->error),
-		 "interface %s exists, with a key and without the alias of kernscale, so it is not ours: remove it or give --interface", ifname);
+		 "interface %s exists, with a key and without the alias of kernscale, so it is not ours: "
+		 "remove it or give --interface",
+		 ifname);
 	return -EEXIST;
 }
 

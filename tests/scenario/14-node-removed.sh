@@ -34,5 +34,10 @@ logged_out() {
 }
 wait_until 15 logged_out || fail "bob does not know: $(wgctl bob status)"
 step "bob knows"
+# Without a key a person has to log it in; a key that comes later is taken all the same.
+expect 5 wgctl bob up --timeout=2s
+said 'To authenticate, visit'
+said 'nobody has logged this node in'
 expect 0 up bob
+refute grep -q 'To authenticate' <<<"$SAID"
 wait_until 10 reach alice bob || fail "alice does not reach bob after it joined again"

@@ -24,6 +24,13 @@ said '198\.51\.100\.99'
 nothing_left alice
 expect 5 failing_up http://198.51.100.10:9
 said 'refused'
+# Who sets no time limit is told all the same, and status says why.
+expect 5 timeout 20 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" \
+	up --login-server=http://198.51.100.10:9 --auth-key="file:$W/key"
+said 'refused.*goes on trying'
+expect 4 wgctl alice status
+said 'refused'
+expect 4 wgctl alice ping bob
 expect 2 failing_up not-a-url
 expect 2 failing_up ftp://198.51.100.10
 
