@@ -26,6 +26,7 @@ host pub 198.51.100.10
 host alice 198.51.100.11
 host bob 198.51.100.12
 start echo bob "$BIN/tests/bench/netload" echo 7777
+wait_until 10 on bob sh -c 'ss -Hlun sport 7777 | grep -q .' || fail "the echo does not come up"
 : >"$OUT/figures"
 measure veth 198.51.100.12
 plain_wg alice=198.51.100.11 bob=198.51.100.12
@@ -45,3 +46,4 @@ wait_until 10 reach bob alice || fail "bob does not reach alice"
 wait_until 30 direct bob alice || fail "bob has no direct path to alice: $(wgctl bob status)"
 wait_until 30 direct alice bob || fail "alice has no direct path to bob: $(wgctl alice status)"
 measure ours "$(ip4 bob)"
+direct alice bob >/dev/null || fail "the path was not direct to the end: $(wgctl alice status)"

@@ -98,7 +98,7 @@ undo() {
 		for _ in $(seq 60); do kill -0 "${PIDS[$n]}" 2>/dev/null || break; sleep 0.05; done
 		kill -9 "${PIDS[$n]}" 2>/dev/null
 	done
-	wait 2>/dev/null
+	for n in "${!PIDS[@]}"; do wait "${PIDS[$n]}" 2>/dev/null; done
 	for n in "${SPACES[@]}"; do
 		for pid in $(ip netns pids "$n" 2>/dev/null); do kill -9 "$pid" 2>/dev/null; done
 		ip netns del "$n" 2>/dev/null

@@ -570,9 +570,9 @@ static void test_silent_ones(void **state)
 	/* All four places are taken: silent[2], good and two more. */
 	http(&s, "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n", a, sizeof(a));
 	assert_memory_equal(a, "HTTP/1.1 503 ", 13);
-	client_sync(&good);
 	for (int i = 0; i < 3; i++)
 		client_done(&silent[i]);
+	client_sync(&good); /* and so the server has seen the others go */
 	client_done(&good);
 	server_stop(&s);
 	assert_int_equal(s.end.over_limit, 3);
