@@ -25,7 +25,8 @@ key=$(on alice wg show kernscale0 public-key)
 
 stop coordinator KILL
 step "coordinator and relay are gone"
-start monitor alice nft monitor
+# What the new daemon does to the table is seen from outside, line by line as it happens.
+start monitor alice stdbuf -oL nft monitor
 stop alice KILL
 sleep 1
 start_node alice
@@ -43,6 +44,7 @@ for _ in $(seq 7); do
 	check direct alice bob
 done
 step "direct for 35 s without coordinator"
+check wait_until 2 grep -q "add chain inet kernscale mangle-pre" "$LOGS/monitor.log"
 refute grep -q "add chain inet kernscale input" "$LOGS/monitor.log"
 pid=${PIDS[quiet]}
 wait "$pid"
