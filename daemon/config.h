@@ -30,7 +30,7 @@ struct config {
 	char interface[IFNAMSIZ];
 	char table[32];			 /* nftables table */
 	char user[64];			 /* NAME or UID:GID to become when started as root */
-	uint16_t port;			 /* UDP; 0 = random, then kept */
+	uint16_t port;			 /* UDP; 0 = random, kept as long as the device lives */
 	uint32_t route_table;
 	uint32_t rule_base;
 	bool port_sharing_raw;		 /* raw sockets instead of nftables' tproxy */

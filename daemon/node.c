@@ -12,6 +12,9 @@
 #include "lib/file.h"
 #include "lib/log.h"
 
+/* A kernel that refused the mesh is asked again. */
+#define MESH_AGAIN_USEC (UINT64_C(30) * USEC_PER_SEC)
+
 enum api_backend_state node_backend_state(const struct node *n)
 {
 	struct control_status s = { .state = CONTROL_STATE_STOPPED };
@@ -299,6 +302,7 @@ void node_mesh_start(struct node *n)
 		n->up_failed = true;
 		api_error_set(&n->up_error, API_CODE_FAILED, "once that is mended, wgctl up again", "%s", error);
 		api_changed(n->api);
+		loop_timer_in(n->sync_timer, MESH_AGAIN_USEC);
 		return;
 	}
 	node_up_begins(n);

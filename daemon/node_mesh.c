@@ -309,8 +309,10 @@ void node_sync(void *data)
 	uint64_t before = loop_clock();
 	int r;
 
-	if (!dataplane_is_up(n->dp))
+	if (!dataplane_is_up(n->dp)) {
+		node_mesh_start(n);
 		return;
+	}
 	if (dataplane_repair(n->dp, 0) == -ENODEV) {
 		log_warning("interface %s was removed by somebody else: making it anew", n->cfg->interface);
 		node_mesh_stop(n);
