@@ -515,6 +515,46 @@ static void test_half_close(void **state)
 	close_world(&w);
 }
 
+static void connect_unix(const struct world *w, int *fd, int n)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	memcpy(a.sun_path, w->path, strlen(w->path));
+	for (int i = 0; i < n; i++) {
+		fd[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		assert_int_equal(connect(fd[i], (struct sockaddr *)&a, sizeof(a)), 0);
+	}
+}
+
+/* A user of this machine cannot take all connections of a socket that is open to everybody. */
+static void test_unix_share(void **state)
+{
+	const struct httpd_opts o = { .max_conns = 16 };
+	struct world w;
+	int fd[6 + 9];
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	open_world(&w, &o);
+	routes(&w);
+	assert_int_equal(chmod(w.dir, 0755), 0);
+	assert_int_equal(httpd_listen_unix(w.h, w.path, 0666), 0);
+	assert_int_equal(seteuid(65534), 0);
+	connect_unix(&w, fd, 6);
+	assert_int_equal(seteuid(0), 0);
+	for (int i = 0; i < 10; i++)
+		assert_true(loop_iterate(w.loop, USEC_PER_MSEC) >= 0);
+	assert_int_equal(httpd_conns(w.h), 4);
+	connect_unix(&w, fd + 6, 9);
+	for (int i = 0; i < 10; i++)
+		assert_true(loop_iterate(w.loop, USEC_PER_MSEC) >= 0);
+	assert_int_equal(httpd_conns(w.h), 13);
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	close_world(&w);
+}
+
 /* derp.md trap 2: what stands behind the head belongs to the new owner; and nothing is written for it. */
 static void test_take(void **state)
 {
@@ -922,7 +962,7 @@ int main(void)
 		cmocka_unit_test(test_limits),	    cmocka_unit_test(test_timeouts),   cmocka_unit_test(test_tls_verify),
 		cmocka_unit_test(test_tls_pin),	    cmocka_unit_test(test_tls_meta),   cmocka_unit_test(test_tls_files),
 		cmocka_unit_test(test_tls_garbage), cmocka_unit_test(test_dial),       cmocka_unit_test(test_dial_cache),
-		cmocka_unit_test(test_unread),	    cmocka_unit_test(test_half_close),
+		cmocka_unit_test(test_unread),	    cmocka_unit_test(test_half_close),  cmocka_unit_test(test_unix_share),
 	};
 
 	if (key_init() < 0)

@@ -1,0 +1,63 @@
+#!/bin/bash
+# Secrets: a mesh comes up, talks and is asked everything, all programs logging at debug level. No
+# private key of the state files and no pre-auth key stands in any log, answer, command line or
+# environment; the files are 0600; nobody but root can read the processes' memory, and none dumps core.
+#
+#   alice 198.51.100.11 \
+#                        inet - pub 198.51.100.10 (coordinator, relay)
+#   bob   198.51.100.12 /
+. "$(dirname "$0")/lib.sh"
+need setpriv
+need_programs kernscale-relay
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+make_cert
+coordinator_config true ""
+printf 'log:\n  level: debug\n' >>"$W/coord/config.yaml"
+start_coordinator
+mkdir -p "$W/relay"
+chown "$NODE_USER" "$W/relay"
+start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun off --state "$W/relay" \
+	--user "$NODE_USER" --verbose debug
+join alice
+join bob
+check wait_until 20 reach alice bob
+
+step "asked everything"
+for n in alice bob; do
+	wgctl $n status --json
+	wgctl $n debug
+	wgctl $n netcheck
+	nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+	on $n "${nobody[@]}" curl -s --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/status
+	on $n "${nobody[@]}" curl -s --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/prefs
+done >"$LOGS/answers.log" 2>&1
+admin preauthkeys list --json >>"$LOGS/answers.log" 2>&1
+admin nodes list --json >>"$LOGS/answers.log" 2>&1
+for pid in "${PIDS[@]}"; do tr '\0' '\n' <"/proc/$pid/cmdline"; tr '\0' '\n' <"/proc/$pid/environ"; done >"$LOGS/processes.log"
+
+step "what must stand nowhere"
+# Private keys as they are written: 64 hex digits, in any file of state that is not public.
+grep -rhaoE 'privkey:[0-9a-f]{64}|"PrivateKey": *"[^"]+"' "$W/alice/state" "$W/bob/state" "$W/coord" "$W/relay" |
+	grep -oE '[0-9a-f]{64}' | sort -u >"$W/secrets"
+wg_key=$(on alice wg show kernscale0 private-key 2>/dev/null) && echo "$wg_key" >>"$W/secrets"
+[ "$(wc -l <"$W/secrets")" -ge 6 ] || fail "only $(wc -l <"$W/secrets") private keys found in the state files"
+cat "$W/key" >>"$W/secrets"
+sed 1d "$W/tls.key" | head -n 1 >>"$W/secrets"
+grep -q 'debug\|register' "$LOGS/alice.log" || fail "alice does not log at debug level"
+if grep -rlF -f "$W/secrets" "$LOGS"; then
+	fail "a secret stands in the files named above"
+fi
+
+step "files and processes"
+for f in $(find "$W/alice/state" "$W/bob/state" "$W/coord" "$W/relay" -type f); do
+	case $f in */config.yaml) continue ;; esac
+	[ "$(stat -c %a "$f")" = 600 ] || fail "$f has mode $(stat -c %a "$f")"
+done
+for p in coordinator relay alice bob; do
+	# The owner of what is in /proc is root where a process cannot be dumped.
+	[ "$(stat -c %u "/proc/${PIDS[$p]}/environ")" = 0 ] || fail "$p can be dumped and traced by its own user"
+	grep -q '^Max core file size  *0  *0 ' "/proc/${PIDS[$p]}/limits" || fail "$p may write a core file"
+done
