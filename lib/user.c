@@ -64,6 +64,6 @@ void user_hide_memory(void)
 
 	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 	/* The units have LimitCORE=0, and refuse the call. */
-	if (getrlimit(RLIMIT_CORE, &now) == 0 && now.rlim_cur != 0)
+	if (getrlimit(RLIMIT_CORE, &now) == 0 && (now.rlim_cur || now.rlim_max))
 		(void)setrlimit(RLIMIT_CORE, &none);
 }
