@@ -19,10 +19,11 @@ printf 'log:\n  level: debug\n' >>"$W/coord/config.yaml"
 start_coordinator
 mkdir -p "$W/relay"
 chown "$NODE_USER" "$W/relay"
-start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun off --state "$W/relay" \
+start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun off --state "$W/relay" --hostname relay.test \
 	--user "$NODE_USER" --verbose debug
 join alice
 join bob
+check running relay
 check wait_until 20 reach alice bob
 
 step "asked everything"
@@ -46,7 +47,8 @@ wg_key=$(on alice wg show kernscale0 private-key 2>/dev/null) && echo "$wg_key" 
 [ "$(wc -l <"$W/secrets")" -ge 6 ] || fail "only $(wc -l <"$W/secrets") private keys found in the state files"
 cat "$W/key" >>"$W/secrets"
 sed 1d "$W/tls.key" | head -n 1 >>"$W/secrets"
-grep -q 'debug\|register' "$LOGS/alice.log" || fail "alice does not log at debug level"
+grep -q 'control: register: ' "$LOGS/alice.log" || fail "alice does not log at debug level"
+grep -q 'connection [0-9]*: register: ' "$LOGS/coordinator.log" || fail "the coordinator does not log at debug level"
 if grep -rlF -f "$W/secrets" "$LOGS"; then
 	fail "a secret stands in the files named above"
 fi
