@@ -54,10 +54,8 @@ if grep -rlF -f "$W/secrets" "$LOGS"; then
 fi
 
 step "files and processes"
-for f in $(find "$W/alice/state" "$W/bob/state" "$W/coord" "$W/relay" -type f); do
-	case $f in */config.yaml) continue ;; esac
-	[ "$(stat -c %a "$f")" = 600 ] || fail "$f has mode $(stat -c %a "$f")"
-done
+open=$(find "$W/alice/state" "$W/bob/state" "$W/coord" "$W/relay" -type f ! -name config.yaml ! -perm 600)
+[ -z "$open" ] || fail "not of mode 600: $open"
 for p in coordinator relay alice bob; do
 	# The owner of what is in /proc is root where a process cannot be dumped.
 	[ "$(stat -c %u "/proc/${PIDS[$p]}/environ")" = 0 ] || fail "$p can be dumped and traced by its own user"
