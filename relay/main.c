@@ -345,10 +345,14 @@ static size_t self_names(const struct program *p, const char *out[static NAMES_M
 
 	for (; n < p->o.n_names; n++)
 		out[n] = p->o.names[n];
-	if (!n && gethostname(host, host_max) == 0 && *host)
+	/* A host that has not been given a name has an odd one. */
+	if (!n && gethostname(host, host_max) == 0 && *host &&
+	    strspn(host, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-") == strlen(host))
 		out[n++] = host;
 	if (!addr_is_unspecified(&p->o.listen.addr))
 		out[n++] = addr_text(&p->o.listen.addr, at);
+	if (!n)
+		out[n++] = "localhost";
 	return n;
 }
 
