@@ -159,11 +159,12 @@ static bool status_peer(void *data, size_t i, struct api_status_peer *ret)
 
 __attribute__((format(printf, 2, 3))) static void health(struct status_answer *a, const char *fmt, ...)
 {
-	char *line = a->health[a->n_health];
 	va_list ap;
+	char *line;
 
-	if (a->n_health == HEALTH_MAX)
+	if (a->n_health >= HEALTH_MAX)
 		return;
+	line = a->health[a->n_health];
 	va_start(ap, fmt);
 	vsnprintf(line, sizeof(a->health[0]), fmt, ap);
 	va_end(ap);

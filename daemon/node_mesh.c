@@ -338,11 +338,13 @@ void node_sync(void *data)
 	r = dataplane_set_peers(n->dp, w.peers, w.n);
 	n->sync_took_usec = loop_clock() - before;
 	n->sync_done = loop_clock();
-	if (r < 0)
+	if (r < 0) {
 		loop_timer_in(n->sync_timer,
-			      USEC_PER_SEC << MIN(n->sync_failures++, SYNC_AGAIN_DOUBLINGS));
-	else
+			      USEC_PER_SEC << MIN(n->sync_failures, SYNC_AGAIN_DOUBLINGS));
+		n->sync_failures++; /* not within MIN(), which takes it twice */
+	} else {
 		n->sync_failures = 0;
+	}
 	if (r > 0)
 		loop_timer_in(n->sync_timer, SYNC_REST_USEC);
 	if (!n->dumped_once)
