@@ -233,6 +233,15 @@ static void set_home(struct node *n, int64_t region)
 	api_changed(n->api);
 }
 
+/* Whether sockets of that family work here at all (netcheck.md 6): one is bound to ::1. */
+static bool os_has_ipv6(void)
+{
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	CLEANUP(fd_close) int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd >= 0 && bind(fd, (struct sockaddr *)&in6, sizeof(in6)) == 0;
+}
+
 static void update_endpoints(struct node *n)
 {
 	struct own_endpoints_input in = { .report = netcheck_report(n->netcheck),
@@ -257,7 +266,7 @@ static void update_endpoints(struct node *n)
 	in.local = addrs;
 	in.n_local = n_local;
 	netcheck_set_host(n->netcheck, netcheck_usable(addrs, n_local, 4),
-			  netcheck_usable(addrs, n_local, 6), true);
+			  netcheck_usable(addrs, n_local, 6), os_has_ipv6());
 	own_endpoints_determine(&n->own_cache, &in, loop_clock(), &own);
 	for (size_t i = 0; i < own.n; i++) {
 		list[i] = own.v[i].at;
@@ -350,8 +359,9 @@ static void probe_done(void *data, int r, const struct httpc_answer *a, const ch
 	bool good = r == 0 && a->head->status == 200;
 
 	(void)why;
-	/* Dialling and TLS are in it: some four round trips instead of one. */
-	netcheck_https(p->n->netcheck, p->region, 4, good ? MAX(took / 4, (uint64_t)1) : 0, now);
+	/* Dialling and TLS are in it, so it is several round trips: good for comparing regions with
+	 * each other. The family is not known here; 4 stands for it. */
+	netcheck_https(p->n->netcheck, p->region, 4, good ? took : 0, now);
 	probe_unlink(p);
 }
 
