@@ -58,11 +58,18 @@ fail:
 	return -errno;
 }
 
+/* Of what root has: a container may have taken some of it already. */
 static int capset_kept(void)
 {
 	struct __user_cap_header_struct h = { .version = _LINUX_CAPABILITY_VERSION_3 };
-	struct __user_cap_data_struct d[2] = { { .effective = KEPT, .permitted = KEPT } };
+	struct __user_cap_data_struct d[2] = { 0 };
 
+	if (syscall(SYS_capget, &h, d) < 0)
+		return -errno;
+	d[0].permitted &= KEPT;
+	d[0].effective = d[0].permitted;
+	d[0].inheritable = 0;
+	memset(&d[1], 0, sizeof(d[1]));
 	return syscall(SYS_capset, &h, d) < 0 ? -errno : 0;
 }
 

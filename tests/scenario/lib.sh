@@ -235,7 +235,7 @@ running() {
 # --- a mesh of our programs -------------------------------------------------------------------
 #   start_coordinator             on host pub (198.51.100.10): coordinator, embedded relay, STUN;
 #                                 makes user "mesh" and a reusable key in $W/key
-#   start_node NAME               kernscaled in the namespace NAME
+#   start_node NAME [ARGUMENT...] kernscaled in the namespace NAME, below the command $NODE_UNDER if any
 #   wgctl NAME ARGUMENT...        wgctl there; admin ARGUMENT... speaks to the coordinator
 #   up NAME [ARGUMENT...]         wgctl up with server, key and name
 #   join NAME                     start_node and up
@@ -336,9 +336,10 @@ start_node() {
 	mkdir -p "$W/$1/state" "$W/$1/run"
 	chown -R "$NODE_USER" "$W/$1"
 	chmod 755 "$W/$1" "$W/$1/run"
-	start "$1" "$1" "$BIN/kernscaled" --statedir "$W/$1/state" --runtimedir "$W/$1/run" \
+	# shellcheck disable=SC2086 # words
+	start "$1" "$1" ${NODE_UNDER:-} "$BIN/kernscaled" --statedir "$W/$1/state" --runtimedir "$W/$1/run" \
 		--socket "$W/$1/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
-		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug
+		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug "${@:2}"
 	wait_until 10 test -S "$W/$1/run/kernscaled.sock" || fail "kernscaled of $1 does not come up: $(tail -n 5 "$LOGS/$1.log")"
 }
 
