@@ -18,7 +18,8 @@ programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/int
 check: deps
 	$(again) SANITIZE=address,undefined test-programs
 	$(again) SANITIZE=undefined programs
-	$(Q)tests/run unit replay units scenario
+	$(if $(CHECK_FUZZ),$(again) $(fuzz_build))
+	$(Q)tests/run unit replay units scenario $(if $(CHECK_FUZZ),fuzz)
 
 check-unit:
 	$(again) SANITIZE=address,undefined test-programs
@@ -41,14 +42,16 @@ check-vm:
 	$(again) all
 	$(Q)KERNEL=vm tests/run scenario systemd
 
-# FUZZ=NAME picks one target, FUZZ_SECONDS how long each runs. What it finds goes to build/fuzz/found;
-# put a crash into tests/fuzz/corpus/NAME once it is understood.
+# FUZZ=NAME picks one target; FUZZ_SECONDS (60) or FUZZ_RUNS says how long each runs. What it finds goes
+# to build/fuzz/found; put a crash into tests/fuzz/corpus/NAME once it is understood. CHECK_FUZZ=1 makes it
+# a part of `make check`.
 FUZZ ?=
-FUZZ_SECONDS ?= 60
+fuzz_build := CC=$(FUZZ_CC) B=build/fuzz SANITIZE=address,undefined,fuzzer-no-link fuzz-programs
+export FUZZ_SECONDS FUZZ_RUNS
 fuzz-programs: $(if $(FUZZ),$(B)/tests/fuzz/fuzz_$(FUZZ),$(fuzz))
 fuzz:
-	$(again) CC=$(FUZZ_CC) B=build/fuzz SANITIZE=address,undefined,fuzzer-no-link fuzz-programs
-	$(Q)tests/fuzz/run "$(FUZZ)" $(FUZZ_SECONDS)
+	$(again) $(fuzz_build)
+	$(Q)tests/fuzz/run $(FUZZ)
 
 demo:
 	$(Q)scripts/deps demo
