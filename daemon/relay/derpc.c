@@ -4,7 +4,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <uthash.h>
 
 #include "daemon/relay/derpconn.h"
 #include "lib/log.h"
@@ -12,29 +11,27 @@
 #define IDLE_USEC  (60 * USEC_PER_SEC)
 #define SWEEP_USEC (15 * USEC_PER_SEC)
 #define CHECK_USEC (3 * USEC_PER_SEC)
-#define ROUTES_MAX 32768
+#define STEADY_USEC (30 * USEC_PER_SEC) /* up for less, a relay is as good as unreachable */
+#define HEALTH_USEC USEC_PER_SEC	/* between two reports of what a relay says of itself */
+#define QUIET_AFTER 4	/* failures of which each has its line in the log */
 #define TEXT_MAX   192
-
-/* Where a peer was last heard. */
-struct route {
-	struct key peer;
-	int64_t region;
-	UT_hash_handle hh;
-};
 
 struct region {
 	struct derpc *d;
 	struct derp_region def;
 	struct derpconn *conn;
 	struct derp_queue queue;
-	struct loop_timer *retry;
+	struct loop_timer *retry, *health;
 	unsigned int failures; /* since it was last up */
+	unsigned int flaps;    /* times it was up and did not stay */
+	uint64_t up_usec;
 	size_t first_node;     /* where the next attempt begins */
 	bool plain;	       /* the next attempt does without TLS */
 	bool dead;	       /* left the map */
 	uint64_t wrote_usec;
 	struct derpc_info info;
-	char text[TEXT_MAX];
+	char text[TEXT_MAX], said[TEXT_MAX];
+	uint64_t said_usec;
 };
 
 struct derpc {
@@ -47,7 +44,6 @@ struct derpc {
 	int64_t home;
 	struct region **regions; /* sorted by id */
 	size_t n_regions;
-	struct route *routes;
 	struct loop_timer *sweep;
 };
 
@@ -68,49 +64,6 @@ static struct region *derpc_find(const struct derpc *d, int64_t id)
 	return NULL;
 }
 
-static void routes_drop(struct derpc *d, int64_t region)
-{
-	struct route *r, *next;
-
-	HASH_ITER(hh, d->routes, r, next)
-	{
-		if (region && r->region != region)
-			continue;
-		HASH_DEL(d->routes, r);
-		free(r);
-	}
-}
-
-static void route_learn(struct derpc *d, const struct key *peer, int64_t region)
-{
-	struct route *r;
-
-	HASH_FIND(hh, d->routes, peer->b, KEY_LEN, r);
-	if (r) {
-		r->region = region;
-		return;
-	}
-	if (HASH_COUNT(d->routes) >= ROUTES_MAX)
-		return;
-	r = calloc(1, sizeof(*r));
-	if (!r)
-		return; /* it is only a hint */
-	r->peer = *peer;
-	r->region = region;
-	HASH_ADD(hh, d->routes, peer.b, KEY_LEN, r);
-}
-
-static void route_forget(struct derpc *d, const struct key *peer, int64_t region)
-{
-	struct route *r;
-
-	HASH_FIND(hh, d->routes, peer->b, KEY_LEN, r);
-	if (!r || r->region != region)
-		return;
-	HASH_DEL(d->routes, r);
-	free(r);
-}
-
 static bool region_is_home(const struct region *g)
 {
 	return g->d->home == g->def.id;
@@ -129,12 +82,13 @@ static void conn_on_up(void *data, struct derpconn *c)
 
 	g->failures = 0;
 	g->first_node = 0;
-	g->info.heard_usec = loop_now(g->d->loop);
-	log_info("relay %s: connected to %s at %s%s", g->def.code,
-		 g->def.nodes[derpconn_node(c)].name, endpoint_text(derpconn_remote(c), at),
-		 !derpconn_tls(c)   ? ", without TLS"
-		 : derpconn_fast(c) ? ", fast start"
-				    : "");
+	g->info.heard_usec = g->up_usec = loop_now(g->d->loop);
+	log_at(g->flaps < QUIET_AFTER ? LOG_LEVEL_INFO : LOG_LEVEL_DEBUG,
+	       "relay %s: connected to %s at %s%s", g->def.code,
+	       g->def.nodes[derpconn_node(c)].name, endpoint_text(derpconn_remote(c), at),
+	       !derpconn_tls(c)	  ? ", without TLS"
+	       : derpconn_fast(c) ? ", fast start"
+				  : "");
 	region_say(g, true, "");
 }
 
@@ -147,7 +101,6 @@ static void conn_on_packet(void *data, struct derpconn *c, const struct key *src
 	g->info.rx_packets++;
 	g->info.rx_bytes += len;
 	g->info.heard_usec = loop_now(g->d->loop);
-	route_learn(g->d, src, g->def.id);
 	g->d->o.ops->on_packet(g->d->o.data, g->def.id, src, p, len);
 }
 
@@ -156,17 +109,33 @@ static void conn_on_gone(void *data, struct derpconn *c, const struct key *peer,
 	struct region *g = data;
 
 	(void)c;
-	route_forget(g->d, peer, g->def.id);
 	g->d->o.ops->on_peer_gone(g->d->o.data, g->def.id, peer, reason);
+}
+
+/* Whatever a relay says, and however often: the last of it is told once a second. */
+static void region_tell_health(void *data)
+{
+	struct region *g = data;
+
+	if (!g->conn || strcmp(g->said, g->text) == 0)
+		return;
+	g->said_usec = loop_now(g->d->loop);
+	if (*g->said)
+		log_remote(LOG_LEVEL_WARNING, "relay %s: says: %s", g->def.code, g->said);
+	region_say(g, derpconn_up(g->conn), g->said);
 }
 
 static void conn_on_health(void *data, struct derpconn *c, const char *text)
 {
 	struct region *g = data;
+	uint64_t now = loop_now(g->d->loop);
 
-	if (*text)
-		log_remote(LOG_LEVEL_WARNING, "relay %s: says: %s", g->def.code, text);
-	region_say(g, derpconn_up(c), text);
+	(void)c;
+	snprintf(g->said, sizeof(g->said), "%s", text);
+	if (!g->said_usec || now - g->said_usec >= HEALTH_USEC)
+		region_tell_health(g);
+	else if (!loop_timer_armed(g->health))
+		loop_timer_at(g->health, g->said_usec + HEALTH_USEC);
 }
 
 /* n² · 10 ms up to 5 s, half more or less at random: a relay's clients do not return as one. */
@@ -176,6 +145,11 @@ static uint64_t backoff(unsigned int failures)
 	uint64_t base = MIN(n * n * 10 * USEC_PER_MSEC, 5 * USEC_PER_SEC);
 
 	return base / 2 + randombytes_uniform((uint32_t)base + 1);
+}
+
+static unsigned int region_failures(const struct region *g)
+{
+	return MIN(g->failures + g->flaps, 1000u);
 }
 
 /* Home always; another one as long as something was sent to it of late. */
@@ -207,23 +181,38 @@ static void region_learn(struct region *g, const struct derpconn *c)
 	g->first_node = derpconn_node(c) + 1;
 }
 
+/* A relay that greets and goes, again and again, must not have us at its door every 10 ms. */
+static void region_count(struct region *g, bool was_up, const char *text, int error)
+{
+	bool steady = was_up && loop_now(g->d->loop) - g->up_usec >= STEADY_USEC;
+	unsigned int n;
+
+	if (steady)
+		g->flaps = 0;
+	else if (was_up)
+		g->flaps++;
+	g->failures++;
+	n = region_failures(g);
+	if (n < QUIET_AFTER)
+		log_info("relay %s: %s", g->def.code, text);
+	else if (n == QUIET_AFTER && g->flaps)
+		log_warning("relay %s: does not keep a connection: %s; trying more and more seldom",
+			    g->def.code, text);
+	else
+		log_debug_errno(error, "relay %s: %s (%u failures in a row)", g->def.code, text, n);
+}
+
 static void conn_on_down(void *data, struct derpconn *c, int error, const char *why)
 {
 	char text[TEXT_MAX];
 	struct region *g = data;
 
 	snprintf(text, sizeof(text), "%s", why); /* why dies with the connection */
-	g->failures++;
-	if (g->failures < 4)
-		log_info("relay %s: %s", g->def.code, text);
-	else
-		log_debug_errno(error, "relay %s: %s (%u failures in a row)", g->def.code, text,
-				g->failures);
+	region_count(g, derpconn_reached(c) == DERPCONN_REACH_UP, text, error);
 	region_learn(g, c);
-	routes_drop(g->d, g->def.id);
 	derpconn_free(TAKE(g->conn));
 	if (region_wanted(g, loop_now(g->d->loop)))
-		loop_timer_in(g->retry, backoff(g->failures));
+		loop_timer_in(g->retry, backoff(region_failures(g)));
 	else
 		derp_queue_clear(&g->queue);
 	region_say(g, false, text);
@@ -275,7 +264,6 @@ static void region_close(struct region *g, const char *why)
 	if (!g->conn)
 		return;
 	derpconn_free(TAKE(g->conn));
-	routes_drop(g->d, g->def.id);
 	if (up)
 		log_debug("relay %s: closed: %s", g->def.code, why);
 	region_say(g, false, why);
@@ -296,6 +284,7 @@ static void region_free(struct region *g)
 	derpconn_free(g->conn);
 	derp_queue_clear(&g->queue);
 	loop_timer_free(g->retry);
+	loop_timer_free(g->health);
 	derp_region_done(&g->def);
 	free(g);
 }
@@ -314,6 +303,8 @@ static int region_new(struct derpc *d, const struct derp_region *def, struct reg
 		return r;
 	g->info.region = def->id;
 	r = loop_timer_new(d->loop, region_retry, g, &g->retry);
+	if (r == 0)
+		r = loop_timer_new(d->loop, region_tell_health, g, &g->health);
 	if (r < 0)
 		return r;
 	*ret = TAKE(g);
@@ -352,7 +343,7 @@ static void derpc_open_home(struct derpc *d)
 static void derpc_close_all(struct derpc *d, const char *why)
 {
 	for (size_t i = 0; i < d->n_regions; i++) {
-		d->regions[i]->failures = 0;
+		d->regions[i]->failures = d->regions[i]->flaps = 0;
 		region_close(d->regions[i], why);
 	}
 }
@@ -382,7 +373,6 @@ void derpc_free(struct derpc *d)
 	for (size_t i = 0; i < d->n_regions; i++)
 		region_free(d->regions[i]);
 	free(d->regions);
-	routes_drop(d, 0);
 	loop_timer_free(d->sweep);
 	tls_ctx_unref(d->o.tls);
 	key_pair_wipe(&d->self);
@@ -517,18 +507,6 @@ int derpc_send(struct derpc *d, int64_t region, const struct key *dst, const voi
 	return 0;
 }
 
-int64_t derpc_lookup_route(const struct derpc *d, const struct key *peer, int64_t peer_home)
-{
-	struct route *r;
-
-	if (peer_home && derpc_connected(d, peer_home))
-		return peer_home;
-	HASH_FIND(hh, d->routes, peer->b, KEY_LEN, r);
-	if (r && derpc_connected(d, r->region))
-		return r->region;
-	return peer_home && derpc_find(d, peer_home) ? peer_home : 0;
-}
-
 int64_t derpc_home(const struct derpc *d)
 {
 	return d->home;
@@ -562,7 +540,7 @@ size_t derpc_list(const struct derpc *d, struct derpc_info *out, size_t max)
 				out[n].node = g->def.nodes[derpconn_node(g->conn)].name;
 		}
 		out[n].tx_dropped = g->queue.dropped;
-		out[n].failures = g->failures;
+		out[n].failures = region_failures(g);
 		out[n].text = g->text;
 		n++;
 	}

@@ -1,10 +1,11 @@
 #pragma once
 /*
- * derpc: the node's connections to relays: which regions, when, and by which a peer is reached.
+ * derpc: the node's connections to relays: which regions, and when.
  *
- * Keeps the home region connected always, others while packets are sent to them. Learns from what
- * arrives where a peer was last heard. Owns its connections and a copy of the regions; tells of
- * packets and states through struct derpc_ops: on_state may come inside the derpc_set_ calls,
+ * Keeps the home region connected always, others while packets are sent to them. A relay that does
+ * not keep a connection is dialled as seldom as one that takes none, and what it says of itself is
+ * told once a second. Owns its connections and a copy of the regions; tells of packets and states
+ * through struct derpc_ops: on_state may come inside the derpc_set_ calls,
  * derpc_check() and derpc_restart(), nothing comes inside derpc_send(). The callbacks may send, and
  * must not set a new map or free the object. All else (disco or WireGuard, to whom a packet
  * belongs) is the caller's.
@@ -75,12 +76,6 @@ void derpc_restart(struct derpc *d);
  * 0, -ENOENT: no such region, -EMSGSIZE, -ENETDOWN: no key or network, -ENOMEM.
  */
 int derpc_send(struct derpc *d, int64_t region, const struct key *dst, const void *p, size_t len);
-/*
- * The region to use for a peer whose home is peer_home (0: unknown): its home when connected, else
- * where it was heard, else its home; 0 when there is none.
- */
-int64_t derpc_lookup_route(const struct derpc *d, const struct key *peer, int64_t peer_home);
-
 /* Its relay would be dialled without TLS now. */
 bool derpc_is_plain(const struct derpc *d, int64_t region);
 int64_t derpc_home(const struct derpc *d);
