@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <linux/filter.h>
 #include <netinet/in.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -60,7 +61,8 @@ static void shuttle_take(struct shuttle *s, struct msghdr *m, const struct socka
 	struct endpoint e = { 0 };
 	uint32_t index;
 
-	/* Only the kernel can send from its listen port, so nobody else on this host can forge that. */
+	/* Only the kernel can send from its listen port, so nobody else on this host can forge that. The
+	 * filter has seen to it; what was queued before it was there is refused here. */
 	if (from->sin_addr.s_addr != htonl(INADDR_LOOPBACK) || from->sin_port != htons(s->wg_port) ||
 	    (m->msg_flags & MSG_TRUNC) || !pktinfo_of(m, &to)) {
 		s->stats.refused++;
@@ -102,11 +104,29 @@ static void shuttle_readable(void *data, int fd, uint32_t events)
 		shuttle_take(s, &m[i].msg_hdr, &from[i], in_buf[i], m[i].msg_len);
 }
 
+/* Drops what others on this host send before it is queued, so that they cannot crowd out the kernel's
+ * own: its listen port, from 127.0.0.1. The socket's filter sees packets from the UDP header on. */
+static int attach_filter(int fd, uint16_t wg_port)
+{
+	struct sock_filter code[] = {
+		BPF_STMT(BPF_LD | BPF_H | BPF_ABS, 0),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, wg_port, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)SKF_NET_OFF + 12),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, INADDR_LOOPBACK, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_fprog prog = { ARRAY_SIZE(code), code };
+
+	return setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) < 0 ? -errno : 0;
+}
+
 static int open_relay_socket(struct shuttle *s, uint16_t port)
 {
 	static const int on = 1, size = SOCKET_BUFFER;
 	struct sockaddr_in sin = { .sin_family = AF_INET, .sin_port = htons(port) };
 	socklen_t len = sizeof(sin);
+	int r;
 
 	s->fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (s->fd < 0)
@@ -115,6 +135,9 @@ static int open_relay_socket(struct shuttle *s, uint16_t port)
 	if (setsockopt(s->fd, SOL_SOCKET, SO_BINDTODEVICE, "lo", 3) < 0 ||
 	    setsockopt(s->fd, IPPROTO_IP, IP_PKTINFO, &on, sizeof(on)) < 0)
 		return -errno;
+	r = attach_filter(s->fd, s->wg_port);
+	if (r < 0)
+		return r;
 	if (setsockopt(s->fd, SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size)) < 0)
 		setsockopt(s->fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof(size));
 	if (setsockopt(s->fd, SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size)) < 0)
