@@ -57,7 +57,8 @@ static void derp_packet(void *data, int64_t region, const struct key *src, const
 
 	if (paths_derp_received(n->paths, (uint16_t)region, src, p, len, now) || !dataplane_is_up(n->dp))
 		return;
-	if (paths_deliver_how(n->paths, (uint16_t)region, src, now, &how) < 0)
+	if (!paths_relayed_allowed(n->paths, src, p, len, now) ||
+	    paths_deliver_how(n->paths, (uint16_t)region, src, now, &how) < 0)
 		return;
 	r = how.inject ? dataplane_relay_inject(n->dp, &how.src, &how.dst, p, len) :
 			 dataplane_relay_deliver(n->dp, how.id, p, len);
@@ -80,8 +81,9 @@ static void derp_state(void *data, int64_t region, bool connected, const char *t
 
 	if (region == n->home) {
 		if (connected != n->home_connected)
-			log_info("relay %s: %s%s%s", node_region_code(n, region),
-				 connected ? "connected" : "not connected", text[0] ? ": " : "", text);
+			log_remote(LOG_LEVEL_INFO, "relay %s: %s%s%s", node_region_code(n, region),
+				   connected ? "connected" : "not connected", text[0] ? ": " : "",
+				   text);
 		n->home_connected = connected;
 		snprintf(n->home_text, sizeof(n->home_text), "%s", text);
 	}

@@ -145,7 +145,7 @@ static bool daemon_silent(const struct path *p, uint64_t now)
 	return p->probed && p->heard <= p->probed && now - p->probed >= PATH_SILENT_USEC;
 }
 
-/* A relayed ping of this doubt was answered, or the daemon was heard otherwise since. */
+/* A ping of this doubt was answered. */
 static bool daemon_answers(const struct path *p)
 {
 	return p->probed && p->heard > p->probed;
@@ -182,7 +182,7 @@ static void enter(struct path *p, enum path_event e, uint64_t now)
 
 	p->state = path_next(old, e);
 	if (p->state != old) {
-		p->waiting = false;
+		p->waiting = p->doubted = false;
 		p->wait_at = 0;
 		if (p->state != PATH_STATE_DIRECT)
 			p->pinned = false;
@@ -209,6 +209,16 @@ static void pings_drop(struct path *p, size_t i)
 	p->n_pings--;
 }
 
+/* The oldest makes room, but for those that decide about the path in use: however many addresses a
+ * peer names, its own way stays watched. */
+static size_t pings_spare(const struct path *p)
+{
+	for (size_t i = 0; i < p->n_pings; i++)
+		if (p->pings[i].to.addr.family && !endpoint_equal(&p->pings[i].to, &p->best))
+			return i;
+	return 0;
+}
+
 static struct path_ping *pings_room(struct path *p)
 {
 	struct path_ping *v;
@@ -227,7 +237,7 @@ static struct path_ping *pings_room(struct path *p)
 	}
 	if (!p->n_pings)
 		return NULL;
-	pings_drop(p, 0); /* the oldest makes room */
+	pings_drop(p, pings_spare(p));
 	return &p->pings[p->n_pings++];
 }
 
@@ -373,6 +383,20 @@ static void pong_from_candidate(struct path *p, const struct path_ping *ping,
 		trust(p, c, now, now);
 }
 
+/* Held, and the peer's daemon has answered by relay: so it has to answer there too. */
+static void daemon_back(struct path *p, uint64_t now)
+{
+	if (p->state != PATH_STATE_HELD)
+		return;
+	if (p->doubted) { /* it sends by relay: it does not trust the path */
+		enter(p, PATH_EVENT_TRUST_LOST, now);
+	} else if (!p->waiting) {
+		p->waiting = true;
+		p->wait_at = now + PATH_MISS_USEC;
+		ping_best(p, now);
+	}
+}
+
 int path_pong(struct path *p, const struct disco_txid *txid, const struct addr *local, uint64_t now,
 	      struct path_ping *ret)
 {
@@ -386,7 +410,7 @@ int path_pong(struct path *p, const struct disco_txid *txid, const struct addr *
 		p->heard = now;
 		p->gone = false;
 		if (!ping.to.addr.family)
-			path_relay_heard(p, false, now);
+			daemon_back(p, now);
 		else if (local)
 			pong_from_candidate(p, &ping, local, now);
 		*ret = ping;
@@ -423,6 +447,11 @@ int path_ping_heard(struct path *p, const struct endpoint *from, const struct ad
 
 void path_call_me(struct path *p, const struct endpoint *v, size_t n, uint64_t now)
 {
+	uint64_t full = MAX(p->call_full, now) + PATH_CALL_GAP_USEC;
+
+	if (full > now + PATH_CALLS_BURST * PATH_CALL_GAP_USEC)
+		return;
+	p->call_full = full;
 	candidates_update(&p->cands, CANDIDATE_SOURCE_CALL, v, n, kept(p), now);
 	for (size_t i = 0; i < p->cands.n; i++)
 		p->cands.v[i].pinged = 0;
@@ -431,7 +460,6 @@ void path_call_me(struct path *p, const struct endpoint *v, size_t n, uint64_t n
 
 void path_relay_heard(struct path *p, bool packet, uint64_t now)
 {
-	p->heard = now;
 	p->gone = false;
 	switch (p->state) {
 	case PATH_STATE_RELAY:
@@ -446,13 +474,12 @@ void path_relay_heard(struct path *p, bool packet, uint64_t now)
 		break;
 	}
 	case PATH_STATE_HELD:
-		if (packet) {
-			enter(p, PATH_EVENT_TRUST_LOST, now);
-		} else if (!p->waiting) { /* its daemon is back: so it has to answer there too */
-			p->waiting = true;
-			p->wait_at = now + PATH_MISS_USEC;
-			ping_best(p, now);
-		}
+		p->doubted |= packet;
+		if (p->asked && now - p->asked < PATH_PINGBACK_USEC)
+			break;
+		p->asked = now;
+		probe_relay(p, now);
+		ping_best(p, now);
 		break;
 	}
 }

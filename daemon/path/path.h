@@ -37,6 +37,10 @@
 #define PATH_ROAM_USEC UINT64_C(2000000) /* an address the kernel chose has so long to answer */
 #define PATH_ADOPT_SEC 180		 /* a session older than that is not adopted at start */
 #define PATH_PINGS_MAX 64
+/* CallMeMaybe that are followed by pings: stock nodes send one or two in 5 s, and a liar's would turn
+ * each message into a ping to every address it names. */
+#define PATH_CALLS_BURST    4
+#define PATH_CALL_GAP_USEC  UINT64_C(1000000)
 
 enum path_state {
 	PATH_STATE_RELAY,    /* the kernel sends to the relay address */
@@ -115,7 +119,8 @@ struct path {
 	bool pinned;	/* the kernel roamed here: no change for a better one while it answers */
 	bool gone;	/* a relay said that the peer is not there */
 	bool call_due;	/* it has not heard our addresses since traffic began */
-	bool waiting;	/* held, and its daemon was heard: the best must answer now */
+	bool waiting;	/* held, and its daemon answers by relay: the best must answer now */
+	bool doubted;	/* held, and something came by relay: its daemon is being asked */
 
 	struct endpoint best; /* family 0 = none */
 	struct endpoint told; /* best, as ops->changed() last heard it */
@@ -130,7 +135,11 @@ struct path {
 	uint64_t pinged_back;
 	uint64_t called; /* last CallMeMaybe without candidates */
 	uint64_t call_gap_usec;
-	uint64_t heard;	    /* last sign of the peer's daemon: disco, or a relayed packet */
+	/* The last answer to a ping of ours. Nothing else proves that the peer's daemon lives: whoever
+	 * recorded a message can send it again, and a relay can name any sender. */
+	uint64_t heard;
+	uint64_t asked;	    /* held: last ping after a hint that the daemon is back */
+	uint64_t call_full; /* when PATH_CALLS_BURST may be answered again */
 	uint64_t probed;    /* first relayed ping of this doubt; 0 = none */
 	uint64_t heard_udp; /* last ping by UDP */
 

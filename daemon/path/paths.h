@@ -121,6 +121,10 @@ struct paths_deliver {
 	struct endpoint src; /* what the kernel has as endpoint */
 	struct addr dst;     /* our address on that path */
 };
+/* False for a packet that the kernel must not see: not a peer's, or a handshake beyond what one peer
+ * makes. A relay can put any number of them in anybody's name. */
+bool paths_relayed_allowed(struct paths *p, const struct key *src, const uint8_t *buf, size_t len,
+			   uint64_t now);
 /* For each WireGuard packet that came by relay. -ENOENT: not from a peer, drop it. */
 int paths_deliver_how(struct paths *p, uint16_t region, const struct key *src, uint64_t now,
 		      struct paths_deliver *ret);

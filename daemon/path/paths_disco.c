@@ -7,7 +7,16 @@
 
 #define SHARED_PER_SEC                                                                             \
 	2000 /* key agreements: 0.1 ms each, and whoever knows a peer's key can ask for one */
-#define DISCO_PER_SEC	20000 /* boxes opened: 10,000 active peers make 7,000 */
+#define FOREIGN_PER_SEC 1000  /* of these, for what others sent */
+/* Boxes opened, from addresses that never answered a ping of ours, and from relays: 10,000 active
+ * peers make 7,000. Whoever knows a peer's disco key, which every message of it shows, can send as
+ * many; so what comes from where a peer is known to be does not share in this, */
+#define DISCO_PER_SEC	20000
+#define KNOWN_PER_SEC	500 /* but has as many of its own. */
+/* Good boxes of one peer from strange addresses: one that was recorded can be sent again from any. */
+#define STRANGE_PER_SEC 100
+/* Relayed handshakes: the kernel sends one in 5 s, and each costs a key agreement there. */
+#define HANDSHAKES_PER_SEC 10
 #define RESTUN_GAP_USEC (5 * SECOND)
 
 /* ---- limits, keys ---- */
@@ -26,14 +35,15 @@ void paths_forget_shared(struct paths *p)
 	sodium_memzero(p->shared, SHARED_SLOTS * sizeof(*p->shared));
 }
 
-static const struct disco_shared *shared_with(struct paths *p, const struct key *disco)
+static const struct disco_shared *shared_with(struct paths *p, const struct key *disco,
+					      unsigned int per_sec)
 {
 	struct shared_slot *s =
 	    &p->shared[peertab_hash(&p->peers, disco, sizeof(*disco)) % SHARED_SLOTS];
 
 	if (memcmp(&s->disco, disco, sizeof(*disco)) == 0)
 		return &s->shared;
-	if (!bucket_take(&p->agreements, SHARED_PER_SEC, p->now))
+	if (!bucket_take(&p->agreements, per_sec, p->now))
 		return NULL;
 	if (disco_shared_init(&p->disco.priv, disco, &s->shared) < 0) {
 		s->disco = key_zero;
@@ -49,7 +59,7 @@ static int seal(struct paths *p, const struct key *disco, const struct disco_msg
 		uint8_t wire[static DISCO_WIRE_MAX])
 {
 	uint8_t plain[DISCO_WIRE_MAX - DISCO_OVERHEAD];
-	const struct disco_shared *k = shared_with(p, disco);
+	const struct disco_shared *k = shared_with(p, disco, SHARED_PER_SEC);
 	int n;
 
 	if (!k)
@@ -225,24 +235,77 @@ static void udp_ping_received(struct paths *p, struct paths_peer *first, const s
 	send_udp(p, disco, &pong, from, local);
 }
 
-/* The message in a box from a known peer; NULL for all others, who hear nothing. */
-static struct paths_peer *open_box(struct paths *p, const void *buf, size_t len,
-				   struct key *ret_disco, struct disco_msg *ret)
+/* The count of this second, and one more of it; false when max is reached. */
+static bool peer_take(struct paths_peer *peer, uint16_t *count, unsigned int max, uint64_t now)
+{
+	uint32_t sec = (uint32_t)(now / SECOND);
+
+	if (peer->boxes_sec != sec) {
+		peer->boxes_sec = sec;
+		peer->boxes_known = peer->boxes_strange = 0;
+		peer->handshakes = 0;
+	}
+	return *count < max && ++*count;
+}
+
+/* The one of the peers with this disco key that has answered a ping of ours from there. */
+static struct paths_peer *known_at(struct paths_peer *peer, const struct endpoint *from)
+{
+	for (; peer; peer = peertab_next_disco(peer)) {
+		struct candidate *c = peer->path ? candidates_find(&peer->path->cands, from) : NULL;
+
+		if (c && c->ponged)
+			return peer;
+	}
+	return NULL;
+}
+
+bool paths_relayed_allowed(struct paths *p, const struct key *src, const uint8_t *buf, size_t len,
+			   uint64_t now)
+{
+	struct paths_peer *peer = peertab_by_node(&p->peers, src);
+
+	if (!peer)
+		return false;
+	if (len < 4 || (buf[0] != 1 && buf[0] != 2) || buf[1] || buf[2] || buf[3])
+		return true;
+	return peer_take(peer, &peer->handshakes, HANDSHAKES_PER_SEC, paths_begin(p, now));
+}
+
+static bool may_open(struct paths *p, struct paths_peer *first, const struct endpoint *from,
+		     bool *ret_known)
+{
+	struct paths_peer *known = from ? known_at(first, from) : NULL;
+
+	*ret_known = known && peer_take(known, &known->boxes_known, KNOWN_PER_SEC, p->now);
+	return *ret_known ||
+	       bucket_take(from ? &p->boxes : &p->relayed_boxes, DISCO_PER_SEC, p->now);
+}
+
+/* The message in a box from a known peer; NULL for all others, who hear nothing. from NULL: it came
+ * by relay. */
+static struct paths_peer *open_box(struct paths *p, const struct endpoint *from, const void *buf,
+				   size_t len, struct key *ret_disco, struct disco_msg *ret)
 {
 	const struct disco_shared *k;
 	struct paths_peer *peer;
+	bool known;
 	int n;
 
 	if (disco_sender(buf, len, ret_disco) < 0)
 		return NULL;
 	peer = peertab_by_disco(&p->peers, ret_disco);
-	if (!peer || !bucket_take(&p->boxes, DISCO_PER_SEC, p->now))
+	if (!peer || !may_open(p, peer, from, &known))
 		return NULL;
-	k = shared_with(p, ret_disco);
+	k = shared_with(p, ret_disco, FOREIGN_PER_SEC);
 	if (!k)
 		return NULL;
 	n = disco_open(k, buf, len, p->plain, sizeof(p->plain));
 	if (n < 0 || disco_msg_decode(p->plain, (size_t)n, ret) < 0)
+		return NULL;
+	/* A pong is worth what its number is, once. */
+	if (from && !known && ret->type != DISCO_TYPE_PONG &&
+	    !peer_take(peer, &peer->boxes_strange, STRANGE_PER_SEC, p->now))
 		return NULL;
 	return peer;
 }
@@ -257,7 +320,7 @@ bool paths_udp_received(struct paths *p, const struct endpoint *from, const stru
 	if (!disco_looks_like(buf, len))
 		return false;
 	now = paths_begin(p, now);
-	peer = open_box(p, buf, len, &disco, &m);
+	peer = open_box(p, from, buf, len, &disco, &m);
 	if (!peer)
 		return true;
 	switch (m.type) {
@@ -294,7 +357,7 @@ bool paths_derp_received(struct paths *p, uint16_t region, const struct key *src
 	if (!disco_looks_like(buf, len))
 		return false;
 	now = paths_begin(p, now);
-	peer = open_box(p, buf, len, &disco, &m);
+	peer = open_box(p, NULL, buf, len, &disco, &m);
 	from = peertab_by_node(&p->peers, src);
 	if (!peer || !from)
 		return true;

@@ -38,7 +38,7 @@ struct paths {
 	struct key_pair disco;
 	struct key node;
 	struct shared_slot *shared;
-	struct bucket agreements, boxes;
+	struct bucket agreements, boxes, relayed_boxes;
 
 	struct peertab peers;
 

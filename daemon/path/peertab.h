@@ -26,6 +26,10 @@ struct paths_peer {
 	uint16_t home, heard; /* regions: its own, and where it was last heard */
 	uint8_t n_endpoints;
 	bool set_later; /* the kernel has to be told its endpoint, at the next tick */
+	uint32_t boxes_sec;    /* the second in which these were counted: */
+	uint16_t boxes_known;  /* boxes with its key from addresses that answered us */
+	uint16_t boxes_strange; /* good ones from elsewhere */
+	uint16_t handshakes;	/* of WireGuard's, that a relay brought in its name */
 	struct key node;
 	struct key disco;     /* in use */
 	struct key map_disco; /* as the map last said */

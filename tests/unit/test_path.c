@@ -706,6 +706,7 @@ static void test_dead_daemon(void **state)
 	rig_init(&r, eps);
 	direct_then_silent(&r, &a, true, false, &rx);
 	path_relay_heard(r.p, false, r.now);
+	rig_pong(&r, &by_relay, 20 * MSEC);
 	rig_run(&r, r.now + 1100 * MSEC);
 	assert_int_equal(r.p->state, PATH_STATE_DOUBTFUL);
 	path_free(r.p);
@@ -713,6 +714,7 @@ static void test_dead_daemon(void **state)
 	rig_init(&r, eps);
 	direct_then_silent(&r, &a, true, false, &rx);
 	path_relay_heard(r.p, true, r.now);
+	rig_pong(&r, &by_relay, 20 * MSEC);
 	assert_int_equal(r.p->state, PATH_STATE_DOUBTFUL);
 	path_free(r.p);
 	/* roamed to while its daemon is dead: its kernel found us, and is held there */
@@ -724,6 +726,77 @@ static void test_dead_daemon(void **state)
 	rig_run(&r, r.now + 3 * SEC);
 	assert_int_equal(r.p->state, PATH_STATE_HELD);
 	assert_int_equal(r.sets, 0);
+	path_free(r.p);
+}
+
+/* The daemon is dead; somebody sends again what he recorded, a relay invents packets of the peer. */
+static void test_replayed_to_held(void **state)
+{
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
+	struct endpoint a = ep(eps[0]), thief = ep("203.0.113.66:6");
+	struct addr local = addr_v4(192, 168, 0, 7);
+	struct path_counters c;
+	uint64_t rx = 1000, tx = 10000;
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, eps);
+	direct_then_silent(&r, &a, true, false, &rx);
+	assert_int_equal(r.p->state, PATH_STATE_HELD);
+	r.sets = r.n_sent = 0;
+	for (unsigned int i = 0; i < 300; i++) { /* half a minute, ten times a second each */
+		struct disco_txid id = {{1, 2, 3, 4, (uint8_t)i}};
+
+		path_ping_heard(r.p, i % 2 ? &thief : &a, &local, &id, r.now);
+		path_relay_heard(r.p, i % 3 == 0, r.now);
+		if (i % 30 == 0) {
+			rx += 32;
+			tx += 100;
+			c = counters(&r, &a, rx, tx);
+			path_counters(r.p, &c, r.now);
+		}
+		rig_run(&r, r.now + 100 * MSEC);
+		r.n_sent = r.n_sent > 150 ? 0 : r.n_sent;
+		assert_int_equal(r.p->state, PATH_STATE_HELD);
+	}
+	assert_int_equal(r.sets, 0);
+	assert_true(endpoint_equal(&r.p->kernel, &a));
+	path_free(r.p);
+}
+
+/* A peer that calls without end and names others' addresses: the pings are bounded, and the path in
+ * use is watched all the same. */
+static void test_calls_bounded(void **state)
+{
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
+	struct endpoint a = ep(eps[0]), victims[DISCO_ENDPOINTS_MAX];
+	unsigned int pings = 0;
+	struct rig r;
+
+	(void)state;
+	rig_init(&r, eps);
+	path_relay_traffic(r.p, r.now);
+	assert_int_equal(rig_pong(&r, &a, 10 * MSEC), 0);
+	assert_int_equal(r.p->state, PATH_STATE_DIRECT);
+	for (unsigned int i = 0; i < 3000; i++) { /* 10 s */
+		unsigned int beats;
+
+		for (size_t k = 0; k < ARRAY_SIZE(victims); k++)
+			victims[k] = (struct endpoint){
+			    addr_v4(203, 0, (uint8_t)(i % 200), (uint8_t)(k + 1)), 53};
+		r.n_sent = 0;
+		path_call_me(r.p, victims, ARRAY_SIZE(victims), r.now);
+		path_traffic(r.p, r.now);
+		rig_run(&r, r.now + 10 * SEC / 3000);
+		pings += (unsigned int)r.n_sent;
+		beats = pings_to(&r, &a);
+		if (beats)
+			assert_int_equal(rig_pong(&r, &a, 0), 0);
+		assert_int_equal(r.p->state, PATH_STATE_DIRECT);
+	}
+	assert_int_equal(r.sets, 1);
+	/* four at once and one a second, each to the addresses that are kept of it, and heartbeats */
+	assert_in_range(pings, 10 * CANDIDATES_MAX / 2, 15 * CANDIDATES_MAX);
 	path_free(r.p);
 }
 
@@ -868,6 +941,8 @@ int main(void)
 	    cmocka_unit_test(test_roamed_while_relayed),
 	    cmocka_unit_test(test_adopted_at_start),
 	    cmocka_unit_test(test_dead_daemon),
+	    cmocka_unit_test(test_replayed_to_held),
+	    cmocka_unit_test(test_calls_bounded),
 	    cmocka_unit_test(test_link_change_and_reset),
 	    cmocka_unit_test(test_walk),
 	};

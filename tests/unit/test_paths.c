@@ -1000,6 +1000,12 @@ static int tap_derp(void *data, uint16_t region, const struct key *dst, const vo
 	return 0;
 }
 
+static void tap_pong(void *data, const struct paths_pong *pong)
+{
+	(void)data;
+	(void)pong;
+}
+
 static void tap_set(void *data, uint32_t id, const struct endpoint *e)
 {
 	(void)id;
@@ -1180,8 +1186,85 @@ static void test_flood(void **state)
 		n = box(&bob_disco, &me.pub, &ping, wire);
 		paths_udp_received(t.p, &from, &local, wire, n, T0 + i * 100);
 	}
-	assert_in_range(t.n_udp, 5000, 5010); /* a pong each, and hardly a ping */
+	assert_in_range(t.n_udp, 100, 110); /* a pong each to the first hundred, hardly a ping */
 	assert_true(mallinfo2().uordblks - before < 16384);
+	paths_free(t.p);
+}
+
+/* Somebody who knows bob's disco key, and no secret, sends forged boxes by the ten thousand: what bob
+ * sends from where he is known to be is answered all the same. */
+static void test_forged_flood(void **state)
+{
+	struct endpoint home = { addr_v4(198, 51, 100, 2), 41641 },
+			from = { addr_v4(203, 0, 113, 5), 1 };
+	struct addr local = addr_v4(10, 0, 0, 9);
+	struct disco_msg ping = { .type = DISCO_TYPE_PING }, pong = { .type = DISCO_TYPE_PONG }, m;
+	struct key_pair me, node, bob_disco, bob_node, eve;
+	struct paths_peer_config c = { .id = 1, .home = 3 };
+	uint8_t wire[DISCO_WIRE_MAX], forged[DISCO_WIRE_MAX], plain[256];
+	struct disco_shared k;
+	struct tap t = { 0 };
+	size_t n, n_forged;
+	int r;
+
+	(void)state;
+	key_pair_generate(&me);
+	key_pair_generate(&node);
+	key_pair_generate(&bob_disco);
+	key_pair_generate(&bob_node);
+	key_pair_generate(&eve);
+	assert_int_equal(paths_new(&tap_ops, &t, &t.p), 0);
+	paths_set_self(t.p, &me, &node.pub, T0);
+	c.node = bob_node.pub;
+	c.disco = bob_disco.pub;
+	assert_int_equal(paths_peer_set(t.p, &c, T0), PATHS_PEER_NEW);
+	ping.ping.node = bob_node.pub;
+	ping.ping.has_node = true;
+	n = box(&bob_disco, &me.pub, &ping, wire);
+	paths_udp_received(t.p, &home, &local, wire, n, T0);
+	assert_int_equal(t.n_udp, 2); /* a pong and a ping, which bob answers */
+	assert_int_equal(disco_shared_init(&bob_disco.priv, &me.pub, &k), 0);
+	/* the ping goes first, the pong last: ask for another one */
+	assert_int_equal(paths_ping(t.p, 1, tap_pong, NULL, T0 + 1), 1);
+	r = disco_open(&k, t.udp, t.udp_len, plain, sizeof(plain));
+	assert_true(r > 0 && disco_msg_decode(plain, (size_t)r, &m) == 0);
+	assert_int_equal(m.type, DISCO_TYPE_PING);
+	pong.pong.txid = m.ping.txid;
+	pong.pong.seen = home;
+	n = box(&bob_disco, &me.pub, &pong, wire);
+	paths_udp_received(t.p, &home, &local, wire, n, T0 + 2);
+	assert_int_equal(t.n_sets, 1);
+
+	n_forged = box(&eve, &me.pub, &ping, forged);
+	memcpy(forged + DISCO_MAGIC_LEN, bob_disco.pub.b, KEY_LEN);
+	for (uint32_t sec = 1; sec < 4; sec++) {
+		for (uint32_t i = 0; i < 30000; i++) {
+			from.port = (uint16_t)(i + 1);
+			paths_udp_received(t.p, &from, &local, forged, n_forged, T0 + sec * SEC + i);
+			if (i % 3000 == 0) /* by relays as well */
+				paths_derp_received(t.p, 3, &bob_node.pub, forged, n_forged,
+						    T0 + sec * SEC + i);
+		}
+		t.n_udp = 0;
+		memcpy(ping.ping.txid.b, &sec, sizeof(sec));
+		n = box(&bob_disco, &me.pub, &ping, wire);
+		paths_udp_received(t.p, &home, &local, wire, n, T0 + sec * SEC + 40000);
+		assert_int_equal(t.n_udp, 1);
+		assert_true(endpoint_equal(&t.udp_to, &home));
+	}
+	assert_int_equal(t.n_sets, 1); /* and nothing moved */
+
+	/* a relay that invents handshakes: ten a second go on; data, and the next second, do */
+	for (r = 0, n = 0; n < 1000; n++)
+		r += paths_relayed_allowed(t.p, &bob_node.pub, (const uint8_t *)"\1\0\0\0x", 5,
+					   T0 + 5 * SEC + n);
+	assert_int_equal(r, 10);
+	assert_true(paths_relayed_allowed(t.p, &bob_node.pub, (const uint8_t *)"\4\0\0\0x", 5,
+					  T0 + 5 * SEC + n));
+	assert_true(paths_relayed_allowed(t.p, &bob_node.pub, (const uint8_t *)"\1\0\0\0x", 5,
+					  T0 + 6 * SEC));
+	assert_false(paths_relayed_allowed(t.p, &eve.pub, (const uint8_t *)"\4\0\0\0x", 5,
+					   T0 + 6 * SEC));
 	paths_free(t.p);
 }
 
@@ -1368,7 +1451,7 @@ int main(void)
 		cmocka_unit_test(test_user_ping),
 		cmocka_unit_test(test_reasons),
 		cmocka_unit_test(test_strangers),
-		cmocka_unit_test(test_flood),
+		cmocka_unit_test(test_flood), cmocka_unit_test(test_forged_flood),
 		cmocka_unit_test(test_disco_key_change),
 		cmocka_unit_test(test_shared_disco_key),
 		cmocka_unit_test(test_many),
