@@ -13,7 +13,8 @@ deps:
 	$(Q)scripts/deps all
 
 test-programs: $(units) $(replay)
-programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/interop/ctlcat $(kernel_tests)
+programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/interop/ctlcat \
+	$(B)/tests/interop/badrelay $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs

@@ -1,0 +1,94 @@
+#!/bin/bash
+# limit: 240 s
+# The only relay turns hostile: floods, replays and forges in the peers' names, frames of 4 GiB, cut
+# frames, connections that end at once or stay silent. The direct path loses no packet, memory,
+# descriptors, CPU and log stay small, the relay is not stormed, and when it is good again the peer
+# behind it is reached as before.
+#
+#   alice 198.51.100.11 \
+#                        inet - pub 198.51.100.10 (coordinator without relay; badrelay :8443)
+#   bob   198.51.100.12 /  |
+#   carol 198.51.100.13 ---+ (no UDP: by relay only)
+. "$(dirname "$0")/lib.sh"
+need_programs tests/interop/badrelay
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+host carol 198.51.100.13
+firewall_no_udp carol
+cat >"$W/derp.yaml" <<-EOF
+	regions:
+	  903:
+	    regionid: 903
+	    regioncode: bad
+	    regionname: Bad
+	    nodes:
+	      - {name: 903a, regionid: 903, hostname: 198.51.100.10, ipv4: 198.51.100.10, stunport: -1, derpport: 8443}
+EOF
+chmod 644 "$W/derp.yaml"
+mode() { echo "$1" >"$W/mode.new" && mv "$W/mode.new" "$W/mode"; }
+mode good
+start badrelay pub "$BIN/tests/interop/badrelay" 8443 "$W/mode"
+coordinator_config false "$W/derp.yaml"
+start_coordinator
+for n in alice bob carol; do
+	start_node $n --allow-plain-relay
+	check up $n
+done
+check wait_until 20 reach alice bob
+check wait_until 20 direct alice bob
+check wait_until 20 reach alice carol
+
+node=${PIDS[alice]}
+anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
+descriptors() { find "/proc/$node/fd" -type l | wc -l; }
+cpu_msec() { awk '{ print ($14 + $15) * 10 }' "/proc/$node/stat"; }
+lines() { wc -l <"$LOGS/alice.log"; }
+# Not counted: what is logged at debug level, here on for the sake of the scenario, and shown by default.
+loud() { grep -cE 'relay bad|lines like the next' "$LOGS/alice.log"; }
+before=$(anon_kib) fds=$(descriptors) loud=$(loud)
+start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
+
+# try MODE SECONDS: for so long; then what it cost.
+try() {
+	local cpu=0 said
+
+	mode "$1"
+	cpu=$(cpu_msec)
+	sleep "$2"
+	cpu=$((($(cpu_msec) - cpu) / $2))
+	check wgctl alice status >/dev/null
+	check direct alice bob
+	mode good
+	said=$(wait_until 2 grep -q "^$1 " "$LOGS/badrelay.log" && grep "^$1 " "$LOGS/badrelay.log" | tail -n 1)
+	step "$said; alice: CPU $cpu ms a second, RssAnon $(anon_kib) KiB, descriptors $(descriptors)"
+	[ "$cpu" -lt "$3" ] || fail "$1: $cpu ms of CPU a second"
+	ACCEPTS=$(cut -d' ' -f3 <<<"$said")
+	check wait_until 30 reach alice carol
+	check wait_until 10 reach carol alice
+}
+
+step "flood"
+try flood 6 1000
+for m in bye info huge trunc; do
+	try $m 5 100
+	# Three nodes, each less and less often.
+	[ "$ACCEPTS" -lt 90 ] || fail "$m: $ACCEPTS connections in 5 s"
+done
+try mute 5 100
+try hole 5 100
+
+step "afterwards"
+stop traffic INT
+tail -n 3 "$LOGS/traffic.log"
+grep -qE '[1-9][0-9][0-9] packets transmitted' "$LOGS/traffic.log" || fail "no traffic"
+grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets of the direct path were lost"
+after=$(anon_kib)
+[ $((after - before)) -lt 3072 ] || fail "memory has grown from $before to $after KiB"
+now_fewer() { [ "$(descriptors)" -le $((fds + 2)) ]; }
+check wait_until 10 now_fewer
+grep -q 'relay bad: does not keep a connection' "$LOGS/alice.log" || fail "nothing tells of the relay"
+[ "$(($(loud) - loud))" -lt 150 ] || fail "the relay fills the log: $(($(loud) - loud)) lines"
+check direct alice bob
+check direct bob alice
