@@ -237,7 +237,8 @@ static int op_status(void *data, struct api_status_input *ret)
 		.health = a->health_list,
 		.n_health = a->n_health,
 		.filter = !n->map->self				   ? API_FILTER_NONE :
-			  netmap_filter_is_allow_all(n->map) ? API_FILTER_ALLOW_ALL :
+			  netmap_filter_is_allow_all(n->map, n->state->prefs.accept_routes) ?
+								     API_FILTER_ALLOW_ALL :
 								     API_FILTER_REPLIES_ONLY,
 		.filter_reason = "the policy is not allow-all, and its rules are not compiled yet",
 		.home_relay_id = n->home,

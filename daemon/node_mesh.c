@@ -134,9 +134,9 @@ static void set_self(struct node *n)
 
 void node_set_filter(struct node *n)
 {
-	dataplane_set_filter(n->dp, n->map->self && netmap_filter_is_allow_all(n->map) ?
-					    NFT_FILTER_ALLOW_ALL :
-					    NFT_FILTER_REPLIES_ONLY);
+	bool all = n->map->self && netmap_filter_is_allow_all(n->map, n->state->prefs.accept_routes);
+
+	dataplane_set_filter(n->dp, all ? NFT_FILTER_ALLOW_ALL : NFT_FILTER_REPLIES_ONLY);
 }
 
 /* Who is gone goes first: a node that registered anew has its key under another id. */
@@ -181,7 +181,7 @@ void node_map_changed(struct node *n, const struct netmap_changes *c, bool every
 		update_all(n);
 	else
 		update_changed(n, c);
-	if (everything || c->filter)
+	if (everything || c->filter || c->n_peers) /* before a peer that it may not hold for is in the kernel */
 		node_set_filter(n);
 	if (everything || c->n_peers || c->self)
 		node_sync_soon(n);

@@ -185,6 +185,15 @@ struct prefix prefix_masked(const struct prefix *p)
 	return m;
 }
 
+struct addr prefix_last(const struct prefix *p)
+{
+	struct addr a = p->addr;
+
+	for (unsigned int i = p->bits; i < addr_bits(&a); i++)
+		a.b[i / 8] |= (uint8_t)(0x80 >> (i % 8));
+	return a;
+}
+
 const char *prefix_text(const struct prefix *p, char out[static PREFIX_TEXT_MAX])
 {
 	char a[ADDR_TEXT_MAX];

@@ -76,6 +76,7 @@ bool prefix_is_single(const struct prefix *p);
 bool prefix_is_default(const struct prefix *p);
 struct prefix prefix_of(const struct addr *a);	 /* /32 or /128 */
 struct prefix prefix_masked(const struct prefix *p); /* host bits cleared */
+struct addr prefix_last(const struct prefix *p);     /* host bits set */
 const char *prefix_text(const struct prefix *p, char out[static PREFIX_TEXT_MAX]);
 /* "a/n"; the slash is mandatory. Host bits are kept (see prefix_masked). -EBADMSG. */
 int prefix_parse(const char *s, size_t len, struct prefix *ret);

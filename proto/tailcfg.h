@@ -152,8 +152,10 @@ static inline void tailcfg_rules_done_cleanup(struct tailcfg_rules *r)
 {
 	tailcfg_rules_done(r);
 }
-/* True for the rule "everybody to everywhere, all ports, default protocols or more". */
-bool tailcfg_rule_is_allow_all(const struct tailcfg_rule *r);
+/* The rule lets its sources go everywhere: all addresses and ports, the default protocols or more. */
+bool tailcfg_rule_opens_all(const struct tailcfg_rule *r);
+/* All of p (masked) lies in one of the rule's sources. Sources named by a capability have no address here. */
+bool tailcfg_rule_has_source(const struct tailcfg_rule *r, const struct prefix *p);
 
 /* ---- DNS, users ---- */
 

@@ -21,15 +21,6 @@ void tailcfg_rules_done(struct tailcfg_rules *r)
 	*r = (struct tailcfg_rules){ 0 };
 }
 
-static struct addr last_of(const struct prefix *p)
-{
-	struct addr a = p->addr;
-
-	for (unsigned int bit = p->bits; bit < addr_bits(&a); bit++)
-		a.b[bit / 8] |= (uint8_t)(0x80 >> (bit % 8));
-	return a;
-}
-
 /* The address forms of control.md 9.2. */
 static int net_decode(const char *s, bool source, struct tailcfg_net *ret)
 {
@@ -53,7 +44,7 @@ static int net_decode(const char *s, bool source, struct tailcfg_net *ret)
 		if (!prefix_equal(&p, &clean))
 			return -EBADMSG;
 		n.lo = p.addr;
-		n.hi = last_of(&p);
+		n.hi = prefix_last(&p);
 	} else if ((sep = strchr(s, '-'))) {
 		if (addr_parse(s, (size_t)(sep - s), &n.lo) < 0 ||
 		    addr_parse(sep + 1, strlen(sep + 1), &n.hi) < 0 ||
@@ -275,21 +266,45 @@ int tailcfg_rules_encode(const struct tailcfg_rules *r, struct buf *out)
 	return buf_put_u8(out, ']');
 }
 
-bool tailcfg_rule_is_allow_all(const struct tailcfg_rule *r)
+bool tailcfg_rule_opens_all(const struct tailcfg_rule *r)
 {
 	static const uint8_t usual[] = { 1, 6, 17, 58 };
-	bool any_src = false, any_dst = false;
+	bool any_dst = false;
 
-	for (size_t i = 0; i < r->n_src; i++)
-		any_src |= r->src[i].kind == TAILCFG_NET_ANY;
 	for (size_t i = 0; i < r->n_dst; i++)
 		any_dst |= r->dst[i].net.kind == TAILCFG_NET_ANY && r->dst[i].first == 0 &&
 			   r->dst[i].last == UINT16_MAX;
-	if (!any_src || !any_dst)
+	if (!any_dst)
 		return false;
 	for (size_t i = 0; i < ARRAY_SIZE(usual) && !r->proto_default; i++) {
 		if (!memchr(r->proto, usual[i], r->n_proto))
 			return false;
 	}
 	return true;
+}
+
+static bool net_has(const struct tailcfg_net *n, const struct prefix *p)
+{
+	struct addr last;
+
+	switch (n->kind) {
+	case TAILCFG_NET_ANY:
+		return true;
+	case TAILCFG_NET_RANGE:
+		last = prefix_last(p);
+		return n->lo.family == p->addr.family && addr_cmp(&n->lo, &p->addr) <= 0 &&
+		       addr_cmp(&last, &n->hi) <= 0;
+	case TAILCFG_NET_CAP:
+		return false;
+	}
+	unreachable();
+}
+
+bool tailcfg_rule_has_source(const struct tailcfg_rule *r, const struct prefix *p)
+{
+	for (size_t i = 0; i < r->n_src; i++) {
+		if (net_has(&r->src[i], p))
+			return true;
+	}
+	return false;
 }

@@ -610,17 +610,6 @@ static int apply_filters(struct applying *a, const struct tailcfg_map_response *
 	return r;
 }
 
-bool netmap_filter_is_allow_all(const struct netmap *nm)
-{
-	for (size_t i = 0; i < nm->n_filters; i++) {
-		for (size_t k = 0; k < nm->filters[i].rules.n; k++) {
-			if (tailcfg_rule_is_allow_all(&nm->filters[i].rules.rule[k]))
-				return true;
-		}
-	}
-	return false;
-}
-
 /* ---- relays, DNS, users, the rest ---- */
 
 static int apply_derp(struct applying *a, const struct tailcfg_map_response *m, bool first)
@@ -895,29 +884,73 @@ enum netmap_route_kind netmap_route_kind(const struct tailcfg_node *n, const str
 	return addr_is_tailnet(&p->addr) ? NETMAP_ROUTE_OWN : NETMAP_ROUTE_SUBNET;
 }
 
+/* Those of a peer's prefixes that may be routed at all; which of them are is route_taken()'s. */
+static const struct prefix *peer_prefixes(const struct netmap *nm, const struct tailcfg_node *n, size_t *count)
+{
+	*count = 0;
+	if (!netmap_peer_usable(nm, n))
+		return NULL;
+	if (!n->unsigned_peerapi_only)
+		return tailcfg_node_allowed(n, count);
+	*count = n->n_addresses;
+	return n->addresses;
+}
+
+static bool route_taken(const struct tailcfg_node *n, const struct prefix *p, bool accept_routes)
+{
+	enum netmap_route_kind kind = netmap_route_kind(n, p);
+
+	return kind == NETMAP_ROUTE_OWN || (kind == NETMAP_ROUTE_SUBNET && accept_routes);
+}
+
 size_t netmap_peer_routes(const struct netmap *nm, const struct tailcfg_node *n, bool accept_routes,
 			  struct prefix *out, size_t max)
 {
-	const struct prefix *allowed;
-	size_t n_allowed, count = 0;
+	size_t n_prefixes, count = 0;
+	const struct prefix *p = peer_prefixes(nm, n, &n_prefixes);
 
-	if (!netmap_peer_usable(nm, n))
-		return 0;
-	allowed = tailcfg_node_allowed(n, &n_allowed);
-	if (n->unsigned_peerapi_only) {
-		allowed = n->addresses;
-		n_allowed = n->n_addresses;
-	}
-	for (size_t i = 0; i < n_allowed; i++) {
-		enum netmap_route_kind kind = netmap_route_kind(n, &allowed[i]);
-
-		if (kind == NETMAP_ROUTE_DEFAULT || (kind == NETMAP_ROUTE_SUBNET && !accept_routes))
+	for (size_t i = 0; i < n_prefixes; i++) {
+		if (!route_taken(n, &p[i], accept_routes))
 			continue;
 		if (count < max)
-			out[count] = allowed[i];
+			out[count] = p[i];
 		count++;
 	}
 	return count;
+}
+
+/* Some rule that opens everything has this source; any source at all for p NULL. */
+static bool filter_opens_all(const struct netmap *nm, const struct prefix *p)
+{
+	for (size_t i = 0; i < nm->n_filters; i++) {
+		const struct tailcfg_rules *rules = &nm->filters[i].rules;
+
+		for (size_t k = 0; k < rules->n; k++) {
+			if (tailcfg_rule_opens_all(&rules->rule[k]) &&
+			    (!p || tailcfg_rule_has_source(&rules->rule[k], p)))
+				return true;
+		}
+	}
+	return false;
+}
+
+bool netmap_filter_is_allow_all(const struct netmap *nm, bool accept_routes)
+{
+	if (!filter_opens_all(nm, NULL))
+		return false;
+	for (size_t i = 0; i < netmap_n_peers(nm); i++) {
+		const struct tailcfg_node *n = netmap_peer_at(nm, i);
+		size_t n_prefixes;
+		const struct prefix *p = peer_prefixes(nm, n, &n_prefixes);
+
+		for (size_t k = 0; k < n_prefixes; k++) {
+			struct prefix masked = prefix_masked(&p[k]);
+
+			if (route_taken(n, &p[k], accept_routes) && !filter_opens_all(nm, &masked))
+				return false;
+		}
+	}
+	return true;
 }
 
 const char *netmap_suffix(const struct netmap *nm, char *out, size_t max)

@@ -139,8 +139,9 @@ enum netmap_route_kind netmap_route_kind(const struct tailcfg_node *n, const str
 size_t netmap_peer_routes(const struct netmap *nm, const struct tailcfg_node *n, bool accept_routes,
 			  struct prefix *out, size_t max);
 
-/* Some rule lets everybody reach everything. */
-bool netmap_filter_is_allow_all(const struct netmap *nm);
+/* Whatever a peer may send (netmap_peer_routes() of each), the filter lets in, to any address and port:
+ * rules from "*", or as servers write out that word: from the mesh's ranges. Changes with filter and peers. */
+bool netmap_filter_is_allow_all(const struct netmap *nm, bool accept_routes);
 /* MagicDNS suffix: own name without its first label, without the trailing dot. "" = none. */
 const char *netmap_suffix(const struct netmap *nm, char *out, size_t max);
 

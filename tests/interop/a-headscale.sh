@@ -34,6 +34,25 @@ tcp alice carol
 tcp carol alice
 wait_until 5 relayed alice carol || fail "status does not say relay: $(wgctl alice status)"
 
+step "a policy that says * to *:* is allow-all, in the words Headscale has for it"
+policy() {
+	echo "{\"acls\":[{\"action\":\"accept\",\"src\":[\"*\"],\"dst\":[\"$1\"]}]}" >"$W/policy"
+	check hs policy set --file "$W/policy" >/dev/null
+}
+filter_is() {
+	wgctl bob status --json | jq -e --arg f "$1" '.PacketFilter.State == $f'
+}
+check filter_is allow-all >/dev/null
+policy '*:22'
+wait_until 10 filter_is replies-only || fail "bob's filter: $(wgctl bob status)"
+expect 0 wgctl bob status
+said 'only replies are let in'
+refute reach alice bob
+policy '*:*'
+wait_until 10 filter_is allow-all || fail "bob's filter: $(wgctl bob status)"
+check reach alice bob 3
+tcp alice bob
+
 step "Headscale deletes bob"
 id=$(hs nodes list --output json | jq -r '.[] | select((.given_name // .name) == "bob") | .id')
 check hs nodes delete --identifier "$id" --force

@@ -75,7 +75,7 @@ static void on_map(void *data, const struct netmap_changes *c, bool first)
 	say(t, "MAP %s peers=%zu self=%#x%s%s%s%s skipped=%zu allow-all=%s", first ? "first" : "delta",
 	    netmap_n_peers(t->nm), c->self, c->derp ? " derp" : "", c->dns ? " dns" : "",
 	    c->filter ? " filter" : "", c->users ? " users" : "", c->n_skipped,
-	    netmap_filter_is_allow_all(t->nm) ? "yes" : "no");
+	    netmap_filter_is_allow_all(t->nm, false) ? "yes" : "no");
 	if (first)
 		print_peer(t, "SELF", t->nm->self);
 	for (size_t i = 0; i < c->n_peers; i++) {

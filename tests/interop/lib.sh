@@ -29,6 +29,7 @@ start_headscale() {
 		metrics_listen_addr: 127.0.0.1:9090
 		grpc_listen_addr: 127.0.0.1:50443
 		log: {level: info}
+		policy: {mode: database}
 	EOF
 	start headscale pub headscale -c "$W/coord/config.yaml" serve
 	wait_until 20 test -S "$W/coord/admin.sock" || fail "headscale does not come up: $(tail -n 5 "$LOGS/headscale.log")"

@@ -245,12 +245,12 @@ static void test_filters(void **state)
 	CLEANUP(netmap_free) struct netmap *nm = map_of("{" SELF "}");
 
 	(void)state;
-	assert_false(netmap_filter_is_allow_all(nm)); /* nothing said: nothing allowed */
+	assert_false(netmap_filter_is_allow_all(nm, false)); /* nothing said: nothing allowed */
 	expect(nm, "{\"PacketFilter\":[" ALL "]}", "delta filter");
-	assert_true(netmap_filter_is_allow_all(nm));
+	assert_true(netmap_filter_is_allow_all(nm, false));
 	expect(nm, "{\"PacketFilters\":{\"base\":[" ALL "]}}", "delta");
 	expect(nm, "{\"PacketFilters\":{\"x\":[],\"base\":[]}}", "delta filter");
-	assert_false(netmap_filter_is_allow_all(nm));
+	assert_false(netmap_filter_is_allow_all(nm, false));
 	assert_int_equal(nm->n_filters, 2);
 	expect(nm, "{\"PacketFilters\":{\"x\":null}}", "delta filter");
 	assert_int_equal(nm->n_filters, 1);
@@ -265,7 +265,33 @@ static void test_filters(void **state)
 	expect(nm, "{" SELF ",\"PacketFilters\":{\"y\":[" ALL "]}}", "full");
 	netmap_stream_begin(nm);
 	expect(nm, "{" SELF "}", "full filter");
-	assert_false(netmap_filter_is_allow_all(nm));
+	assert_false(netmap_filter_is_allow_all(nm, false));
+}
+
+/* How servers write "*" as a source out: the mesh's ranges (without those of ChromeOS), and subnet routes. */
+#define MESH(dst, more)                                                                                       \
+	"{\"PacketFilter\":[{\"SrcIPs\":[\"100.64.0.0-100.115.91.255\",\"100.115.94.0-100.127.255.255\","     \
+	"\"fd7a:115c:a1e0::/48\"" more "],\"DstPorts\":[{\"IP\":\"" dst "\",\"Ports\":{\"First\":0,\"Last\":65535}}]}]}"
+#define MESH_PEER PEER("7", "07", "," DISCO("17"))
+#define CHROMEOS  "{\"ID\":8," KEY("08") "," DISCO("18") ",\"Addresses\":[\"100.115.92.9/32\"]}"
+
+static void test_filter_of_ranges(void **state)
+{
+	CLEANUP(netmap_free) struct netmap *nm = map_of("{" SELF "}");
+
+	(void)state;
+	expect(nm, MESH("*", ""), "delta filter");
+	expect(nm, "{\"PeersChanged\":[" MESH_PEER "]}", "delta +7");
+	assert_true(netmap_filter_is_allow_all(nm, false));
+	/* a peer that the ranges leave out: the filter no longer holds for all */
+	expect(nm, "{\"PeersChanged\":[" CHROMEOS "]}", "delta +8");
+	assert_false(netmap_filter_is_allow_all(nm, false));
+	expect(nm, "{\"PeersRemoved\":[8]}", "delta -8");
+	assert_true(netmap_filter_is_allow_all(nm, false));
+	expect(nm, MESH("100.64.0.0/10", ""), "delta filter"); /* not everywhere */
+	assert_false(netmap_filter_is_allow_all(nm, false));
+	expect(nm, MESH("*", ""), "delta filter");
+	assert_true(netmap_filter_is_allow_all(nm, false));
 }
 
 static void test_rest(void **state)
@@ -363,7 +389,7 @@ static void test_recorded(void **state)
 			again->peers.by_id[k]->node->online = nm->peers.by_id[k]->node->online;
 		assert_int_equal(netmap_encode(again, "http://a", &two), 0);
 		assert_string_equal(buf_str(&one), buf_str(&two));
-		assert_int_equal(netmap_filter_is_allow_all(nm), netmap_filter_is_allow_all(again));
+		assert_int_equal(netmap_filter_is_allow_all(nm, false), netmap_filter_is_allow_all(again, false));
 	}
 }
 
@@ -441,6 +467,7 @@ int main(void)
 		cmocka_unit_test(test_first),	   cmocka_unit_test(test_deltas),
 		cmocka_unit_test(test_key_owner),  cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_routes),	   cmocka_unit_test(test_filters),
+		cmocka_unit_test(test_filter_of_ranges),
 		cmocka_unit_test(test_rest),	   cmocka_unit_test(test_recorded),
 		cmocka_unit_test(test_cache_file), cmocka_unit_test(test_flood),
 	};

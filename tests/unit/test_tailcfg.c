@@ -106,6 +106,26 @@ static void test_node_refused(void **state)
 		assert_true(tailcfg_node_decode(S(bad[i]), &n) < 0);
 }
 
+static void test_sources(const struct tailcfg_rule *r)
+{
+	static const struct {
+		const char *prefix;
+		bool is;
+	} cases[] = {
+		{ "100.64.0.0/32", true },	{ "100.115.91.255/32", true }, { "100.115.92.0/32", false },
+		{ "100.64.0.0/11", true },	{ "100.64.0.0/10", false },    { "100.63.255.255/32", false },
+		{ "fd7a:115c:a1e0::1/128", true }, { "fd7a:115c:a1e0::/47", false }, { "10.1.2.3/32", true },
+		{ "10.1.2.2/31", false },	{ "::/0", false },	       { "0.0.0.0/0", false },
+	};
+	struct prefix p;
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(prefix_parse(cases[i].prefix, strlen(cases[i].prefix), &p), 0);
+		if (tailcfg_rule_has_source(r, &p) != cases[i].is)
+			fail_msg("%s", cases[i].prefix);
+	}
+}
+
 static void test_rules(void **state)
 {
 	static const char text[] =
@@ -134,11 +154,12 @@ static void test_rules(void **state)
 	assert_int_equal(r.rule[0].n_dst, 1);
 	assert_int_equal(r.rule[0].n_proto, 1);
 	assert_false(r.rule[0].proto_default);
-	assert_false(tailcfg_rule_is_allow_all(&r.rule[0]));
-	assert_true(tailcfg_rule_is_allow_all(&r.rule[1]));
-	assert_false(tailcfg_rule_is_allow_all(&r.rule[2])); /* no protocol remains */
+	assert_false(tailcfg_rule_opens_all(&r.rule[0]));
+	assert_true(tailcfg_rule_opens_all(&r.rule[1]));
+	assert_false(tailcfg_rule_opens_all(&r.rule[2])); /* no protocol remains */
 	assert_true(r.rule[3].cap_grant);
-	assert_false(tailcfg_rule_is_allow_all(&r.rule[3]));
+	assert_false(tailcfg_rule_opens_all(&r.rule[3]));
+	test_sources(&r.rule[0]);
 	assert_int_equal(tailcfg_rules_encode(&r, &one), 0);
 	assert_int_equal(tailcfg_rules_decode((struct json_slice){ buf_str(&one), one.len }, &again), 0);
 	assert_int_equal(again.n_skipped, 0);
