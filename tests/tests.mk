@@ -64,7 +64,7 @@ bench: deps
 	$(Q)tests/bench/run $(BENCH)
 
 interop: deps
-	$(again) programs
+	$(again) $(if $(KERNSCALE_RECORD),record-programs,programs)
 	$(Q)tests/interop/run $(STORY)
 
 # Findings of the compilers' warnings count as well: WERROR. A finding that is wrong is silenced on
@@ -161,3 +161,17 @@ $(B)/tests/bench/%: $(B)/obj/tests/bench/%.o
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(ks_ldflags) -o $@ $<
+
+# The programs once more, with tests/interop/record.c in them.
+record_programs := $(addprefix $(B)/record/,kernscaled kernscale-coordinator kernscale-relay tests/interop/ctlcat)
+.PHONY: record-programs
+record-programs: programs $(record_programs)
+	$(Q)mkdir -p $(B)/record/tests/bench
+	$(Q)cp $(B)/wgctl $(B)/record/ && cp $(B)/tests/bench/netload $(B)/record/tests/bench/
+$(B)/record/kernscaled: $(B)/obj/daemon/main.o $(B)/libdaemon.a
+$(B)/record/kernscale-coordinator: $(B)/obj/coordinator/main.o $(B)/libcoordinator.a
+$(B)/record/kernscale-relay: $(B)/obj/relay/main.o
+$(B)/record/tests/interop/ctlcat: $(B)/obj/tests/interop/ctlcat.o $(B)/libdaemon.a
+$(record_programs): $(B)/obj/tests/interop/record.o tests/interop/record.wraps $(base)
+	$(say) LINK $@
+	$(Q)$(link) @tests/interop/record.wraps

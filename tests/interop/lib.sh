@@ -8,10 +8,17 @@
 #   start_relay                      kernscale-relay on pub, port 8443; its map in $W/derp.yaml
 #   start_stock NAME                 tailscaled in NAME; ts NAME ARGUMENT... is tailscale there
 #   ts_up NAME                       joins with $W/key
+#
+# With KERNSCALE_RECORD set our programs are those of build/record, which write down what comes in, a
+# file for each process in $LOGS/record; tests/run collects them.
 # shellcheck source=tests/scenario/lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../scenario/lib.sh"
 PATH=${KERNSCALE_STOCK:-/opt/stock/bin}:$PATH
 export TS_NO_LOGS_NO_SUPPORT=true SSL_CERT_FILE=$W/tls.pem
+if [ -n "${KERNSCALE_RECORD:-}" ]; then
+	export KERNSCALE_RECORD=$LOGS/record
+	mkdir -m 755 "$KERNSCALE_RECORD"
+fi
 
 need_stock() {
 	local p
