@@ -4,9 +4,9 @@
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 again = +$(Q)$(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(JOBS))
 shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/scenario/* \
-	tests/fuzz/run tests/vm/* tests/bench/* tests/interop/* 2>/dev/null)
+	tests/fuzz/run tests/vm/* tests/bench/* tests/interop/* tests/native/* 2>/dev/null)
 
-.PHONY: check check-unit check-fuzz-replay check-units check-scenario check-vm test-programs programs deps \
+.PHONY: check check-unit check-fuzz-replay check-units check-native check-scenario check-vm test-programs programs deps \
 	fuzz fuzz-programs demo bench lint format interop install uninstall
 
 deps:
@@ -14,13 +14,13 @@ deps:
 
 test-programs: $(units) $(replay)
 programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/interop/ctlcat \
-	$(B)/tests/interop/badrelay $(kernel_tests)
+	$(B)/tests/interop/badrelay $(B)/tests/native/joinload $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs
 	$(again) SANITIZE=undefined programs
 	$(if $(CHECK_FUZZ),$(again) $(fuzz_build))
-	$(Q)tests/run unit replay units scenario $(if $(CHECK_FUZZ),fuzz)
+	$(Q)tests/run unit replay units native scenario $(if $(CHECK_FUZZ),fuzz)
 
 check-unit:
 	$(again) SANITIZE=address,undefined test-programs
@@ -32,6 +32,10 @@ check-fuzz-replay:
 
 check-units:
 	$(Q)tests/run units
+
+check-native:
+	$(again) SANITIZE=undefined programs
+	$(Q)tests/run native
 
 check-scenario:
 	$(again) SANITIZE=undefined programs
@@ -145,6 +149,7 @@ help:
 	@echo 'make demo            set up what is missing, then show a whole mesh on this machine'
 	@echo 'make check           set up what is missing, then all tests; the last line counts them'
 	@echo 'make check-unit check-fuzz-replay check-units      without root and kernel'
+	@echo 'make check-native    the servers under faults, on loopback; NATIVE=PATTERN picks'
 	@echo 'make check-scenario  real programs on a real kernel; SCENARIO=PATTERN picks, KERNEL=host|uml|vm'
 	@echo 'make check-vm        scenarios and systemd units on Debian'"'"'s kernel in an emulator'
 	@echo 'make interop         against stock programs on PATH or in KERNSCALE_STOCK'
@@ -154,6 +159,10 @@ help:
 	@echo 'make install         DESTDIR= PREFIX=/usr; make uninstall'
 
 $(B)/tests/interop/%: $(B)/obj/tests/interop/%.o $(archives)
+	$(say) LINK $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(link)
+$(B)/tests/native/%: $(B)/obj/tests/native/%.o $(archives)
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(link)

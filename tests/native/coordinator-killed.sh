@@ -1,0 +1,32 @@
+#!/bin/bash
+# limit: 120 s
+# The real coordinator is killed (kill -9) again and again, at any moment, while nodes register with it: two machines
+# race for each one-off key, machines log in again with new keys, ephemeral nodes come and go. Afterwards every node
+# that was told it is in is there with the number and the addresses it was told, nobody else is, no one-off key
+# let in two, nothing ephemeral is left, and the database is whole. KILLS and SEED tune it.
+. "$(dirname "$0")/lib.sh"
+kills=${KILLS:-30}
+RANDOM=${SEED:-$$}
+step "seed ${SEED:-$$}"
+coordinator_config ""
+start_coordinator
+start load "$BIN/tests/native/joinload" load --port "$PORT" --socket "$W/admin.sock" --dir "$W"
+wait_until 10 test -s "$W/told.0" || fail "nobody has joined"
+for _ in $(seq "$kills"); do
+	sleep "0.$(printf %03d $((50 + RANDOM % 500)))"
+	running load || fail "the load has ended: $(tail -n 5 "$LOGS/load.log")"
+	stop coordinator KILL
+	start_coordinator
+done
+step "killed $kills times"
+touch "$W/stop"
+wait "${PIDS[load]}" || fail "the load says $?: $(tail -n 5 "$LOGS/load.log")"
+unset "PIDS[load]"
+cat "$LOGS/load.log"
+# Once more from the disk alone, whatever it remembered.
+stop coordinator KILL
+start_coordinator
+check "$BIN/tests/native/joinload" verify --port "$PORT" --socket "$W/admin.sock" --dir "$W" --db "$W/db.sqlite"
+step "verified"
+check stop coordinator
+refute grep -iE 'database|out of memory' "$LOGS/coordinator.log"
