@@ -411,8 +411,10 @@ static void channel_map_stream(struct channel *ch, struct h2_stream *st, struct 
 {
 	/* A stream's words may be older than a lite update's that is already stored. Its disco key
 	 * counts on a new connection: the stream of a restarted daemon can come before its update,
-	 * and peers would be given the dead key (control.md 7.2). */
-	if (key_is_zero(&n->disco_key)) {
+	 * and peers would be given the dead key (control.md 7.2).
+	 * One that has not spoken since we started is believed: what is on disk may lack the last second
+	 * before a crash, and no lite update need come until something changes. */
+	if (key_is_zero(&n->disco_key) || !n->disco_source) {
 		channel_store(ch, n, q);
 	} else if (!key_is_zero(&q->disco_key) && n->disco_source != ch->id) {
 		registry_node_set_disco(&ch->cs->c->reg, n, &q->disco_key);

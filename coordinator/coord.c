@@ -153,7 +153,8 @@ static void coord_on_tick(void *data)
 	int64_t now = coord_wall_nsec();
 
 	loop_timer_in(c->tick, USEC_PER_SEC);
-	for (size_t i = 0; i < c->reg.n_node; i++) {
+	/* While nothing can be written, what nodes say of themselves waits in them and not in a queue that grows. */
+	for (size_t i = 0; i < c->reg.n_node && coord_writable(c); i++) {
 		struct node *n = c->reg.node[i];
 
 		if (n->unsaved) {

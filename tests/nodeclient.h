@@ -262,13 +262,14 @@ static inline void node_client_on_map_end(void *data, struct h2_stream *st, int 
 	((struct node_client *)data)->stream_over = true;
 }
 
-static inline int node_client_stream(struct node_client *c)
+/* more: as above. */
+static inline int node_client_stream(struct node_client *c, const char *more)
 {
 	static const struct h2_client_ops ops = { node_client_on_headers, node_client_on_map, node_client_on_map_end };
 	char text[4096];
 	struct h2_request rq = { .method = "POST", .path = "/machine/map", .body = text };
 
-	node_client_map_text(c, true, "", text);
+	node_client_map_text(c, true, more, text);
 	rq.body_len = strlen(text);
 	if (c->stream)
 		ts2021_frames_done(&c->frames);

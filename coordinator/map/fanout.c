@@ -49,7 +49,6 @@ struct fanout {
 	struct map_session *sessions;
 	uint64_t n_sessions;
 	unsigned int walking; /* the list of sessions */
-	uint64_t start_usec;
 	int64_t ticked_nsec;
 	struct node *dirty, **dirty_end;
 	uint64_t *removed;
@@ -796,15 +795,18 @@ static void node_tick(struct fanout *f, struct node *n, uint64_t now_usec, int64
 
 	if (n->gone_usec && n->online && now_usec >= n->gone_usec + FANOUT_OFFLINE_USEC)
 		registry_node_set_online(f->reg, n, false, now_nsec);
-	if (n->expiry_nsec > f->ticked_nsec && n->expiry_nsec <= now_nsec) {
-		log_info("node %s: its key has expired", n->given);
+	if (n->expiry_nsec && (n->expiry_nsec <= f->ticked_nsec) != (n->expiry_nsec <= now_nsec)) {
+		log_info("node %s: its key has expired%s", n->given,
+			 n->expiry_nsec <= now_nsec ? "" : " no more: the clock was set back");
 		registry_node_expired(f->reg, n);
 	}
-	/* Nobody is removed for the time that we were not there: that long, everybody had no stream. */
-	if (!n->ephemeral || n->online || now_usec < f->start_usec + ephemeral)
+	if (!n->ephemeral || n->online)
 		return;
-	if (n->gone_usec ? now_usec < n->gone_usec + ephemeral :
-			   now_nsec < n->last_seen_nsec + (int64_t)ephemeral * 1000)
+	/* Without a stream yet, in this life of ours: it is waited for from now on, by the clock that nobody sets. Nobody is
+	 * removed for the time that we were not there, for that long everybody had no stream. */
+	if (!n->gone_usec)
+		n->gone_usec = now_usec;
+	if (now_usec < n->gone_usec + ephemeral)
 		return;
 	log_info("node %s: ephemeral and gone, deleted", n->given);
 	registry_node_delete(f->reg, n);
@@ -812,10 +814,8 @@ static void node_tick(struct fanout *f, struct node *n, uint64_t now_usec, int64
 
 void fanout_tick(struct fanout *f, uint64_t now_usec, int64_t now_nsec)
 {
-	if (!f->ticked_nsec) {
+	if (!f->ticked_nsec)
 		f->ticked_nsec = now_nsec;
-		f->start_usec = now_usec;
-	}
 	f->walking++;
 	for (struct map_session *s = f->sessions; s; s = s->next)
 		if (s->node && !s->dead)

@@ -86,7 +86,7 @@ struct node {
 	struct blob *json;	     /* the node as its peers see it; NULL: to be made anew */
 	struct map_session *session; /* its stream; NULL: none */
 	struct node *next_dirty;
-	uint64_t gone_usec;  /* when its last stream ended; 0: has one, or never had */
+	uint64_t gone_usec;  /* when its last stream ended; ephemeral without one: since when; 0: has one */
 	uint32_t batch;	     /* changes that the message being built tells */
 	bool queued, known;  /* in the list of dirty nodes; told to peers before */
 

@@ -274,6 +274,7 @@ static int store_prepare(struct store *st, bool wal, char why[static STORE_WHY_M
 int store_open(const char *path, bool wal, char why[static STORE_WHY_MAX], struct store **ret)
 {
 	CLEANUP(store_free) struct store *st = calloc(1, sizeof(*st));
+	pthread_condattr_t attr;
 	mode_t mask;
 	int r, rc;
 
@@ -282,7 +283,10 @@ int store_open(const char *path, bool wal, char why[static STORE_WHY_MAX], struc
 		return -ENOMEM;
 	st->lock_fd = st->event_fd = -1;
 	pthread_mutex_init(&st->mutex, NULL);
-	pthread_cond_init(&st->cond, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC); /* a step back of the wall clock must not delay a retry */
+	pthread_cond_init(&st->cond, &attr);
+	pthread_condattr_destroy(&attr);
 	r = store_lock(st, path, why);
 	if (r < 0)
 		return r;
@@ -597,7 +601,7 @@ static void *store_thread(void *data)
 		store_signal(st);
 		if (rc == SQLITE_OK)
 			continue;
-		clock_gettime(CLOCK_REALTIME, &until);
+		clock_gettime(CLOCK_MONOTONIC, &until);
 		until.tv_sec += STORE_RETRY_SEC;
 		pthread_cond_timedwait(&st->cond, &st->mutex, &until);
 		if (st->stop && ++tries >= STORE_CLOSE_SEC / STORE_RETRY_SEC) {

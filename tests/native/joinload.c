@@ -190,7 +190,7 @@ static struct identity identify(struct joinload *l, struct node_client *c)
 		int r = c->fd >= 0 ? 0 : node_client_connect(c, l->port, &l->server);
 
 		if (r == 0)
-			r = node_client_stream(c);
+			r = node_client_stream(c, "");
 		if (r == 0)
 			r = node_client_map(c, NODE_CLIENT_WAIT_MSEC, &m);
 		if (r == 0 && (self = json_get(m, "Node"))) {

@@ -240,7 +240,7 @@ static int client_update(struct node_client *c, const char *more)
 
 static void client_stream(struct node_client *c)
 {
-	assert_int_equal(node_client_stream(c), 0);
+	assert_int_equal(node_client_stream(c, ""), 0);
 }
 
 /* The next map message; NULL when none comes in time. */
@@ -383,7 +383,7 @@ static void test_newest_stream_wins(void **state)
 	json_decref(client_map(a, WAIT_MSEC));
 	client_stream(b);
 	json_decref(client_map(b, WAIT_MSEC));
-	while ((m = client_map(a, 100)))
+	while ((m = client_map(a, 500))) /* long enough for a busy machine */
 		json_decref(m);
 	again = (struct node_client){ .machine = b->machine, .node = b->node, .disco = b->disco };
 	client_connect(s, &again);
@@ -486,6 +486,37 @@ static void test_killed(void **state)
 	m = client_map(a, WAIT_MSEC);
 	assert_int_equal(json_get_int(json_get(m, "Node"), "ID", 0), 1);
 	json_decref(m);
+	client_free(a);
+	client_free(b);
+}
+
+/* What a node said of itself in the last second before a kill may not be on disk. Its stream, the first that comes
+ * back, says it again; later the stream's words are older than what updates said. */
+static void test_words_after_kill(void **state)
+{
+	static const char told[] = "\"Endpoints\":[\"192.0.2.1:41641\"],", old[] = "\"Endpoints\":[\"192.0.2.9:9\"],";
+	struct server *s = *state;
+	struct node_client *a = joined(s, "a"), *b = joined(s, "b");
+	json_t *m, *peer;
+
+	sleep(2); /* on disk without endpoints */
+	assert_int_equal(client_update(a, told), 200);
+	server_kill(s);
+	server_start(s);
+	for (int i = 0; i < 2; i++) { /* its own words, and then older ones */
+		node_client_close(a);
+		node_client_close(b);
+		client_connect(s, a);
+		client_connect(s, b);
+		assert_int_equal(node_client_stream(a, i ? old : told), 0);
+		json_decref(client_map(a, WAIT_MSEC));
+		client_stream(b);
+		m = client_map(b, WAIT_MSEC);
+		peer = json_array_get(json_get(m, "Peers"), 0);
+		assert_non_null(json_get(peer, "Endpoints"));
+		assert_string_equal(json_string_value(json_array_get(json_get(peer, "Endpoints"), 0)), "192.0.2.1:41641");
+		json_decref(m);
+	}
 	client_free(a);
 	client_free(b);
 }
@@ -633,7 +664,7 @@ int main(void)
 		T(test_first_map),   T(test_deltas),	  T(test_newest_stream_wins),
 		T(test_refusals),    T(test_one_off_key), T(test_killed),
 		T(test_interactive), T(test_slow_reader), T(test_garbage),
-		T(test_replayed_handshake),
+		T(test_replayed_handshake), T(test_words_after_kill),
 	};
 
 	signal(SIGPIPE, SIG_IGN);

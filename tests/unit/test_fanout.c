@@ -97,6 +97,11 @@ static void test_expiry(void **state)
 	n->changes = 0;
 	fanout_tick(w->c.fanout, 1006 * SEC, NOW + 6 * NSEC_PER_SEC);
 	assert_int_equal(n->changes, 0); /* once */
+	fanout_tick(w->c.fanout, 1007 * SEC, NOW - 3600 * NSEC_PER_SEC); /* the clock is set back */
+	assert_int_equal(n->changes, NODE_CHANGE_FULL | NODE_CHANGE_SELF);
+	n->changes = 0;
+	fanout_tick(w->c.fanout, 1008 * SEC, 10 * NSEC_PER_SEC); /* to 1970 */
+	assert_int_equal(n->changes, 0);
 }
 
 static void test_ephemeral(void **state)
@@ -117,10 +122,30 @@ static void test_ephemeral(void **state)
 	fanout_tick(w->c.fanout, 1151 * SEC, NOW + 151 * NSEC_PER_SEC);
 	assert_null(registry_node(&w->c.reg, left_id));
 	assert_ptr_equal(registry_node(&w->c.reg, fresh->id), fresh);
+	fresh->gone_usec = 0; /* as fanout_open() does */
 	registry_node_set_online(&w->c.reg, fresh, true, NOW + 152 * NSEC_PER_SEC);
 	fanout_tick(w->c.fanout, 9999 * SEC, NOW + 9999 * NSEC_PER_SEC);
 	assert_ptr_equal(registry_node(&w->c.reg, fresh->id), fresh); /* it is connected */
 	assert_ptr_equal(registry_node(&w->c.reg, stays->id), stays);
+}
+
+/* A step of the wall clock deletes nobody, and keeps nobody for ever. */
+static void test_ephemeral_clock(void **state)
+{
+	struct world *w = *state;
+	struct node *n;
+	uint64_t id;
+
+	fanout_tick(w->c.fanout, 1000 * SEC, NOW);
+	fanout_tick(w->c.fanout, 1999 * SEC, NOW + 999 * NSEC_PER_SEC);
+	n = add(w, 1, true, NOW + 1000 * NSEC_PER_SEC); /* registered, not polled yet */
+	id = n->id;
+	fanout_tick(w->c.fanout, 2001 * SEC, NOW + 4601 * NSEC_PER_SEC); /* an hour ahead */
+	assert_ptr_equal(registry_node(&w->c.reg, id), n);
+	fanout_tick(w->c.fanout, 2100 * SEC, NOW - 2500 * NSEC_PER_SEC); /* and an hour back */
+	assert_ptr_equal(registry_node(&w->c.reg, id), n);
+	fanout_tick(w->c.fanout, 2101 * SEC, NOW - 2499 * NSEC_PER_SEC);
+	assert_null(registry_node(&w->c.reg, id));
 }
 
 static json_t *parsed(struct buf *b)
@@ -215,7 +240,7 @@ static void test_dns_json(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_offline),   T(test_expiry),	   T(test_ephemeral),
+	const struct CMUnitTest tests[] = { T(test_offline),   T(test_expiry),	   T(test_ephemeral), T(test_ephemeral_clock),
 					    T(test_node_json), T(test_patch_json), T(test_dns_json) };
 
 	if (key_init() < 0)
