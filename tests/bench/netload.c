@@ -175,9 +175,12 @@ static void on_signal(int sig)
 static int catch_signals(void)
 {
 	struct sigaction a = { .sa_handler = on_signal };
+	sigset_t all;
 
-	if (sigaction(SIGUSR1, &a, NULL) < 0 || sigaction(SIGTERM, &a, NULL) < 0 ||
-	    sigaction(SIGINT, &a, NULL) < 0)
+	/* They come while ppoll() waits, and at no other time: none is overlooked. */
+	sigfillset(&all);
+	if (sigprocmask(SIG_BLOCK, &all, NULL) < 0 || sigaction(SIGUSR1, &a, NULL) < 0 ||
+	    sigaction(SIGTERM, &a, NULL) < 0 || sigaction(SIGINT, &a, NULL) < 0)
 		return fail("sigaction");
 	return 0;
 }
@@ -230,7 +233,8 @@ static uint64_t stream_give(int fd, uint64_t gap, size_t size, uint64_t due)
 	if (now > due && now - due > BEHIND_MAX * gap)
 		due = now - BEHIND_MAX * gap;
 	for (; due <= now && count < NUMBERS_MAX; due += gap) {
-		struct numbered head = { NUMBERED_MAGIC, (uint32_t)phase_now % PHASES_MAX, count++ };
+		struct numbered head = { NUMBERED_MAGIC, (uint32_t)phase_now % PHASES_MAX,
+					 count++ };
 
 		memcpy(buf, &head, sizeof(head));
 		phases[head.phase].sent++;
@@ -247,6 +251,7 @@ static int stream(int fd, unsigned long rate, size_t size)
 	uint64_t gap = rate ? 1000000000U / rate : 0, due = now_nsec(), end = UINT64_MAX;
 	struct pollfd p = { .fd = fd, .events = POLLIN };
 	int bytes = QUEUE_BYTES;
+	sigset_t none;
 
 	if (size < sizeof(struct numbered))
 		size = sizeof(struct numbered);
@@ -254,19 +259,20 @@ static int stream(int fd, unsigned long rate, size_t size)
 		return fail("SO_RCVBUFFORCE");
 	if (catch_signals())
 		return 1;
+	sigemptyset(&none);
 	while (now_nsec() < end) {
-		uint64_t now = now_nsec(), next;
-		struct timespec wait = { .tv_nsec = 100000000 };
+		uint64_t now = now_nsec(), next = end;
+		struct timespec wait;
 
 		if (ending && end == UINT64_MAX)
-			end = now + LINGER_NSEC;
-		if (gap && end == UINT64_MAX) {
-			due = stream_give(fd, gap, size, due);
-			next = due > now ? due - now : 0;
-			if (next < (uint64_t)wait.tv_nsec)
-				wait.tv_nsec = (long)next;
-		}
-		if (ppoll(&p, 1, &wait, NULL) > 0)
+			next = end = now + LINGER_NSEC;
+		if (gap && end == UINT64_MAX)
+			next = due = stream_give(fd, gap, size, due);
+		now = now_nsec();
+		next = next > now ? next - now : 0;
+		wait.tv_sec = (time_t)(next / 1000000000U);
+		wait.tv_nsec = (long)(next % 1000000000U);
+		if (ppoll(&p, 1, next > INT64_MAX ? NULL : &wait, &none) > 0)
 			stream_take(fd);
 	}
 	stream_take(fd);
@@ -290,11 +296,13 @@ static int drip(int fd, unsigned long rate, size_t size)
 	static const uint8_t buf[SIZE_MAX_BYTES];
 	uint64_t start = now_nsec(), due = start, stall = 0, total, took;
 	int small = 8192; /* a queue so short that a pause of the path is a pause of the writer */
+	sigset_t none;
 
 	if (setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)) < 0)
 		return fail("SO_SNDBUF");
 	if (catch_signals())
 		return 1;
+	sigemptyset(&none);
 	while (!ending) {
 		struct timespec rest = { 0 };
 		uint64_t before = now_nsec(), after;
@@ -308,7 +316,7 @@ static int drip(int fd, unsigned long rate, size_t size)
 		if (due < after)
 			due = after;
 		rest.tv_nsec = (long)(due - after);
-		nanosleep(&rest, NULL);
+		ppoll(NULL, 0, &rest, &none);
 	}
 	shutdown(fd, SHUT_WR);
 	if (recv(fd, &total, sizeof(total), MSG_WAITALL) != (ssize_t)sizeof(total))
@@ -375,7 +383,8 @@ int main(int argc, char **argv)
 	if (of_tcp)
 		return send_stream(fd, number(to[2]));
 	if (of_drip)
-		return number(to[2]) ? drip(fd, number(to[2]), number(to[3]) % SIZE_MAX_BYTES) : usage();
+		return number(to[2]) ? drip(fd, number(to[2]), number(to[3]) % SIZE_MAX_BYTES)
+				     : usage();
 	if (of_stream)
 		return stream(fd, number(to[2]), number(to[3]) % SIZE_MAX_BYTES);
 	return send_counted(fd, number(to[2]), number(to[3]), number(to[4]) % SIZE_MAX_BYTES);

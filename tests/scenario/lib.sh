@@ -62,14 +62,15 @@ refute() {
 }
 
 # WAIT_FACTOR is for a clock that runs ahead (ICOUNT=1 skips the time in which the disk is waited for).
-# wait_until SECONDS COMMAND...: prints nothing, 0 once COMMAND succeeds, 1 when time is up.
+# wait_until SECONDS COMMAND...: prints nothing, 0 once COMMAND succeeds, 1 when time is up. WAIT_STEP is
+# for simulated time, in which only the tries cost any.
 wait_until() {
 	local end=$(($(now_msec) + $1 * 1000 * ${WAIT_FACTOR:-1}))
 
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ "$(now_msec)" -lt $end ] || return 1
-		sleep 0.05
+		sleep "${WAIT_STEP:-0.05}"
 	done
 }
 

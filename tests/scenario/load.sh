@@ -11,10 +11,11 @@
 #                             order; writes the same as lines to $OUT/$SCENARIO_NAME.figures
 #   no_loss                   load_end, and nothing may be lost
 LOADS=() DRIPS=() PHASES=(start)
+LOAD_PORT=9100
 LOST=0 TWICE=0 LATE=0
 
 load() {
-	local a=$1 b=$2 port=$((9100 + ${#LOADS[@]})) size=$5
+	local a=$1 b=$2 port=$((LOAD_PORT++)) size=$5
 
 	# The receiver first: what it misses at the start belongs to the phase that does not count.
 	start "load-$b-$a-$port" "$b" "$BIN/tests/bench/netload" stream $port "$(ip4 "$a")" $port "$4" "$size"
