@@ -449,9 +449,12 @@ int udp_set_mode(struct udp *u, enum udp_mode m)
 
 /* Sending */
 
-/* The address the kernel would send from: that of a socket connected there. No packet is sent. */
+/* The address the kernel would send from: that of a socket connected there. No packet is sent. A
+ * socket keeps the source of its first connection, also when it is connected elsewhere or the address
+ * is gone, until it is dissolved. */
 static int source_for(struct udp *u, const struct endpoint *to, struct addr *ret)
 {
+	static const struct sockaddr nowhere = { .sa_family = AF_UNSPEC };
 	int fd = u->route[to->addr.family == 6 ? V6 : V4];
 	union sockaddr_any sa;
 	socklen_t len = endpoint_to_sockaddr(to, &sa);
@@ -459,7 +462,7 @@ static int source_for(struct udp *u, const struct endpoint *to, struct addr *ret
 
 	if (fd < 0)
 		return -EAFNOSUPPORT;
-	if (connect(fd, &sa.sa, len) < 0)
+	if (connect(fd, &nowhere, sizeof(nowhere)) < 0 || connect(fd, &sa.sa, len) < 0)
 		return -errno;
 	len = sizeof(sa);
 	if (getsockname(fd, &sa.sa, &len) < 0)
