@@ -114,6 +114,14 @@ static int on_ping(void *data, const struct endpoint *to, struct disco_txid *ret
 	return 0;
 }
 
+static void ask_own_addresses(struct paths *p)
+{
+	if (p->restun_at && p->now - p->restun_at < RESTUN_GAP_USEC)
+		return;
+	p->restun_at = p->now;
+	p->ops->restun(p->data);
+}
+
 static void on_call_me(void *data)
 {
 	struct paths_peer *peer = data;
@@ -122,11 +130,8 @@ static void on_call_me(void *data)
 
 	/* What we have goes out at once; when the round finds other addresses, the peer hears
 	 * again. */
-	if ((!p->own_at || p->now - p->own_at > PATHS_FRESH_USEC) &&
-	    (!p->restun_at || p->now - p->restun_at >= RESTUN_GAP_USEC)) {
-		p->restun_at = p->now;
-		p->ops->restun(p->data);
-	}
+	if (!p->own_at || p->now - p->own_at > PATHS_FRESH_USEC)
+		ask_own_addresses(p);
 	if (!p->n_own || key_is_zero(&peer->disco))
 		return;
 	m.call.n = p->n_own;
@@ -157,6 +162,9 @@ static void on_changed(void *data, enum path_state old, enum path_event why)
 	struct paths *p = peer->owner;
 
 	paths_watch(p);
+	/* It may be our own address that is another now: a NAT's restart is not seen here. */
+	if (why == PATH_EVENT_TRUST_LOST || why == PATH_EVENT_BEST_LOST)
+		ask_own_addresses(p);
 	if (p->ops->changed)
 		p->ops->changed(p->data, peer->id, old, peer->path->state, path_event_name(why));
 }
