@@ -827,6 +827,21 @@ int stream_local(const struct stream *s, struct endpoint *ret)
 	return endpoint_from_sockaddr(&a.sa, ret);
 }
 
+bool stream_stranded(const struct stream *s)
+{
+	CLEANUP(fd_close) int fd = -1;
+	union sockaddr_any a;
+	struct endpoint local;
+	socklen_t n;
+
+	if (stream_local(s, &local) < 0)
+		return false;
+	local.port = 0;
+	n = endpoint_to_sockaddr(&local, &a);
+	fd = socket(a.sa.sa_family, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	return fd >= 0 && bind(fd, &a.sa, n) < 0 && errno == EADDRNOTAVAIL;
+}
+
 int stream_detach(struct stream *s, struct buf *rest)
 {
 	int fd, r;

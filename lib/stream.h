@@ -82,6 +82,8 @@ int stream_fd(const struct stream *s); /* borrowed */
 /* -EAFNOSUPPORT for a Unix socket. */
 int stream_peer(const struct stream *s, struct endpoint *ret);
 int stream_local(const struct stream *s, struct endpoint *ret);
+/* The address it sends from is none of this host's any more: TCP itself would only notice by silence. */
+bool stream_stranded(const struct stream *s);
 /* Plain streams with nothing queued only: gives the descriptor back and frees the stream; unread bytes are appended
  * to rest (may be NULL). -EOPNOTSUPP for TLS, -EAGAIN while something is queued. */
 int stream_detach(struct stream *s, struct buf *rest);

@@ -228,6 +228,10 @@ void derpconn_check(struct derpconn *c, uint64_t within_usec)
 
 	if (c->state != DERPCONN_STATE_UP)
 		return; /* connecting has a deadline of its own */
+	if (stream_stranded(c->stream)) {
+		conn_down(c, -EADDRNOTAVAIL, "our address there is gone");
+		return;
+	}
 	randombytes_buf(token, sizeof(token));
 	derp_put_ping(&b, DERP_FRAME_PING, token);
 	if (conn_write(c, &b) >= 0 && !loop_timer_armed(c->check))
