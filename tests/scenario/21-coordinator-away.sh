@@ -58,4 +58,5 @@ live() {
 	! wgctl "$1" status | grep -qi "not connected.*$URL"
 }
 wait_until 40 live alice || fail "alice is not connected again: $(wgctl alice status)"
+check reach alice bob 2 # the load has ended, and a path without any is shown as idle in time
 check direct alice bob
