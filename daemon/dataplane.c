@@ -13,10 +13,12 @@
 #include "daemon/kernel/udp.h"
 #include "daemon/relay/shuttle.h"
 #include "lib/log.h"
+#include "lib/notify.h"
 #include "nft/reconcile.h"
 
 #define REMOVALS_AT_ONCE 8
 #define TABLE_AGAIN_USEC USEC_PER_SEC
+#define KEPT_NAME	 "nft" /* the socket that owns the table, in the service manager's store */
 
 struct dataplane {
 	struct loop *loop;
@@ -28,10 +30,13 @@ struct dataplane {
 	struct wg *wg;
 	struct link *link;
 	struct udp *udp;
-	struct nft *nft;
+	struct nft *nft;   /* once opened, for good: its socket owns the table */
+	int kept;	   /* that socket, from the one before us; -1: none, or nft has it */
 	struct shuttle *shuttle;
 	struct tsmp_socket *tsmp;
 	bool up;
+	unsigned int left; /* interface that could not be adopted, with its table */
+	bool closed; /* the link is down because nothing would filter it */
 	bool may_tproxy; /* the kernel can, and the user has not said otherwise */
 	struct addr *addrs; /* own */
 	size_t n_addrs;
@@ -79,13 +84,12 @@ static void dataplane_let_go(struct dataplane *d)
 	tsmp_socket_close(TAKE(d->tsmp));
 	shuttle_free(TAKE(d->shuttle));
 	udp_close(TAKE(d->udp));
-	nft_close(TAKE(d->nft));
 	link_close(TAKE(d->link));
 	wg_close(TAKE(d->wg));
 	free(TAKE(d->peers));
 	free(TAKE(d->addrs));
 	d->n_peers = d->n_addrs = 0;
-	d->up = false;
+	d->up = d->closed = false;
 }
 
 void dataplane_close(struct dataplane *d)
@@ -93,7 +97,9 @@ void dataplane_close(struct dataplane *d)
 	if (!d)
 		return;
 	dataplane_let_go(d);
+	nft_close(d->nft);
 	loop_timer_free(d->table_timer);
+	fd_close(d->kept);
 	fd_close(d->name_lock);
 	free(d);
 }
@@ -112,13 +118,14 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 	d->cfg = cfg;
 	d->ops = ops;
 	d->data = data;
-	d->name_lock = -1;
+	d->name_lock = d->kept = -1;
 	d->filter = NFT_FILTER_REPLIES_ONLY;
 	if (loop_timer_new(l, table_again, d, &d->table_timer) < 0)
 		return fail(error, -ENOMEM, "no memory");
 	r = lock_name(d, error);
 	if (r < 0)
 		return r;
+	d->kept = notify_take(KEPT_NAME);
 	*ret = TAKE(d);
 	return 0;
 }
@@ -161,7 +168,62 @@ static void on_link(void *data, unsigned int events)
 	d->ops->link_event(d->data, events);
 }
 
-static int up_device(struct dataplane *d, const struct key *priv, bool *ret_adopted, char *error)
+static int addr_order(const void *a, const void *b)
+{
+	return addr_cmp(a, b);
+}
+
+/* The first table keeps what the last one did: its peers' addresses are those the device lets in. */
+static int adopt_sources(struct dataplane *d, const struct wg_device *now)
+{
+	size_t total = 0, k = 0;
+
+	for (size_t i = 0; i < now->n_peers; i++)
+		total += now->peers[i].n_allowed;
+	d->peers = calloc(total + 1, sizeof(*d->peers));
+	if (!d->peers)
+		return -ENOMEM;
+	for (size_t i = 0; i < now->n_peers; i++)
+		for (size_t j = 0; j < now->peers[i].n_allowed; j++)
+			if (prefix_is_single(&now->peers[i].allowed[j]))
+				d->peers[k++] = now->peers[i].allowed[j].addr;
+	qsort(d->peers, k, sizeof(*d->peers), addr_order);
+	d->n_peers = k;
+	return 0;
+}
+
+static int up_link(struct dataplane *d, uint16_t port, char *error)
+{
+	int r = link_up(d->link, LINK_MTU);
+
+	if (r == -EADDRINUSE)
+		return fail(error, r, "UDP port %u is taken: stop who has it or give --port", port);
+	if (r < 0)
+		return fail(error, r, "cannot bring interface %s up: %s", d->cfg->interface,
+			    strerror(-r));
+	return 0;
+}
+
+/* The kernel chooses a port when the link comes up. The one of before is worth a try, no more. */
+static int up_new_link(struct dataplane *d, struct wg_device *now, struct wg_settings *want, char *error)
+{
+	int r = up_link(d, want->port, error);
+
+	if (r == -EADDRINUSE && !d->cfg->port) {
+		want->port = now->port = 0;
+		r = wg_set_device(d->wg, now, want);
+		if (r == 0)
+			r = up_link(d, 0, error);
+	}
+	if (r < 0)
+		return r;
+	wg_device_done(now);
+	r = wg_get_device(d->wg, now);
+	return r < 0 ? fail(error, r, "cannot read interface %s: %s", d->cfg->interface, wg_error(d->wg)) : 0;
+}
+
+static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port, bool *ret_adopted,
+		     char *error)
 {
 	struct wg_settings want = { priv, d->cfg->port, LINK_MARK };
 	CLEANUP(wg_device_done) struct wg_device now = { 0 };
@@ -184,28 +246,22 @@ static int up_device(struct dataplane *d, const struct key *priv, bool *ret_adop
 	if (r < 0)
 		return fail(error, r, "cannot read interface %s: %s", d->cfg->interface,
 			    wg_error(d->wg));
-	if (want.port == 0)
-		want.port = now.port; /* any port: the one it has, if it has one */
+	if (want.port == 0) /* any port: the one it has, or had before */
+		want.port = now.port ? now.port : *port;
 	r = wg_set_device(d->wg, &now, &want);
 	if (r < 0)
 		return fail(error, r, "cannot set up interface %s: %s", d->cfg->interface,
 			    wg_error(d->wg));
 	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
 	if (r == 0)
-		r = link_up(d->link, LINK_MTU);
-	if (r == -EADDRINUSE)
-		return fail(error, r, "UDP port %u is taken: stop who has it or give --port",
-			    want.port);
+		r = adopt_sources(d, &now);
 	if (r < 0)
-		return fail(error, r, "cannot bring interface %s up: %s", d->cfg->interface,
-			    strerror(-r));
-	wg_device_done(&now);
-	r = wg_get_device(d->wg, &now); /* the kernel has chosen a random port by now */
-	if (r < 0)
-		return fail(error, r, "cannot read interface %s: %s", d->cfg->interface,
-			    wg_error(d->wg));
-	d->port = now.port;
-	return 0;
+		return fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
+	/* One with peers that is down stays so until its filter stands. */
+	if (!want.port || !now.n_peers)
+		r = up_new_link(d, &now, &want, error);
+	d->port = *port = want.port ? want.port : now.port;
+	return r;
 }
 
 static int up_rules(struct dataplane *d)
@@ -239,6 +295,33 @@ static int up_relay(struct dataplane *d, uint16_t *relay_port, char *error)
 	return 0;
 }
 
+/* Fail closed: a tunnel that nothing filters is set down. An older table of ours will do. */
+static void close_link(struct dataplane *d)
+{
+	int r;
+
+	if (d->closed || (d->nft && nft_stands(d->nft, d->cfg->table) > 0))
+		return;
+	r = link_down(d->link);
+	if (r < 0) {
+		log_remote(LOG_LEVEL_ERR, "cannot set interface %s down, which nothing filters: %s",
+			   d->cfg->interface, strerror(-r));
+		return;
+	}
+	d->closed = true;
+	log_notice("interface %s is down: nothing would filter it", d->cfg->interface);
+}
+
+static void open_link(struct dataplane *d)
+{
+	if (!d->closed)
+		return;
+	d->closed = false;
+	log_notice("interface %s is filtered again", d->cfg->interface);
+	if (d->up) /* before, up_device() has done it */
+		d->ops->link_event(d->data, LINK_EVENT_OURS | LINK_EVENT_ROUTE);
+}
+
 /* Makes the table what is wanted now. */
 static int apply_table(struct dataplane *d)
 {
@@ -264,14 +347,19 @@ static int apply_table(struct dataplane *d)
 	c.clamp_mss = c.forwarding;
 	r = nft_apply(d->nft, &c);
 	if (r < 0) {
+		char why[160];
+
+		snprintf(why, sizeof(why), "%s", nft_error(d->nft)[0] ? nft_error(d->nft) : strerror(-r));
+		log_remote(LOG_LEVEL_ERR, "nftables table %s: %s", d->cfg->table, why);
+		close_link(d);
 		snprintf(d->filter_problem, sizeof(d->filter_problem),
-			 "The packet filter is not in force: nftables table %s: %.160s", d->cfg->table,
-			 nft_error(d->nft));
-		log_remote(LOG_LEVEL_ERR, "nftables table %s: %s", d->cfg->table, nft_error(d->nft));
+			 "The packet filter is not in force%s: nftables table %s: %.130s",
+			 d->closed ? ", so the interface is down" : "", d->cfg->table, why);
 		loop_timer_in(d->table_timer, TABLE_AGAIN_USEC);
 	} else {
 		d->filter_problem[0] = '\0';
 		loop_timer_stop(d->table_timer);
+		open_link(d);
 	}
 	return r;
 }
@@ -297,6 +385,8 @@ static void on_table_changed(void *data)
 {
 	struct dataplane *d = data;
 
+	if (!d->up)
+		return;
 	log_notice("nftables table %s was changed by somebody else: putting it back", d->cfg->table);
 	if (d->may_tproxy) /* else the kernel would refuse the table as a whole */
 		udp_set_mode(d->udp, UDP_MODE_TPROXY);
@@ -304,11 +394,39 @@ static void on_table_changed(void *data)
 	udp_self_test(d->udp, on_port_tested, d);
 }
 
+/* The socket that owns the table: of before, or a new one, which is given away to be kept. */
+static int open_nft(struct dataplane *d)
+{
+	int r;
+
+	if (d->nft)
+		return 0;
+	if (d->kept >= 0) {
+		r = nft_open(d->kept, &d->nft);
+		if (r == 0) {
+			d->kept = -1;
+			nft_set_kept(d->nft, true);
+			return 0;
+		}
+		log_warning_errno(r, "the service manager kept a descriptor that is of no use");
+		d->kept = fd_close(d->kept);
+		notify_forget(KEPT_NAME);
+	}
+	r = nft_open(-1, &d->nft);
+	if (r < 0)
+		return r;
+	r = notify_store(KEPT_NAME, nft_fd(d->nft));
+	nft_set_kept(d->nft, r == 0);
+	if (r < 0 && r != -ENOENT)
+		log_info_errno(r, "the service manager keeps no descriptor for us");
+	return 0;
+}
+
 /* The shared port and what stands around it. The filter stands before the first packet is let in. */
-static int up_table(struct dataplane *d, char *error)
+static int up_table(struct dataplane *d, uint16_t *disco_port, char *error)
 {
 	unsigned int has = 0;
-	int r = nft_open(&d->nft);
+	int r = open_nft(d);
 
 	if (r == 0)
 		has = nft_probe(d->nft);
@@ -317,12 +435,19 @@ static int up_table(struct dataplane *d, char *error)
 			    "this kernel has no nf_tables (or not the right to use them): the packet "
 			    "filter cannot stand, so nothing is let in; load nf_tables, nft_ct, nft_tproxy");
 	d->may_tproxy = !d->cfg->port_sharing_raw && (has & NFT_HAS_TPROXY);
-	r = udp_open(d->loop, &(struct udp_opts){ d->port, LINK_MARK, false, on_udp, d }, &d->udp);
+	r = udp_open(d->loop,
+		     &(struct udp_opts){ .port = d->port,
+					 .private_port = *disco_port,
+					 .mark = LINK_MARK,
+					 .fn = on_udp,
+					 .data = d },
+		     &d->udp);
 	if (r == 0 && !d->may_tproxy)
 		r = udp_set_mode(d->udp, UDP_MODE_RAW);
 	if (r < 0)
 		return fail(error, r, "cannot share UDP port %u with the kernel: %s", d->port,
 			    strerror(-r));
+	*disco_port = udp_private_port(d->udp);
 	r = apply_table(d);
 	if (r < 0)
 		return fail(error, r, "%s", d->filter_problem);
@@ -341,17 +466,29 @@ int dataplane_set_filter(struct dataplane *d, enum nft_filter mode)
 	return d->up ? apply_table(d) : 0;
 }
 
-int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *relay_port,
+/* An adopted device that could not be brought up. */
+static void leave_link(struct dataplane *d)
+{
+	if (!d->nft && open_nft(d) < 0)
+		log_err("cannot talk to nf_tables");
+	close_link(d);
+	d->left = d->closed ? 0 : wg_ifindex(d->wg);
+}
+
+int dataplane_up(struct dataplane *d, const struct key *node_private, struct dataplane_ports *ports,
 		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX])
 {
 	bool adopted = false;
 	int r;
 
-	r = up_device(d, node_private, &adopted, error);
+	d->left = 0;
+	r = up_device(d, node_private, &ports->wireguard, &adopted, error);
 	if (r == 0)
-		r = up_relay(d, relay_port, error);
+		r = up_relay(d, &ports->relay, error);
 	if (r == 0)
-		r = up_table(d, error);
+		r = up_table(d, &ports->disco, error);
+	if (r == 0)
+		r = up_link(d, d->port, error);
 	if (r == 0) {
 		up_rules(d);
 		r = link_watch(d->link, d->loop, on_link, d);
@@ -367,6 +504,8 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *
 	/* A device that was there before is somebody's mesh: it stays. */
 	if (d->wg && !adopted && wg_ifindex(d->wg))
 		wg_device_delete(d->wg);
+	else if (d->link)
+		leave_link(d);
 	dataplane_let_go(d);
 	return r;
 }
@@ -387,6 +526,21 @@ void dataplane_down(struct dataplane *d)
 	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
 	dataplane_let_go(d);
 	d->filter = NFT_FILTER_REPLIES_ONLY;
+}
+
+void dataplane_hand_over(struct dataplane *d)
+{
+	if (!d->nft || !nft_goes_with_owner(d->nft))
+		return;
+	nft_set_kept(d->nft, false);
+	if (d->up && apply_table(d) >= 0) {
+		log_info("nftables table %s stays without an owner", d->cfg->table);
+		return;
+	}
+	if (!d->up && (!d->left || link_open(d->cfg->interface, d->left, &d->link) < 0))
+		return;
+	if (link_down(d->link) == 0)
+		log_err("interface %s is down: its packet filter ends with kernscaled", d->cfg->interface);
 }
 
 int dataplane_set_key(struct dataplane *d, const struct key *node_private)
@@ -455,11 +609,6 @@ static int set_routes(struct dataplane *d, const struct dataplane_peer *p, size_
 				  link_error(d->link));
 	d->routes_error = r;
 	return r;
-}
-
-static int addr_order(const void *a, const void *b)
-{
-	return addr_cmp(a, b);
 }
 
 /* Addresses of peers are theirs: from elsewhere they are forged. */
@@ -578,7 +727,7 @@ int dataplane_repair(struct dataplane *d, unsigned int events)
 	}
 	if (events & LINK_EVENT_FORWARDING)
 		apply_table(d);
-	if (events & LINK_EVENT_OURS) {
+	if ((events & LINK_EVENT_OURS) && !d->closed) {
 		log_remote(LOG_LEVEL_NOTICE, "interface %s was changed by somebody else: putting it right",
 			   d->cfg->interface);
 		link_up(d->link, LINK_MTU);

@@ -35,22 +35,32 @@ struct dataplane_ops {
 	void (*link_event)(void *data, unsigned int events); /* enum link_event */
 };
 
-/* Claims the interface's name; nothing in the kernel changes yet. -EBUSY: another daemon has it. */
+/* Claims the interface's name, and what the service manager has kept for us; nothing in the kernel
+ * changes yet. -EBUSY: another daemon has it. */
 int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
 		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX]);
 void dataplane_close(struct dataplane *d);
 DEFINE_CLEANUP(struct dataplane *, dataplane_close)
 
+/* Of before, if they are free; 0: any. Filled in. */
+struct dataplane_ports {
+	uint16_t wireguard; /* for a new device, where the configuration says any */
+	uint16_t relay, disco;
+};
 /*
- * Makes or adopts the device and everything around it, but peers. relay_port: 0 = any, then filled
- * in. On failure error has one line with cause and remedy, and what was made new is gone again.
+ * Makes or adopts the device and everything around it, but peers. On failure error has one line with
+ * cause and remedy, and what was made new is gone again. An adopted device stays as it is, but is set
+ * down if no table of ours stands: nothing comes out of the tunnel unfiltered.
  */
-int dataplane_up(struct dataplane *d, const struct key *node_private, uint16_t *relay_port,
+int dataplane_up(struct dataplane *d, const struct key *node_private, struct dataplane_ports *ports,
 		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX]);
 bool dataplane_is_up(const struct dataplane *d);
 /* Removes device, rules, routes and table. The table goes last, and stays if the device does: nothing
  * comes out of the tunnel unfiltered. */
 void dataplane_down(struct dataplane *d);
+/* Before an end that is meant: what keeps the table over our death will be let go as well. A table
+ * that would go with it is exchanged for one without an owner, in one transaction. */
+void dataplane_hand_over(struct dataplane *d);
 
 /* Another node key on the live device. */
 int dataplane_set_key(struct dataplane *d, const struct key *node_private);

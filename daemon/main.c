@@ -62,7 +62,10 @@ static int run(const struct config *c)
 	}
 	loop_watchdog(l);
 	loop_notify(l, "READY=1");
-	return loop_run(l);
+	r = loop_run(l);
+	if (r >= 0)
+		node_hand_over(n);
+	return r;
 }
 
 int main(int argc, char **argv)

@@ -41,6 +41,15 @@ enum api_backend_state node_backend_state(const struct node *n)
 	return API_STATE_STARTING;
 }
 
+const struct key_pair *node_self(const struct node *n)
+{
+	const struct state *s = n->state;
+
+	if (s->registered && !key_is_zero(&s->node.priv))
+		return &s->node;
+	return n->old_key_serves ? &s->old_node : NULL;
+}
+
 /* ---- what the server is told of this host ---- */
 
 /* One value of /etc/os-release, without quotes. */
@@ -163,10 +172,12 @@ static int on_node_key(void *data, const struct key_pair *node, const struct key
 {
 	struct node *n = data;
 
+	/* One that never came to be known is not what others know us by. */
+	if (n->state->registered || key_is_zero(&n->state->old_node.priv) || key_is_zero(&node->pub))
+		n->state->old_node = *old;
 	if (!key_equal(&n->state->node.pub, &node->pub))
 		n->state->registered = false;
 	n->state->node = *node;
-	n->state->old_node = *old;
 	return state_save(n->state);
 }
 
@@ -176,6 +187,7 @@ static void on_registered(void *data, const struct key_pair *node, const char *l
 	int r;
 
 	n->state->registered = true;
+	n->old_key_serves = false;
 	free(n->state->login);
 	n->state->login = strdup(login);
 	r = state_save(n->state);
@@ -266,7 +278,7 @@ int node_control_open(struct node *n)
 /* ---- the mesh ---- */
 
 /* Before control and netcheck borrow the map. */
-static void load_map(struct node *n)
+static void load_map(struct node *n, const struct key *self)
 {
 	char path[CONFIG_PATH_MAX + 32];
 	struct netmap *map;
@@ -274,7 +286,7 @@ static void load_map(struct node *n)
 
 	if (state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
 		return;
-	r = netmap_load(path, n->state->prefs.login_server, &n->state->node.pub, loop_wall_nsec(), &map);
+	r = netmap_load(path, n->state->prefs.login_server, self, loop_wall_nsec(), &map);
 	if (r < 0) {
 		if (r != -ENOENT)
 			log_info_errno(r, "the map on disk is of no use");
@@ -284,19 +296,35 @@ static void load_map(struct node *n)
 	n->map = map;
 }
 
-void node_mesh_start(struct node *n)
+static void keep_ports(struct node *n, const struct dataplane_ports *p)
 {
-	char error[DATAPLANE_ERROR_MAX];
-	bool adopted;
-	uint16_t port;
+	struct state *s = n->state;
 	int r;
 
-	if (dataplane_is_up(n->dp) || !n->state->want_running || !n->state->registered ||
-	    key_is_zero(&n->state->node.priv))
+	if (s->relay_port == p->relay && s->disco_port == p->disco && s->wireguard_port == p->wireguard)
 		return;
-	port = n->state->relay_port;
+	s->relay_port = p->relay;
+	s->disco_port = p->disco;
+	s->wireguard_port = p->wireguard;
+	r = state_save(s);
+	if (r < 0)
+		log_warning_errno(r, "cannot write the state in %s", n->cfg->statedir);
+}
+
+void node_mesh_start(struct node *n)
+{
+	struct dataplane_ports ports = { .wireguard = n->state->wireguard_port,
+					 .relay = n->state->relay_port,
+					 .disco = n->state->disco_port };
+	const struct key_pair *self = node_self(n);
+	char error[DATAPLANE_ERROR_MAX];
+	bool adopted;
+	int r;
+
+	if (dataplane_is_up(n->dp) || !n->state->want_running || !self)
+		return;
 	node_set_filter(n); /* an adopted table changes once, not by way of a stricter one */
-	r = dataplane_up(n->dp, &n->state->node.priv, &port, &adopted, error);
+	r = dataplane_up(n->dp, &self->priv, &ports, &adopted, error);
 	if (r < 0) {
 		log_err("%s", error);
 		n->up_failed = true;
@@ -314,18 +342,13 @@ void node_mesh_start(struct node *n)
 		if (n->control)
 			control_set_disco(n->control, &n->state->disco.pub);
 	}
-	if (port != n->state->relay_port) {
-		n->state->relay_port = port;
-		r = state_save(n->state);
-		if (r < 0)
-			log_warning_errno(r, "cannot write the state in %s", n->cfg->statedir);
-	}
+	keep_ports(n, &ports);
 	log_notice("interface %s %s, UDP port %u", n->cfg->interface, adopted ? "adopted" : "made",
 		   dataplane_port(n->dp));
 	n->dumped_once = false;
 	n->sync_failures = 0;
-	derpc_set_self(n->derpc, &n->state->node);
-	paths_set_self(n->paths, &n->state->disco, &n->state->node.pub, loop_now(n->loop));
+	derpc_set_self(n->derpc, self);
+	paths_set_self(n->paths, &n->state->disco, &self->pub, loop_now(n->loop));
 	node_net_start(n);
 	if (n->map->self)
 		node_map_changed(n, NULL, true);
@@ -333,6 +356,7 @@ void node_mesh_start(struct node *n)
 
 void node_mesh_stop(struct node *n)
 {
+	n->old_key_serves = false;
 	node_net_stop(n);
 	node_peers_clear(n);
 	if (dataplane_is_up(n->dp)) {
@@ -420,8 +444,13 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 		snprintf(error, NODE_ERROR_MAX, "cannot start: %s", strerror(-r));
 		return r;
 	}
-	if (n->state->registered)
-		load_map(n);
+	if (n->state->registered) {
+		load_map(n, &n->state->node.pub);
+	} else if (!key_is_zero(&n->state->old_node.priv)) {
+		/* A log-in was under way: until it is done others know us by the key before. */
+		load_map(n, &n->state->old_node.pub);
+		n->old_key_serves = n->map->self;
+	}
 	if (n->state->want_running && n->state->prefs.login_server[0]) {
 		/* What the kernel has goes on with it at once; the server comes after. */
 		node_mesh_start(n);
@@ -443,6 +472,11 @@ static int open_timers(struct node *n)
 	if (r == 0)
 		r = loop_timer_new(n->loop, node_expiry, n, &n->expiry_timer);
 	return r;
+}
+
+void node_hand_over(struct node *n)
+{
+	dataplane_hand_over(n->dp);
 }
 
 void node_free(struct node *n)

@@ -307,7 +307,7 @@ void node_sync(void *data)
 	struct node *n = data;
 	CLEANUP(wanted_done) struct wanted w = { 0 };
 	uint64_t before = loop_clock();
-	int r;
+	int r, not_reset = 0;
 
 	if (!dataplane_is_up(n->dp)) {
 		node_mesh_start(n);
@@ -330,12 +330,17 @@ void node_sync(void *data)
 	for (size_t i = 0; i < w.n; i++) {
 		struct node_peer *p = node_peer_by_index(n, w.peers[i].index);
 
-		if (p->reset && p->in_kernel)
-			dataplane_reset_peer(n->dp, &w.peers[i]);
-		p->reset = false;
-		p->in_kernel = true;
+		r = p->reset && p->in_kernel ? dataplane_reset_peer(n->dp, &w.peers[i]) : 0;
+		if (r < 0)
+			not_reset = r; /* tried again with the rest */
+		else
+			p->reset = false;
 	}
 	r = dataplane_set_peers(n->dp, w.peers, w.n);
+	if (r >= 0 && not_reset < 0)
+		r = not_reset;
+	for (size_t i = 0; i < w.n && r >= 0; i++)
+		node_peer_by_index(n, w.peers[i].index)->in_kernel = true;
 	n->sync_took_usec = loop_clock() - before;
 	n->sync_done = loop_clock();
 	if (r < 0) {

@@ -72,6 +72,7 @@ struct node {
 	struct api_error up_error;
 	bool up_failing;  /* goes on trying after more than one failure */
 	bool fresh_login; /* the first map decides, not the one on disk */
+	bool old_key_serves; /* the new one is not registered yet, and the mesh runs with the one before */
 	char auth_url[PREFS_URL_MAX];
 
 	struct logout *logout; /* under way; node_api.c */
@@ -89,12 +90,14 @@ struct node {
 };
 
 /* node.c */
+/* The key by which peers and relays know us; NULL: none yet. */
+const struct key_pair *node_self(const struct node *n);
 void node_refresh_hostinfo(struct node *n);
 int node_control_open(struct node *n); /* for the login server of the preferences */
 enum api_backend_state node_backend_state(const struct node *n);
-/* Brings the data plane up as soon as there is reason to. */
 /* Forgets why the last attempt to come up failed. */
 void node_up_begins(struct node *n);
+/* Brings the data plane up as soon as there is reason to. */
 void node_mesh_start(struct node *n);
 void node_mesh_stop(struct node *n); /* takes it down, `wgctl down` */
 void node_forget(struct node *n);    /* logged out: keys, map, cache */

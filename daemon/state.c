@@ -90,6 +90,8 @@ int state_encode(const struct state *s, struct buf *out)
 	put_json(out, "registered", json_boolean(s->registered));
 	put_string(out, "login", s->login);
 	put_json(out, "relay_port", json_integer(s->relay_port));
+	put_json(out, "disco_port", json_integer(s->disco_port));
+	put_json(out, "wireguard_port", json_integer(s->wireguard_port));
 	put_json(out, "last_home", json_integer(s->last_home));
 	put_json(out, "server_keys", pins);
 	put_json(out, "want_running", json_boolean(s->want_running));
@@ -185,6 +187,10 @@ static int read_member(struct json_slice name, json_t *j, struct state *s)
 		return copy_string(j, &s->login);
 	if (json_slice_is(name, "relay_port"))
 		return read_port(j, &s->relay_port);
+	if (json_slice_is(name, "disco_port"))
+		return read_port(j, &s->disco_port);
+	if (json_slice_is(name, "wireguard_port"))
+		return read_port(j, &s->wireguard_port);
 	if (json_slice_is(name, "last_home")) {
 		uint16_t home;
 		int r = read_port(j, &home);

@@ -31,6 +31,8 @@ struct state {
 	bool registered;   /* a server has accepted the node key */
 	char *login;	   /* whose node it is, for people; NULL = unknown */
 	uint16_t relay_port; /* UDP port on loopback where the kernel meets the relays; 0 = none yet */
+	uint16_t disco_port; /* the daemon's private one, in the nftables table; 0 = none yet */
+	uint16_t wireguard_port; /* the last one that was in use; 0 = none yet */
 	int last_home;	     /* home relay region of the last run; 0 = none */
 	struct state_pin pin[STATE_PINS_MAX];
 	size_t n_pins;

@@ -1,6 +1,7 @@
 #include "lib/netlink.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/genetlink.h>
 #include <linux/netlink.h>
 #include <sodium.h>
@@ -13,6 +14,9 @@
 #define DUMP_TRIES    8
 #define ANSWER_SEC    10
 #define SOCKBUF_BYTES (8 << 20)
+#ifndef SO_NETNS_COOKIE
+#define SO_NETNS_COOKIE 71
+#endif
 
 struct netlink {
 	int fd;
@@ -37,18 +41,14 @@ static void grow_buffers(int fd)
 			setsockopt(fd, SOL_SOCKET, which[i].plain, &size, sizeof(size));
 }
 
-static int open_socket(struct netlink *nl)
+static int set_up_socket(struct netlink *nl)
 {
 	static const struct timeval answer = { .tv_sec = ANSWER_SEC };
-	struct sockaddr_nl sa = { .nl_family = AF_NETLINK };
+	struct sockaddr_nl sa = { 0 };
 	socklen_t len = sizeof(sa);
 	int on = 1;
 
-	nl->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, nl->bus);
-	if (nl->fd < 0)
-		return -errno;
-	if (bind(nl->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 ||
-	    getsockname(nl->fd, (struct sockaddr *)&sa, &len) < 0)
+	if (getsockname(nl->fd, (struct sockaddr *)&sa, &len) < 0)
 		return -errno;
 	nl->portid = sa.nl_pid;
 	/* Niceties: each may be missing on an old kernel, none is needed to work. */
@@ -62,19 +62,89 @@ static int open_socket(struct netlink *nl)
 	return 0;
 }
 
+static struct netlink *new_netlink(int bus)
+{
+	struct netlink *nl = calloc(1, sizeof(*nl));
+
+	if (!nl)
+		return NULL;
+	nl->fd = -1;
+	nl->bus = bus;
+	nl->seq = randombytes_random();
+	return nl;
+}
+
 int netlink_open(int bus, struct netlink **ret)
 {
-	CLEANUP(netlink_close) struct netlink *nl = calloc(1, sizeof(*nl));
+	CLEANUP(netlink_close) struct netlink *nl = new_netlink(bus);
+	struct sockaddr_nl sa = { .nl_family = AF_NETLINK };
 	int r;
 
 	if (!nl)
 		return -ENOMEM;
-	nl->fd = -1;
-	nl->bus = bus;
-	nl->seq = randombytes_random();
-	r = open_socket(nl);
+	nl->fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, bus);
+	if (nl->fd < 0 || bind(nl->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+		return -errno;
+	r = set_up_socket(nl);
 	if (r < 0)
 		return r;
+	*ret = TAKE(nl);
+	return 0;
+}
+
+static bool has_option(int fd, int option, int want)
+{
+	socklen_t len = sizeof(int);
+	int v = 0;
+
+	return getsockopt(fd, SOL_SOCKET, option, &v, &len) == 0 && v == want;
+}
+
+/* Kernels before 5.14 do not say; 0 then. */
+static uint64_t netns_of(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t len = sizeof(cookie);
+
+	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
+}
+
+static bool is_of_our_netns(int fd)
+{
+	CLEANUP(fd_close) int own = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+
+	return own >= 0 && netns_of(own) == netns_of(fd);
+}
+
+/* Answers that the one before us did not live to read, and the rest of its last dump: each read makes
+ * the kernel go on with that. */
+static void drain(struct netlink *nl)
+{
+	char buf[64];
+
+	while (recv(nl->fd, buf, sizeof(buf), MSG_DONTWAIT) >= 0 || errno == EINTR || errno == ENOBUFS)
+		;
+}
+
+int netlink_adopt(int bus, int fd, struct netlink **ret)
+{
+	CLEANUP(netlink_close) struct netlink *nl = new_netlink(bus);
+	int r;
+
+	if (!nl)
+		return -ENOMEM;
+	if (!has_option(fd, SO_DOMAIN, AF_NETLINK) || !has_option(fd, SO_TYPE, SOCK_RAW) ||
+	    !has_option(fd, SO_PROTOCOL, bus) || !is_of_our_netns(fd))
+		return -EBADMSG;
+	nl->fd = fd;
+	r = fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, 0) < 0 ? -errno : set_up_socket(nl);
+	if (r == 0 && nl->portid == 0)
+		r = -EBADMSG; /* never bound: it can own nothing */
+	if (r < 0) {
+		nl->fd = -1;
+		return r;
+	}
+	drain(nl);
 	*ret = TAKE(nl);
 	return 0;
 }

@@ -65,6 +65,9 @@ typedef void netlink_begin_fn(void *data);
 
 /* bus: NETLINK_ROUTE, NETLINK_GENERIC, NETLINK_NETFILTER. */
 int netlink_open(int bus, struct netlink **ret);
+/* A socket from before our time (notify.h), with its port id. It is ours after 0. -EBADMSG: it is no
+ * socket of that bus, or of another network namespace. */
+int netlink_adopt(int bus, int fd, struct netlink **ret);
 void netlink_close(struct netlink *nl);
 DEFINE_CLEANUP(struct netlink *, netlink_close)
 

@@ -644,6 +644,16 @@ int nft_batch_delete(const char *table, uint32_t first_seq, struct buf *out)
 	return e < 0 ? e : put_marker(&w, NFNL_MSG_BATCH_END);
 }
 
+int nft_batch_own(const char *table, uint32_t first_seq, struct buf *out)
+{
+	struct writer w = { out, first_seq, 0 };
+	int e = put_marker(&w, NFNL_MSG_BATCH_BEGIN);
+
+	if (e == 0)
+		e = put_table(&w, NFT_MSG_NEWTABLE, 0, table, NFT_OWNER | NFT_PERSIST);
+	return e < 0 ? e : put_marker(&w, NFNL_MSG_BATCH_END);
+}
+
 int nft_batch_elements(const char *table, const struct nft_set_change *c, size_t n, uint32_t first_seq,
 		       struct buf *out)
 {
@@ -743,6 +753,9 @@ int nft_read_table(const struct nlmsghdr *nlh, const char *table, struct nft_tab
 		return 0;
 	t->there = true;
 	t->flags = nftnl_table_get_u32(seen, NFTNL_TABLE_FLAGS);
+	t->owner = nftnl_table_is_set(seen, NFTNL_TABLE_OWNER) ?
+			   nftnl_table_get_u32(seen, NFTNL_TABLE_OWNER) :
+			   0;
 	tag = nftnl_table_get_data(seen, NFTNL_TABLE_USERDATA, &len);
 	t->ours = tag && len == sizeof(NFT_TAG) && memcmp(tag, NFT_TAG, len) == 0;
 	return 0;

@@ -27,6 +27,8 @@ struct nft_batch_opts {
 /* The whole transaction, acknowledged at its last message. -ENOMEM. */
 int nft_batch_replace(const struct nft_ruleset *r, const struct nft_batch_opts *o, struct buf *out);
 int nft_batch_delete(const char *table, uint32_t first_seq, struct buf *out);
+/* Takes an orphan (NFT_PERSIST whose owner is gone) as it is; nothing else may be in that batch. */
+int nft_batch_own(const char *table, uint32_t first_seq, struct buf *out);
 /* add, del: sorted addresses of the set's family. */
 struct nft_set_change {
 	const char *set;
@@ -43,6 +45,7 @@ int nft_batch_try(const struct nft_ruleset *r, uint32_t first_seq, struct buf *o
 struct nft_table_seen {
 	bool there, ours;
 	uint32_t flags;
+	uint32_t owner; /* port id; 0 = none */
 	struct buf chains; /* one line for each, sorted by nothing: as they were made */
 	struct buf rules;
 };

@@ -20,6 +20,7 @@ struct nft {
 	char table[NFT_NAME_MAX];
 	char error[224];
 	int persist; /* -1: not tried */
+	bool kept;   /* the socket lives on when we die */
 	struct loop_io *io;
 	struct loop_timer *timer;
 	uint64_t told; /* loop time; 0 = never */
@@ -27,7 +28,7 @@ struct nft {
 	void *data;
 };
 
-int nft_open(struct nft **ret)
+int nft_open(int fd, struct nft **ret)
 {
 	CLEANUP(nft_close) struct nft *n = calloc(1, sizeof(*n));
 	int r;
@@ -35,7 +36,8 @@ int nft_open(struct nft **ret)
 	if (!n)
 		return -ENOMEM;
 	n->persist = -1;
-	r = netlink_open(NETLINK_NETFILTER, &n->nl);
+	r = fd < 0 ? netlink_open(NETLINK_NETFILTER, &n->nl) :
+		     netlink_adopt(NETLINK_NETFILTER, fd, &n->nl);
 	if (r < 0)
 		return r;
 	*ret = TAKE(n);
@@ -66,6 +68,11 @@ uint64_t nft_changes_sent(const struct nft *n)
 int nft_fd(const struct nft *n)
 {
 	return netlink_fd(n->nl);
+}
+
+void nft_set_kept(struct nft *n, bool kept)
+{
+	n->kept = kept;
 }
 
 /* Reading */
@@ -243,6 +250,16 @@ static bool try_persist(struct nft *n)
 	return n->persist;
 }
 
+static uint32_t wanted_flags(struct nft *n)
+{
+	return try_persist(n) ? NFT_OWNER | NFT_PERSIST : n->kept ? NFT_OWNER : 0;
+}
+
+bool nft_goes_with_owner(const struct nft *n)
+{
+	return n->persist == 0 && n->kept;
+}
+
 unsigned int nft_probe(struct nft *n)
 {
 	struct nft_config c = { .ifname = "lo",
@@ -271,12 +288,11 @@ static bool equal_buf(const struct buf *a, const struct buf *b)
 	return a->len == b->len && memcmp(buf_data(a), buf_data(b), a->len) == 0;
 }
 
-static bool is_same(struct nft *n, const struct nft_ruleset *want, const struct nft_table_seen *seen)
+static bool is_same(const struct nft_ruleset *want, const struct nft_table_seen *seen)
 {
 	CLEANUP(nft_table_seen_done) struct nft_table_seen w = { 0 };
-	uint32_t flags = try_persist(n) ? NFT_OWNER | NFT_PERSIST : 0;
 
-	if (!seen->there || seen->flags != flags || nft_describe(want, &w) < 0)
+	if (!seen->there || nft_describe(want, &w) < 0)
 		return false;
 	return equal_buf(&w.chains, &seen->chains) && equal_buf(&w.rules, &seen->rules);
 }
@@ -339,10 +355,38 @@ static int replace(struct nft *n, const struct nft_ruleset *rs, bool there)
 	CLEANUP(buf_done) struct buf b = { 0 };
 	struct nft_batch_opts o = { .first_seq = reserve_seqs(n),
 				    .delete_first = there,
-				    .table_flags = try_persist(n) ? NFT_OWNER | NFT_PERSIST : 0 };
+				    .table_flags = wanted_flags(n) };
 	int r = nft_batch_replace(rs, &o, &b);
 
 	return r < 0 ? r : send_batch(n, &b);
+}
+
+/* Our rules, by a daemon that is gone: they get an owner again and stay, with their counters. */
+static int own(struct nft *n, const char *table)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	int r = nft_batch_own(table, reserve_seqs(n), &b);
+
+	return r < 0 ? r : send_batch(n, &b);
+}
+
+/* The same rules stand: what is left to do. 1: something; -EAGAIN: only a new table will do. */
+static int keep(struct nft *n, const struct nft_ruleset *rs, const struct nft_table_seen *seen)
+{
+	uint32_t flags = wanted_flags(n);
+	bool owned = seen->flags == flags;
+	int r;
+
+	if (!owned && (flags != (NFT_OWNER | NFT_PERSIST) || seen->flags != NFT_PERSIST ||
+		       own(n, rs->table) < 0))
+		return -EAGAIN;
+	r = apply_elements(n, rs);
+	return r < 0 ? r : r || !owned;
+}
+
+static bool is_of_other(const struct nft *n, const struct nft_table_seen *seen)
+{
+	return (seen->flags & NFT_OWNER) && seen->owner && seen->owner != netlink_portid(n->nl);
 }
 
 int nft_apply(struct nft *n, const struct nft_config *c)
@@ -361,11 +405,27 @@ int nft_apply(struct nft *n, const struct nft_config *c)
 		snprintf(n->error, sizeof(n->error), "table inet %s exists and is not ours", c->table);
 		return -EEXIST;
 	}
+	if (is_of_other(n, &seen)) {
+		snprintf(n->error, sizeof(n->error),
+			 "table inet %s is held by another process's netlink socket (port %u): is another "
+			 "kernscaled or its unit active?",
+			 c->table, seen.owner);
+		return -EPERM;
+	}
 	memcpy(n->table, rs.table, sizeof(n->table));
-	if (is_same(n, &rs, &seen))
-		return apply_elements(n, &rs);
+	r = is_same(&rs, &seen) ? keep(n, &rs, &seen) : -EAGAIN;
+	if (r != -EAGAIN)
+		return r;
 	r = replace(n, &rs, seen.there);
 	return r < 0 ? r : 1;
+}
+
+int nft_stands(struct nft *n, const char *table)
+{
+	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
+	int r = read_table(n, table, &seen);
+
+	return r < 0 ? fail(n, r) : seen.there && seen.ours;
 }
 
 int nft_remove(struct nft *n, const char *table)
@@ -428,15 +488,18 @@ static void debounced(void *data)
 
 int nft_watch(struct nft *n, struct loop *loop, loop_fn *fn, void *data)
 {
-	int r = netlink_open(NETLINK_NETFILTER, &n->events);
+	int r;
 
-	if (r == 0)
-		r = netlink_join(n->events, NFNLGRP_NFTABLES);
-	if (r < 0)
-		return r;
 	n->fn = fn;
 	n->data = data;
-	r = loop_timer_new(loop, debounced, n, &n->timer);
+	if (n->io)
+		return 0;
+	netlink_close(TAKE(n->events));
+	r = netlink_open(NETLINK_NETFILTER, &n->events);
+	if (r == 0)
+		r = netlink_join(n->events, NFNLGRP_NFTABLES);
+	if (r == 0 && !n->timer)
+		r = loop_timer_new(loop, debounced, n, &n->timer);
 	if (r < 0)
 		return r;
 	return loop_io_new(loop, netlink_fd(n->events), EPOLLIN, events_ready, n, &n->io);

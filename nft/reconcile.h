@@ -2,11 +2,12 @@
 /*
  * reconcile: our nftables table in the kernel: read, compared, replaced in one transaction, watched.
  *
- * The edge. Owns the netlink socket that owns the table: as long as it is open nobody else can
- * change or flush the table, and where the kernel can (6.9 on) the table outlives the socket, as an
- * orphan that the next one takes. Elsewhere the table has no owner and the watch tells of changes.
- * A table of our name without our tag is refused, never touched. Applying what is there already
- * sends nothing; new members of a set alone do not replace the table.
+ * The edge. Owns the netlink socket that owns the table: as long as somebody has it open nobody else
+ * can change or flush the table. Where the kernel can (6.9 on) the table outlives the socket, as an
+ * orphan that the next one takes as it is. Elsewhere it goes with its owner, so it gets one only while
+ * somebody keeps the socket over our death (nft_set_kept); else it has none and the watch tells of
+ * changes. A table of our name without our tag is refused, never touched. Applying what is there
+ * already sends nothing; new members of a set alone do not replace the table.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -24,17 +25,24 @@ enum nft_support {
 	NFT_HAS_PERSIST = 1 << 2, /* owned tables that outlive their owner */
 };
 
-/* -EPERM: no CAP_NET_ADMIN; -EPROTONOSUPPORT: a kernel without nfnetlink. */
-int nft_open(struct nft **ret);
+/* fd: the socket of before, kept by somebody, which is ours after 0; -1: a new one. -EPERM: no
+ * CAP_NET_ADMIN; -EPROTONOSUPPORT: a kernel without nfnetlink; -EBADMSG: fd is no such socket. */
+int nft_open(int fd, struct nft **ret);
 void nft_close(struct nft *n);
 DEFINE_CLEANUP(struct nft *, nft_close)
 
+/* Whether the socket lives on when we die. For the next nft_apply(). */
+void nft_set_kept(struct nft *n, bool kept);
+/* The table would go with the last who has the socket. */
+bool nft_goes_with_owner(const struct nft *n);
 /* What this kernel can, tried without changing anything; loads modules. Of enum nft_support. */
 unsigned int nft_probe(struct nft *n);
 /* Makes the table what c asks for. 1: something was sent; 0: it was so already. -EEXIST: a table of
  * that name is somebody else's; -EOPNOTSUPP, -ENOENT: the kernel lacks something. Nothing has
  * changed after an error. */
 int nft_apply(struct nft *n, const struct nft_config *c);
+/* 1: a table of that name stands and is ours, of whatever contents; 0: there is none of ours. */
+int nft_stands(struct nft *n, const char *table);
 /* 0 also when there is none. */
 int nft_remove(struct nft *n, const char *table);
 /* The kernel's words, or ours, for the last failure. */
@@ -44,5 +52,5 @@ uint64_t nft_changes_sent(const struct nft *n);
 int nft_fd(const struct nft *n);
 
 /* Calls fn (at once, then every 250 ms at most) when somebody else changed the table of the last
- * nft_apply(): apply again. */
+ * nft_apply(): apply again. A second call changes fn only. */
 int nft_watch(struct nft *n, struct loop *loop, loop_fn *fn, void *data);

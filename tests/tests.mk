@@ -14,7 +14,8 @@ deps:
 
 test-programs: $(units) $(replay)
 programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/interop/ctlcat \
-	$(B)/tests/interop/badrelay $(B)/tests/native/joinload $(kernel_tests)
+	$(B)/tests/interop/badrelay $(B)/tests/native/joinload \
+	$(B)/tests/scenario/standin $(B)/tests/scenario/killer.so $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs
@@ -166,6 +167,15 @@ $(B)/tests/native/%: $(B)/obj/tests/native/%.o $(archives)
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(link)
+# For LD_PRELOAD, so without the sanitizers of what it is loaded into.
+$(B)/tests/scenario/%.so: tests/scenario/%.c
+	$(say) LINK $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(std) $(warn) $(CFLAGS) -fPIC -shared -o $@ $<
+$(B)/tests/scenario/%: $(B)/obj/tests/scenario/%.o
+	$(say) LINK $@
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(ks_ldflags) -o $@ $<
 $(B)/tests/bench/%: $(B)/obj/tests/bench/%.o
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)

@@ -293,6 +293,15 @@ int link_up(struct link *l, unsigned int mtu_bytes)
 	return netlink_request(l->nl, nlh, NULL, NULL);
 }
 
+int link_down(struct link *l)
+{
+	struct nlmsghdr *nlh = put_link(l, l->ifindex);
+	struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nlh);
+
+	ifi->ifi_change = IFF_UP;
+	return netlink_request(l->nl, nlh, NULL, NULL);
+}
+
 /* Many requests in few datagrams */
 
 typedef void put_fn(struct link *l, struct nlmsghdr *nlh, const void *member);

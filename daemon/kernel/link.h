@@ -5,7 +5,7 @@
  *
  * The edge: each *_apply reads what is and sends the difference (link_plan.h), so running it twice
  * sends nothing. A part that the kernel refuses (IPv6 switched off, say) does not stop the rest.
- * Never takes the link down, never touches what does not carry our protocol number.
+ * Never takes the link down on its own, never touches what does not carry our protocol number.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +33,8 @@ const char *link_error(const struct link *l);
 
 /* MTU and administrative state up. */
 int link_up(struct link *l, unsigned int mtu_bytes);
+/* For a tunnel that nothing filters. Its routes go. */
+int link_down(struct link *l);
 /* Exactly these (as /32 and /128) shall be on our interface; new ones are added before old ones go. */
 int link_set_addresses(struct link *l, const struct addr *wanted, size_t n);
 /* Exactly these routes of ours shall be in the table, out of our interface. Any order. */

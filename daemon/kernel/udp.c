@@ -154,13 +154,13 @@ static void close_all(int fd[FAMILIES], struct loop_io *io[FAMILIES])
 	}
 }
 
-/* Any port that is free in both families. */
-static int open_both_own(struct udp *u)
+/* The port of before, or any that is free in both families. */
+static int open_both_own(struct udp *u, uint16_t before)
 {
 	int r = -EADDRINUSE;
 
 	for (int i = 0; i < BIND_TRIES && r == -EADDRINUSE; i++) {
-		uint16_t port = 0;
+		uint16_t port = i == 0 ? before : 0;
 
 		close_all(u->own, u->own_io);
 		r = open_own(u, V4, &port, &u->own[V4]);
@@ -352,7 +352,7 @@ int udp_open(struct loop *l, const struct udp_opts *o, struct udp **ret)
 			   .route = { -1, -1 },
 			   .raw = { { -1, -1 } } };
 	r = o->no_raw ? -EPERM : rawudp_open(&u->raw, o->mark);
-	tproxy = open_both_own(u);
+	tproxy = open_both_own(u, o->private_port);
 	if (tproxy < 0 && r < 0)
 		return tproxy;
 	open_routes(u);

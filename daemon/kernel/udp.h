@@ -40,6 +40,7 @@ struct udp_opts {
 	bool no_raw; /* as if CAP_NET_RAW were missing (tests) */
 	udp_packet_fn *fn;
 	void *data;
+	uint16_t private_port; /* Q, if it is free; 0: any. That of before leaves the rules as they are */
 };
 
 /* Starts in UDP_MODE_TPROXY where transparent sockets are allowed, else in UDP_MODE_RAW. -EPERM:

@@ -128,7 +128,7 @@ static void on_key(void *data, const struct addr *from, const struct key *disco_
 
 static void open_udp(struct node *n, bool no_raw)
 {
-	struct udp_opts o = { PORT, LINK_MARK, no_raw, on_packet, n };
+	struct udp_opts o = { PORT, LINK_MARK, no_raw, on_packet, n, 0 };
 
 	enter(n);
 	udp_close(n->udp);
@@ -208,7 +208,7 @@ static void start_rest(struct node *n)
 					.peers = &n->other->overlay,
 					.n_peers = 1 };
 	open_udp(n, false);
-	CHECK_OK(nft_open(&n->nft));
+	CHECK_OK(nft_open(-1, &n->nft));
 	CHECK_OK(nft_apply(n->nft, &n->rules));
 	CHECK_OK(tsmp_socket_open(loop, "ks0", on_key, n, &n->tsmp));
 }

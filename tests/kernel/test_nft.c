@@ -153,7 +153,7 @@ static void test_foreign(struct nft **n)
 		step("not owned: flushed, noticed and restored");
 	}
 	/* A second daemon cannot take it while the first lives. */
-	CHECK_OK(nft_open(&other));
+	CHECK_OK(nft_open(-1, &other));
 	if (persist)
 		CHECK_EQ(nft_apply(other, &d), -EPERM);
 	/* A dead one's table is found as it was, and adopted. */
@@ -182,7 +182,7 @@ int main(void)
 	enter_new_netns();
 	CHECK(sh("ip link add ks0 type dummy && ip link set ks0 up") == 0);
 	CHECK_OK(loop_new(&loop));
-	CHECK_OK(nft_open(&n));
+	CHECK_OK(nft_open(-1, &n));
 	has = nft_probe(n);
 	step("probe: tables %d, tproxy %d, persist %d", !!(has & NFT_HAS_TABLES), !!(has & NFT_HAS_TPROXY),
 	     !!(has & NFT_HAS_PERSIST));

@@ -52,7 +52,7 @@ static void test_all(void)
 	struct link_rules_config rc = { LINK_RULE_BASE, LINK_TABLE, LINK_MARK, LINK_MARK_MASK, true, true, true };
 	struct nft_config rules = { .table = NFT_TABLE, .ifname = "ks0", .port = PORT, .share_port = true,
 				    .mark = LINK_MARK, .mark_mask = LINK_MARK_MASK };
-	struct udp_opts o = { PORT, LINK_MARK, false, no_packet, NULL };
+	struct udp_opts o = { PORT, LINK_MARK, false, no_packet, NULL, 0 };
 	struct endpoint peer = { addr_v4(10, 0, 0, 9), PORT };
 	struct addr own = addr_v4(100, 64, 0, 1), eth = addr_v4(10, 0, 0, 1);
 	struct link_route route = { { { .family = 4 }, 0 }, false };
@@ -93,7 +93,7 @@ static void test_all(void)
 	step("links, routes, rules, sysctls");
 	CHECK_OK(udp_open(loop, &o, &u));
 	CHECK(!udp_needs_rewrite(u));
-	CHECK_OK(nft_open(&n));
+	CHECK_OK(nft_open(-1, &n));
 	CHECK(nft_probe(n) & NFT_HAS_TPROXY);
 	rules.ifindex = wg_ifindex(w);
 	rules.private_port = udp_private_port(u);
@@ -132,7 +132,7 @@ static void set_no_caps(void)
 /* -EPERM everywhere, and nothing made. */
 static void test_nothing(void)
 {
-	struct udp_opts o = { PORT, LINK_MARK, false, no_packet, NULL };
+	struct udp_opts o = { PORT, LINK_MARK, false, no_packet, NULL, 0 };
 	char error[PRIVS_ERROR_MAX] = "";
 	struct nft_config rules = { .table = NFT_TABLE, .ifname = "lo", .ifindex = 1, .port = PORT };
 	struct tsmp_socket *t;
@@ -149,7 +149,7 @@ static void test_nothing(void)
 	CHECK_OK(wg_open(&w));
 	CHECK_EQ(wg_device_create(w, "ks1", NULL, &adopted), -EPERM);
 	wg_close(w);
-	CHECK_OK(nft_open(&n));
+	CHECK_OK(nft_open(-1, &n));
 	CHECK_EQ(nft_probe(n), 0);
 	CHECK_EQ(nft_apply(n, &rules), -EPERM);
 	nft_close(n);

@@ -237,6 +237,9 @@ running() {
 #   start_coordinator             on host pub (198.51.100.10): coordinator, embedded relay, STUN;
 #                                 makes user "mesh" and a reusable key in $W/key
 #   start_node NAME [ARGUMENT...] kernscaled in the namespace NAME, below the command $NODE_UNDER if any
+#   manage NAME [OPTION...]       the same, under a stand-in for systemd (standin.c) whose folder is
+#                                 $W/NAME/manager; its process is what `stop NAME` ends
+#   pid_of NAME                   of the kernscaled there
 #   wgctl NAME ARGUMENT...        wgctl there; admin ARGUMENT... speaks to the coordinator
 #   up NAME [ARGUMENT...]         wgctl up with server, key and name
 #   join NAME                     start_node and up
@@ -342,6 +345,19 @@ start_node() {
 		--socket "$W/$1/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
 		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug "${@:2}"
 	wait_until 10 test -S "$W/$1/run/kernscaled.sock" || fail "kernscaled of $1 does not come up: $(tail -n 5 "$LOGS/$1.log")"
+}
+
+manage() {
+	local n=$1
+
+	shift
+	mkdir -p "$W/$n/manager"
+	NODE_UNDER="$BIN/tests/scenario/standin $* $W/$n/manager" start_node "$n"
+	wait_until 10 test -e "$W/$n/manager/ready" || fail "kernscaled of $n is not ready"
+}
+
+pid_of() {
+	cat "$W/$1/manager/pid"
 }
 
 wgctl() {
