@@ -164,8 +164,8 @@ static void answer_send(void *data)
 	free(a);
 }
 
-/* Takes the body. */
-static void channel_answer(struct channel *ch, struct h2_stream *st, int status, struct buf *body)
+/* Takes the body. It is sent once what it says is on disk: that is, what was queued up to the mark. */
+static void channel_answer(struct channel *ch, struct h2_stream *st, int status, struct buf *body, uint64_t mark)
 {
 	struct answer *a = body->bad ? NULL : malloc(sizeof(*a));
 
@@ -176,7 +176,7 @@ static void channel_answer(struct channel *ch, struct h2_stream *st, int status,
 	}
 	*a = (struct answer){ .st = h2_stream_ref(st), .status = status, .body = *body };
 	*body = (struct buf){ 0 };
-	coord_when_stored(ch->cs->c, answer_send, a);
+	coord_when_stored(ch->cs->c, mark, answer_send, a);
 }
 
 static void channel_text(struct h2_stream *st, int status, const char *text)
@@ -184,17 +184,29 @@ static void channel_text(struct h2_stream *st, int status, const char *text)
 	h2_respond(st, status, "text/plain; charset=utf-8", text, strlen(text));
 }
 
+/* What it says may rest on something that is not on disk yet (a key that is used). */
 static void channel_answer_error(struct channel *ch, struct h2_stream *st, const char *error)
 {
 	struct buf b = { 0 };
 
 	ch->cs->c->register_failures++;
 	mapjson_register_error(&b, error);
-	channel_answer(ch, st, 200, &b);
+	channel_answer(ch, st, 200, &b, coord_mark(ch->cs->c));
+}
+
+/* While the database takes no writes: at once, for who knows when it will again. */
+static void channel_answer_later(struct channel *ch, struct h2_stream *st)
+{
+	struct buf b = { 0 };
+
+	ch->cs->c->register_failures++;
+	mapjson_register_error(&b, "the coordinator cannot write its database now: try again later");
+	channel_answer(ch, st, 200, &b, 0);
 }
 
 /* ---- /machine/register */
 
+/* Waits for the node's own row alone: who has been in for long is answered although others cannot be let in. */
 static void channel_answer_node(struct channel *ch, struct h2_stream *st, const struct node *n,
 				bool key_expired)
 {
@@ -204,7 +216,7 @@ static void channel_answer_node(struct channel *ch, struct h2_stream *st, const 
 	if (n && !node_tagged(n))
 		u = registry_user(&ch->cs->c->reg, n->user);
 	mapjson_register(&b, u, key_expired);
-	channel_answer(ch, st, 200, &b);
+	channel_answer(ch, st, 200, &b, n ? n->stored_mark : coord_mark(ch->cs->c));
 }
 
 static void channel_answer_url(struct coord *c, struct h2_stream *st, const struct signin *x)
@@ -268,7 +280,7 @@ static void followup_on_end(struct signin_wait *w, enum signin_end end)
 	h2_on_closed(f->st, NULL, NULL);
 	switch (end) {
 	case SIGNIN_APPROVED:
-		coord_when_stored(f->c, followup_stored, f);
+		coord_when_stored(f->c, coord_mark(f->c), followup_stored, f);
 		return;
 	case SIGNIN_REJECTED:
 		mapjson_register_error(&b, "the login was rejected by an operator");
@@ -316,7 +328,7 @@ static void channel_apply(struct channel *ch, struct h2_stream *st, const struct
 	int r;
 
 	if (!coord_writable(c)) {
-		channel_answer_error(ch, st, "the coordinator cannot write its database now: try again later");
+		channel_answer_later(ch, st);
 		return;
 	}
 	if (d->outcome == REGISTER_LOGOUT && !node_tagged(d->node))
@@ -330,7 +342,7 @@ static void channel_apply(struct channel *ch, struct h2_stream *st, const struct
 	}
 	if (d->outcome == REGISTER_LOGOUT) {
 		mapjson_register(&b, u, true);
-		channel_answer(ch, st, 200, &b);
+		channel_answer(ch, st, 200, &b, coord_mark(c));
 		return;
 	}
 	log_info("node %s: %s (id %llu)", n->given,
@@ -362,7 +374,10 @@ static void channel_register(struct channel *ch, struct h2_stream *st, const uin
 	case REGISTER_REFUSE:
 		log_remote(LOG_LEVEL_INFO, "register from %s: refused: %s",
 			   q.hostinfo.hostname ? q.hostinfo.hostname : "?", d.error);
-		channel_answer_error(ch, st, d.error);
+		if (q.auth_key && !coord_writable(ch->cs->c)) /* its use by another may yet be lost */
+			channel_answer_later(ch, st);
+		else
+			channel_answer_error(ch, st, d.error);
 		break;
 	case REGISTER_OK:
 		channel_answer_node(ch, st, d.node, false);

@@ -53,8 +53,10 @@ static void sink_node(void *data, struct node *n, bool gone, bool soon)
 	struct coord *c = data;
 
 	n->unsaved = soon && !gone;
-	if (c->store && !soon)
-		store_put_node(c->store, n, gone);
+	if (!c->store || soon)
+		return;
+	store_put_node(c->store, n, gone);
+	n->stored_mark = store_mark(c->store);
 }
 
 static void sink_netinfo(void *data, const struct key *machine, const char *json, uint32_t home)
@@ -102,11 +104,16 @@ void coord_attach(struct coord *c)
 
 /* ---- answers that wait for the disk */
 
-void coord_when_stored(struct coord *c, loop_fn *fn, void *data)
+uint64_t coord_mark(struct coord *c)
+{
+	return c->store ? store_mark(c->store) : 0;
+}
+
+void coord_when_stored(struct coord *c, uint64_t mark, loop_fn *fn, void *data)
 {
 	struct coord_held *h;
 
-	if (!c->store || (store_committed(c->store) >= store_mark(c->store) && !c->held)) {
+	if (!c->store || store_committed(c->store) >= mark) {
 		fn(data);
 		return;
 	}
@@ -115,7 +122,7 @@ void coord_when_stored(struct coord *c, loop_fn *fn, void *data)
 		fn(data); /* memory for one answer: it is early, but the state is right */
 		return;
 	}
-	*h = (struct coord_held){ .mark = store_mark(c->store), .fn = fn, .data = data };
+	*h = (struct coord_held){ .mark = mark, .fn = fn, .data = data };
 	*c->held_end = h;
 	c->held_end = &h->next;
 }

@@ -38,8 +38,10 @@ struct coord {
 int coord_start(struct coord *c, char why[static STORE_WHY_MAX]);
 void coord_done(struct coord *c);
 
-/* Calls fn when everything that has been changed by now is on disk: at once when it is already. */
-void coord_when_stored(struct coord *c, loop_fn *fn, void *data);
+/* The mark of everything that has been changed by now. */
+uint64_t coord_mark(struct coord *c);
+/* Calls fn when what has this mark is on disk: at once when it is already. */
+void coord_when_stored(struct coord *c, uint64_t mark, loop_fn *fn, void *data);
 /* False while the database takes no writes: then nothing must be changed. */
 bool coord_writable(struct coord *c);
 

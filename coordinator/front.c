@@ -250,7 +250,7 @@ static void front_admin(void *data, struct httpd_req *q)
 	a->q = q;
 	if (a->reply.wrote) {
 		httpd_on_gone(q, admin_answer_gone, a);
-		coord_when_stored(f->c, admin_answer_send, a);
+		coord_when_stored(f->c, coord_mark(f->c), admin_answer_send, a);
 	} else {
 		admin_answer_send(a);
 	}

@@ -729,6 +729,6 @@ void admin_handle(struct coord *c, const struct admin_request *rq, struct admin_
 		admin_fail(&a, 503, "the database takes no writes now: see the log, try again later");
 	else
 		route->fn(&a);
-	reply->wrote = route->writes;
+	reply->wrote = route->writes && reply->status == 200; /* a refusal has nothing to wait for */
 	json_decref(a.body);
 }

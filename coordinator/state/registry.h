@@ -78,6 +78,7 @@ struct node {
 	/* Not on disk. */
 	bool online;
 	bool unsaved;	       /* store's: something that may be written a little later */
+	uint64_t stored_mark;  /* store's: when this is on disk, so is its row, but for what may be written later */
 	bool announced;	       /* peers may know it: it has had a disco key */
 	uint32_t changes;      /* enum node_change, for the fan-out */
 	uint64_t disco_source; /* connection that said the disco key */

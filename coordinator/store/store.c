@@ -170,7 +170,10 @@ static int store_errno(int rc)
 
 static int store_why(struct store *st, int rc, const char *what, char why[static STORE_WHY_MAX])
 {
-	snprintf(why, STORE_WHY_MAX, "%s: %s", what, st->db ? sqlite3_errmsg(st->db) : sqlite3_errstr(rc));
+	int sys = st->db && (rc & 0xff) == SQLITE_IOERR ? sqlite3_system_errno(st->db) : 0;
+
+	snprintf(why, STORE_WHY_MAX, "%s: %s%s%s", what, st->db ? sqlite3_errmsg(st->db) : sqlite3_errstr(rc),
+		 sys ? ": " : "", sys ? strerror(sys) : "");
 	return store_errno(rc);
 }
 

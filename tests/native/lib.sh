@@ -2,10 +2,12 @@
 # lib.sh: what native tests share: real programs on this machine's own kernel, on loopback alone, without rights.
 # A test's first command is `. "$(dirname "$0")/lib.sh"`. Everything made here is undone when the script ends.
 #
-#   coordinator_config [LINES]   $W/config.yaml for a coordinator on 127.0.0.1:$PORT with $W/admin.sock; LINES are added
+#   coordinator_config [LINES [DB]]  $W/config.yaml for a coordinator on 127.0.0.1:$PORT with $W/admin.sock; LINES are added
 #   start_coordinator            and wait until it answers
 #   start NAME COMMAND…          in the background, log in $LOGS/NAME.log; stop NAME [SIGNAL] ends it
 #   wait_until SECONDS COMMAND…  poll COMMAND until it succeeds
+#   node NAME ARGUMENT…          a node without a tunnel (ctlcat); tell NAME COMMAND says something to it, and
+#   hears NAME PATTERN           waits until it has printed a line since it was last told something
 #   step TEXT, fail TEXT, skip TEXT, check COMMAND…, refute COMMAND…
 set -u
 umask 077
@@ -85,6 +87,7 @@ cleanup() {
 
 	trap '' INT TERM
 	for n in "${!PIDS[@]}"; do stop "$n" KILL; done
+	mountpoint -q "$W/disk" && umount -l "$W/disk"
 	rm -rf "$W"
 	exit $r
 }
@@ -106,7 +109,7 @@ coordinator_config() {
 		noise: {private_key_path: $W/noise.key}
 		prefixes: {v4: 100.64.0.0/10, v6: "fd7a:115c:a1e0::/48", allocation: sequential}
 		derp: {server: {enabled: false}, urls: [], paths: [$W/derp.yaml], auto_update_enabled: false}
-		database: {type: sqlite, sqlite: {path: $W/db.sqlite}}
+		database: {type: sqlite, sqlite: {path: ${2:-$W/db.sqlite}}}
 		unix_socket: $W/admin.sock
 		dns: {magic_dns: true, base_domain: mesh.test, override_local_dns: false, nameservers: {global: []}}
 		${1:-}
@@ -120,4 +123,36 @@ admin() {
 start_coordinator() {
 	start coordinator "$BIN/kernscale-coordinator" --config "$W/config.yaml"
 	wait_until 10 admin health || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
+}
+
+declare -A SEEN=()
+
+node() {
+	local n=$1
+
+	shift
+	mkdir -p "$W/$n"
+	[ -p "$W/$n.in" ] || mkfifo "$W/$n.in"
+	: >>"$LOGS/$n.log"
+	mark "$n"
+	# shellcheck disable=SC2016
+	start "$n" bash -c 'exec "$@" <>"$0"' "$W/$n.in" "$BIN/tests/interop/ctlcat" --server "http://127.0.0.1:$PORT" \
+		--dir "$W/$n" --hostname "$n" "$@"
+}
+
+mark() {
+	SEEN[$1]=$(($(wc -l <"$LOGS/$1.log") + 1))
+}
+
+tell() {
+	mark "$1"
+	echo "${*:2}" >"$W/$1.in"
+}
+
+has() {
+	tail -n "+${SEEN[$1]}" "$LOGS/$1.log" | grep -qE "$2"
+}
+
+hears() {
+	wait_until 20 has "$1" "$2" || fail "line ${BASH_LINENO[0]}: $1 does not hear '$2': $(tail -n 5 "$LOGS/$1.log")"
 }
