@@ -92,6 +92,8 @@ static int fail_connect(const struct cli *c, const struct client *to, long os_er
 	if (e == EACCES || e == EPERM)
 		return cli_fail(c, CLI_EXIT_REFUSED, "no permission for %s; run it as root or as a member of its group",
 				to->socket);
+	if (to->quiet)
+		return CLI_EXIT_UNREACHABLE;
 	return cli_fail(c, CLI_EXIT_UNREACHABLE,
 			"cannot reach %s at %s: %s; is it running? systemctl start %s", to->daemon,
 			to->socket, e ? strerror(e) : "no answer", to->service);
@@ -111,6 +113,8 @@ static int fail_curl(const struct cli *c, const struct client *to, CURL *h, CURL
 	case CURLE_RECV_ERROR:
 	case CURLE_SEND_ERROR:
 	case CURLE_PARTIAL_FILE:
+		if (to->quiet)
+			return CLI_EXIT_UNREACHABLE;
 		return cli_fail(c, CLI_EXIT_UNREACHABLE,
 				"%s closed the connection; see its log: journalctl -u %s",
 				to->daemon, to->service);

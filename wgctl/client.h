@@ -13,6 +13,7 @@ struct client {
 	const char *socket;
 	const char *daemon;  /* "kernscaled", for the sentences */
 	const char *service; /* what to start */
+	bool quiet;	     /* that it cannot be reached, or ended, is told by the exit status alone */
 };
 
 struct client_answer {

@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -10,34 +11,60 @@
 
 #define RETRY_NSEC 100000000
 
-/* For service files: also waits for a daemon that is still starting. */
-static void wait_for_daemon(const struct client *node, int64_t timeout_msec, int64_t until_msec)
+/* On the clock that nobody sets: a service waits at boot, when the time is corrected. */
+static int64_t now_msec(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+}
+
+/* until_msec 0: for ever. */
+static bool time_is_up(int64_t until_msec)
+{
+	return until_msec && now_msec() >= until_msec;
+}
+
+static void wait_for_daemon(const struct client *node, int64_t until_msec)
 {
 	static const struct timespec pause = { .tv_nsec = RETRY_NSEC };
 
-	while (!client_reachable(node) && (!timeout_msec || out_now() / 1000000 < until_msec))
+	do
 		nanosleep(&pause, NULL);
+	while (!client_reachable(node) && !time_is_up(until_msec));
 }
 
-int cmd_wait(struct cli *c)
+static int ask(const struct cli *c, const struct client *node, int64_t until_msec)
 {
 	CLEANUP(json_decref) json_t *state = NULL;
+	int64_t left = until_msec ? MAX(until_msec - now_msec(), 1) : 0;
+	char path[64];
+
+	if (left)
+		snprintf(path, sizeof(path), "/v1/wait?timeout_msec=%" PRId64, left);
+	else
+		snprintf(path, sizeof(path), "/v1/wait");
+	return client_call(c, node, "GET", path, NULL, left ? left + 2000 : 0, &state);
+}
+
+/* For service files: waits for a daemon that is still starting, and over one that is restarted. */
+int cmd_wait(struct cli *c)
+{
 	struct client node = client_node(c);
-	int64_t timeout = cli_msec(c, "timeout", 0), until = out_now() / 1000000 + timeout, left;
-	struct buf path = { 0 };
+	int64_t timeout = cli_msec(c, "timeout", 0), until = timeout ? now_msec() + timeout : 0;
 	int r;
 
-	wait_for_daemon(&node, timeout, until);
-	if (timeout) {
-		left = MAX(until - out_now() / 1000000, 1);
-		buf_printf(&path, "/v1/wait?timeout_msec=%" PRId64, left);
-	} else {
-		left = 0;
-		buf_put_str(&path, "/v1/wait");
+	node.quiet = true;
+	r = ask(c, &node, until);
+	while (r == CLI_EXIT_UNREACHABLE && !time_is_up(until)) {
+		wait_for_daemon(&node, until);
+		r = ask(c, &node, until);
 	}
-	r = client_call(c, &node, "GET", buf_str(&path), NULL, left ? left + 2000 : 0, &state);
-	buf_done(&path);
-	return r;
+	if (r != CLI_EXIT_UNREACHABLE)
+		return r;
+	node.quiet = false;
+	return ask(c, &node, until); /* says why */
 }
 
 int cmd_whois(struct cli *c)

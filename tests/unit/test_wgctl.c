@@ -1064,6 +1064,44 @@ static void test_wait_for_daemon(void **state)
 	assert_string_equal(last.said, "");
 }
 
+static void nap(unsigned int msec)
+{
+	(void)poll(NULL, 0, (int)msec);
+}
+
+/* ... and over a restart of it: wgctl is being answered by the one that is killed. */
+static void test_wait_over_restart(void **state)
+{
+	static struct run waiting;
+
+	(void)state;
+	assert_run("down", 0);
+	start("wait --timeout 15s", NULL, false);
+	waiting = last;
+	nap(200);
+	kill(daemon_pid, SIGKILL);
+	waitpid(daemon_pid, NULL, 0);
+	nap(200);
+	assert_int_equal(waitpid(waiting.pid, NULL, WNOHANG), 0);
+	daemon_pid = fake_start();
+	bring_up();
+	last = waiting;
+	assert_int_equal(finish(), 0);
+	assert_string_equal(last.said, "");
+
+	/* It does not come back: the exit status of one that is not there, and one line. */
+	assert_run("down", 0);
+	start("wait --timeout 500ms", NULL, false);
+	waiting = last;
+	nap(100);
+	kill(daemon_pid, SIGKILL);
+	waitpid(daemon_pid, NULL, 0);
+	last = waiting;
+	assert_int_equal(finish(), 3);
+	assert_said("cannot reach kernscaled");
+	daemon_pid = fake_start();
+}
+
 static int set_up(void **state)
 {
 	(void)state;
@@ -1112,6 +1150,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_admin_nodes),
 		cmocka_unit_test(test_second_daemon),
 		cmocka_unit_test(test_wait_for_daemon),
+		cmocka_unit_test(test_wait_over_restart),
 	};
 
 	if (!strcmp(argv[0], "wgctl"))
