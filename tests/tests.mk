@@ -6,7 +6,7 @@ again = +$(Q)$(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAK
 shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/scenario/* \
 	tests/fuzz/run tests/vm/* tests/bench/* tests/interop/* tests/native/* 2>/dev/null)
 
-.PHONY: check check-unit check-fuzz-replay check-units check-native check-scenario check-vm test-programs programs deps \
+.PHONY: check check-unit check-fuzz-replay check-units check-native check-scenario check-systemd check-vm test-programs programs deps \
 	fuzz fuzz-programs demo bench lint format interop install uninstall
 
 deps:
@@ -42,11 +42,18 @@ check-scenario:
 	$(again) SANITIZE=undefined programs
 	$(Q)tests/run scenario
 
-check-vm:
+check-systemd: deps
+	$(again) all
+	$(Q)tests/run systemd
+
+# KERNEL=6.12 or 6.1 says which of Debian's kernels (so does KERNEL_VERSION).
+check-vm: export KERNEL_VERSION := $(or $(filter-out host uml vm,$(KERNEL)),$(KERNEL_VERSION),6.12)
+check-vm: deps
 	$(Q)scripts/deps vm
 	$(again) SANITIZE=undefined programs
+	$(again) SANITIZE=address,undefined programs
 	$(again) all
-	$(Q)KERNEL=vm tests/run scenario systemd
+	$(Q)KERNEL=vm tests/run scenario asan systemd
 
 # FUZZ=NAME picks one target; FUZZ_SECONDS (60) or FUZZ_RUNS says how long each runs. What it finds goes
 # to build/fuzz/found; put a crash into tests/fuzz/corpus/NAME once it is understood. CHECK_FUZZ=1 makes it
@@ -118,14 +125,14 @@ MANDIR      ?= $(PREFIX)/share/man
 BASHCOMPDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHCOMPDIR  ?= $(PREFIX)/share/zsh/vendor-completions
 FISHCOMPDIR ?= $(PREFIX)/share/fish/vendor_completions.d
-service_files = kernscaled.service kernscale-coordinator.service kernscale-relay.service
+unit_files = $(notdir $(wildcard systemd/*.service systemd/*.target))
 install: all
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(UNITDIR) $(DESTDIR)$(SYSUSERSDIR) \
 		$(DESTDIR)$(TMPFILESDIR) $(DESTDIR)$(DOCDIR)
 	$(Q)for p in $(notdir $(programs)); do case $$p in \
 		wgctl) install -m 755 $(B)/$$p $(DESTDIR)$(BINDIR)/ ;; \
 		*) install -m 755 $(B)/$$p $(DESTDIR)$(SBINDIR)/ ;; esac || exit 1; done
-	$(Q)for u in $(service_files); do sed 's|/usr/sbin/|$(SBINDIR)/|' systemd/$$u \
+	$(Q)for u in $(unit_files); do sed 's|=/usr/sbin/|=$(SBINDIR)/|; s|=/usr/bin/|=$(BINDIR)/|' systemd/$$u \
 		>$(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	$(Q)install -m 644 systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/kernscale.conf
 	$(Q)install -m 644 systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/kernscale.conf
@@ -137,13 +144,16 @@ install: all
 	$(Q)install -m 644 completion/_wgctl $(DESTDIR)$(ZSHCOMPDIR)/_wgctl
 	$(Q)install -m 644 completion/wgctl.fish $(DESTDIR)$(FISHCOMPDIR)/wgctl.fish
 
+# What is running goes first, unless it is a folder that is emptied: nothing of the mesh stays behind.
 uninstall:
+	$(Q)[ -n "$(DESTDIR)" ] || [ "$$(id -u)" != 0 ] || PATH="$(BINDIR):$$PATH" scripts/leave
 	$(Q)rm -f $(DESTDIR)$(BASHCOMPDIR)/wgctl $(DESTDIR)$(ZSHCOMPDIR)/_wgctl $(DESTDIR)$(FISHCOMPDIR)/wgctl.fish
 	$(Q)rm -f $(addprefix $(DESTDIR)$(SBINDIR)/,kernscaled kernscale-coordinator kernscale-relay) \
-		$(DESTDIR)$(BINDIR)/wgctl $(addprefix $(DESTDIR)$(UNITDIR)/,$(service_files)) \
+		$(DESTDIR)$(BINDIR)/wgctl $(addprefix $(DESTDIR)$(UNITDIR)/,$(unit_files)) \
 		$(DESTDIR)$(SYSUSERSDIR)/kernscale.conf $(DESTDIR)$(TMPFILESDIR)/kernscale.conf
 	$(Q)for m in $(notdir $(wildcard docs/man/*.[1-8])); do rm -f $(DESTDIR)$(MANDIR)/man$${m##*.}/$$m; done
 	$(Q)rm -rf $(DESTDIR)$(DOCDIR)
+	$(Q)[ -n "$(DESTDIR)" ] || [ ! -d /run/systemd/system ] || systemctl daemon-reload
 
 help:
 	@echo 'make                 build the programs into build/ (SANITIZE=address,undefined, CC=clang, V=1)'
@@ -152,7 +162,8 @@ help:
 	@echo 'make check-unit check-fuzz-replay check-units      without root and kernel'
 	@echo 'make check-native    the servers under faults, on loopback; NATIVE=PATTERN picks'
 	@echo 'make check-scenario  real programs on a real kernel; SCENARIO=PATTERN picks, KERNEL=host|uml|vm'
-	@echo 'make check-vm        scenarios and systemd units on Debian'"'"'s kernel in an emulator'
+	@echo 'make check-systemd   the units under systemd, likewise; STORY=PATTERN picks'
+	@echo 'make check-vm        all that on Debian'"'"'s kernel in an emulator, and systemd; KERNEL=6.12|6.1'
 	@echo 'make interop         against stock programs on PATH or in KERNSCALE_STOCK'
 	@echo 'make bench           what it costs; BENCH="datapath join memory relay" picks'
 	@echo 'make fuzz            FUZZ=NAME FUZZ_SECONDS=60'

@@ -53,6 +53,8 @@ unset "PIDS[quiet]"
 tail -n 3 "$LOGS/quiet.log"
 check grep -q ' 0% packet loss' "$LOGS/quiet.log"
 
+# The emulator may need more than the 45 s after which an idle path rests.
+start quiet bob ping -q -i 0.5 "$alice_ip"
 step "the coordinator is back"
 run_coordinator
 live() {

@@ -32,6 +32,14 @@ rm -rf "$LOGS"
 mkdir -p "$LOGS"
 declare -A PIDS=()
 SPACES=()
+# What AddressSanitizer and LeakSanitizer find counts also at programs whose end nobody looks at.
+case $BIN in
+*/san-address*)
+	mkdir -m 1777 "$W/san"
+	export ASAN_OPTIONS="detect_leaks=1:log_path=$W/san/report${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
+	STOP_TRIES=600
+	;;
+esac
 START_MSEC=$(($(date +%s%N) / 1000000))
 
 now_msec() {
@@ -96,7 +104,7 @@ undo() {
 
 	for n in "${!PIDS[@]}"; do kill "${PIDS[$n]}" 2>/dev/null; done
 	for n in "${!PIDS[@]}"; do
-		for _ in $(seq 60); do kill -0 "${PIDS[$n]}" 2>/dev/null || break; sleep 0.05; done
+		for _ in $(seq "${STOP_TRIES:-60}"); do kill -0 "${PIDS[$n]}" 2>/dev/null || break; sleep 0.05; done
 		kill -9 "${PIDS[$n]}" 2>/dev/null
 	done
 	for n in "${!PIDS[@]}"; do wait "${PIDS[$n]}" 2>/dev/null; done
@@ -104,6 +112,7 @@ undo() {
 		for pid in $(ip netns pids "$n" 2>/dev/null); do kill -9 "$pid" 2>/dev/null; done
 		ip netns del "$n" 2>/dev/null
 	done
+	[ ! -d "$W/san" ] || find "$W/san" -type f -exec cat {} + >"$LOGS/sanitizers.log"
 	rm -rf "$W"
 	PIDS=() SPACES=()
 }
@@ -113,6 +122,11 @@ cleanup() {
 
 	trap '' INT TERM
 	undo
+	if [ -s "$LOGS/sanitizers.log" ]; then
+		cat "$LOGS/sanitizers.log"
+		echo "FAIL: the sanitizers found something"
+		r=1
+	fi
 	exit $r
 }
 trap cleanup EXIT

@@ -1,0 +1,34 @@
+#!/bin/bash
+# The node's daemon is never given up by systemd, however often it dies. Where the operator sets a limit all the
+# same and it is hit, the mesh stays up and filtered, and `systemctl reset-failed; start` heals.
+. "$(dirname "$0")/lib.sh"
+
+[ "$(get kernscaled StartLimitIntervalUSec)" = 0 ] || fail "there is a start limit: $(get kernscaled StartLimitIntervalUSec)"
+dropin kernscaled RestartSec=100ms
+for n in 1 2 3 4 5 6; do
+	check systemctl kill -s KILL kernscaled
+	wait_until 20 restarted kernscaled $n || fail "death number $n was the last: $(get kernscaled SubState)"
+done
+step "died six times, runs"
+check wgctl vm wait --timeout=20s
+standing
+
+dropin kernscaled '[Unit]' StartLimitIntervalSec=300 StartLimitBurst=3 '[Service]' RestartSec=100ms
+check systemctl reset-failed kernscaled
+failed() { [ "$(get kernscaled ActiveState)" = failed ]; }
+traffic 20
+for _ in 1 2 3 4; do
+	failed && break
+	systemctl kill -s KILL kernscaled
+	sleep 2
+done
+wait_until 20 failed || fail "the limit was not hit: $(get kernscaled ActiveState)"
+step "start limit hit"
+refute systemctl start kernscaled
+standing
+step "the mesh stands"
+check systemctl reset-failed kernscaled
+check systemctl start kernscaled
+check wgctl vm wait --timeout=20s
+no_loss
+standing

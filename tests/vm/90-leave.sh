@@ -1,0 +1,38 @@
+#!/bin/bash
+# `wgctl down`, `wgctl logout` and `make uninstall` take the mesh down and leave nothing: no interface, table,
+# rule or route; and after the last no file, no unit and no process either.
+STORY_ENDS=no
+. "$(dirname "$0")/lib.sh"
+
+nothing_left() {
+	local x
+
+	! ip link show kernscale0 >/dev/null 2>&1 || fail "$1: kernscale0 is left"
+	! nft list table inet kernscale >/dev/null 2>&1 || fail "$1: the table is left"
+	x=$(ip rule; ip -6 rule; ip route show table 52 2>/dev/null; ip -6 route show table 52 2>/dev/null)
+	! grep -E '^52[0-9][0-9]:|kernscale' <<<"$x" || fail "$1: rules or routes are left: $x"
+	step "$1: nothing is left"
+}
+check wgctl vm down
+nothing_left down
+check wgctl vm up --timeout=30s
+wait_until 20 ping -q -c 1 -W 2 $BOB4 || fail "no mesh after up"
+check wgctl vm logout
+nothing_left logout
+check wgctl vm up --login-server=http://198.51.100.1:8080 --auth-key=file:/root/key --hostname=vm --timeout=60s
+ip link show kernscale0 >/dev/null || fail "no interface after up"
+
+# Stopped, so that nobody but the uninstallation itself can take it down.
+check systemctl enable kernscaled
+check systemctl stop kernscaled
+cd "$TOP" || exit 1
+make -s uninstall || fail "make uninstall"
+nothing_left uninstall
+for u in "${UNITS[@]}"; do
+	refute systemctl -q is-active "$u"
+	refute systemctl -q is-enabled "$u"
+done
+find /usr /etc/systemd /lib/systemd \( -name 'kernscale*' -o -name '*wgctl*' \) \
+	! -path "$TOP/*" ! -path '/usr/src/*' >"$W/files" 2>/dev/null
+[ ! -s "$W/files" ] || fail "files are left: $(cat "$W/files")"
+step "no file, no unit"
