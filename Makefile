@@ -99,9 +99,10 @@ $(B)/tests/kernel/test_%: $(B)/obj/tests/kernel/test_%.o $(archives)
 $(B)/tests/interop/%: $(B)/obj/tests/interop/%.o $(B)/libdaemon.a $(base)
 	$(say) LINK $@
 	$(Q)$(link)
-$(B)/tests/fuzz/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(archives)
+wrapped := malloc calloc realloc reallocarray strdup strndup free abort __assert_fail
+$(B)/tests/fuzz/replay_%: $(B)/obj/tests/fuzz/fuzz_%.o $(B)/obj/tests/fuzz/replay.o $(B)/obj/tests/fuzz/nomem.o $(archives)
 	$(say) LINK $@
-	$(Q)$(link)
+	$(Q)$(link) $(wrapped:%=-Wl,--wrap=%)
 $(B)/tests/fuzz/fuzz_%: $(B)/obj/tests/fuzz/fuzz_%.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link) -fsanitize=fuzzer

@@ -320,6 +320,16 @@ static void field(struct buf *b, const char *name, const char *value)
 	buf_put_u8(b, '\n');
 }
 
+static void field_buf(struct buf *b, const char *name, struct buf *value)
+{
+	const char *s = buf_str(value);
+
+	if (s)
+		field(b, name, s);
+	else
+		b->bad = true;
+}
+
 static void field_list(struct buf *b, const char *name, const json_t *list)
 {
 	struct buf t = { 0 };
@@ -330,8 +340,7 @@ static void field_list(struct buf *b, const char *name, const json_t *list)
 		buf_printf(&t, "%s%s", i ? ", " : "",
 			   json_is_string(v) ? json_string_value(v) : "?");
 	}
-	if (!t.bad)
-		field(b, name, buf_str(&t));
+	field_buf(b, name, &t);
 	buf_done(&t);
 }
 
@@ -354,12 +363,15 @@ static void detail_peer(const json_t *status, const json_t *peer, int64_t now, s
 	struct buf t = { 0 };
 	char rx[32], tx[32], transfer[80];
 	const char *direct = str(peer, "CurAddr"), *relay = str(peer, "Relay"),
-		   *path = str(peer, "Path");
+		   *path = str(peer, "Path"), *name;
 	bool self = peer == json_get(status, "Self");
 
 	view_peer_name(status, peer, &t);
-	if (!t.bad)
-		out_safe(b, buf_str(&t));
+	name = buf_str(&t);
+	if (name)
+		out_safe(b, name);
+	else
+		b->bad = true;
 	buf_put_str(b, ":\n");
 	buf_clear(&t);
 	field_list(b, "Addresses:", json_get(peer, "TailscaleIPs"));
@@ -372,14 +384,12 @@ static void detail_peer(const json_t *status, const json_t *peer, int64_t now, s
 		return;
 	}
 	peer_state(peer, now, &t);
-	if (!t.bad)
-		field(b, "Status:", buf_str(&t));
+	field_buf(b, "Status:", &t);
 	buf_clear(&t);
 	if (!*direct && strcmp(path, "relay") != 0)
 		relay = "";
 	buf_printf(&t, "%s%s%s", path, *direct || *relay ? " " : "", *direct ? direct : relay);
-	if (!t.bad)
-		field(b, "Path:", buf_str(&t));
+	field_buf(b, "Path:", &t);
 	field(b, "Reason:", str(peer, "Reason"));
 	detail_times(peer, now, b);
 	snprintf(transfer, sizeof(transfer), "%s received, %s sent",

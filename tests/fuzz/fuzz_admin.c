@@ -53,7 +53,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		struct registry_user *u;
 		struct node *out;
 
-		registry_user_create(&c.reg, "alice", NULL, NULL, NULL, 1, &u);
+		if (registry_user_create(&c.reg, "alice", NULL, NULL, NULL, 1, &u) < 0)
+			abort();
 		w.user = u->id;
 		registry_node_create(&c.reg, &w, 1, &out);
 	}

@@ -3,7 +3,8 @@
  *
  * Arguments are files and folders (not searched deeper). Every input is given whole and then cut
  * short, small ones at every length, from a heap block of exactly that size, so that a sanitizer
- * sees one byte read too far. Prints how many inputs ran.
+ * sees one byte read too far. Then the whole input once more with each allocation failing in turn.
+ * Prints how many inputs ran.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "tests/fuzz/nomem.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,7 +24,7 @@ enum {
 	CUT_STEPS = 128,	/* above it so many, evenly: a map of 1 MB would take minutes */
 };
 
-static unsigned long n_files, n_runs;
+static unsigned long n_files, n_runs, n_nomem;
 
 static int run_one(const uint8_t *data, size_t size)
 {
@@ -72,6 +74,7 @@ static int run_file(const char *path)
 		goto out;
 	n_files++;
 	r = run_cuts(data, (size_t)size);
+	nomem_run(data, (size_t)size, &n_nomem);
 out:
 	free(data);
 	fclose(f);
@@ -114,6 +117,6 @@ int main(int argc, char **argv)
 		if (r < 0)
 			fprintf(stderr, "%s: %s\n", argv[i], strerror(-r));
 	}
-	printf("%lu inputs, %lu runs\n", n_files, n_runs);
+	printf("%lu inputs, %lu runs, %lu without memory\n", n_files, n_runs, n_nomem);
 	return r < 0 ? 1 : 0;
 }
