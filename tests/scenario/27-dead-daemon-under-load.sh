@@ -18,7 +18,7 @@ start_coordinator
 join alice
 join bob
 wait_until 10 reach alice bob || fail "no session"
-load alice bob 250 250 1200
+load alice bob 100 100 1200
 drip alice bob
 wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
 wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
