@@ -908,6 +908,8 @@ int h2_respond(struct h2_stream *st, int status, const char *type, const void *p
 		all[n++] = nv("content-type", type);
 	if (status != 204 && status != 304)
 		all[n++] = nv("content-length", length);
+	if (!strcmp(st->method, "HEAD"))
+		len = 0;
 	st->queue_max = SIZE_MAX;
 	if (len) {
 		b = blob_new(p, len);

@@ -203,6 +203,28 @@ static void test_later(void **state)
 	pair_close(&x);
 }
 
+/* An answer to HEAD says how long it would be; a body with it would be an error for the client. */
+static void test_head(void **state)
+{
+	struct h2_request rq = { .method = "HEAD", .path = "/x" };
+	struct h2_stream *st;
+	struct pair x;
+
+	(void)state;
+	pair_open(&x, 0);
+	assert_int_equal(h2_request(x.c.h2, &rq, &client_ops, &numbers[0], &st), 0);
+	pump();
+	assert_string_equal(x.method, "HEAD");
+	assert_int_equal(h2_respond(x.st[0], 404, "text/plain", "no", 2), 0);
+	pump();
+	assert_int_equal(x.status[0], 404);
+	assert_int_equal(x.got[0], 0);
+	assert_int_equal(x.ended[0], 1);
+	assert_int_equal(x.error[0], 0);
+	assert_int_equal(x.s_error, 0);
+	pair_close(&x);
+}
+
 static void test_empty(void **state)
 {
 	struct pair x;
@@ -554,6 +576,7 @@ int main(void)
 		cmocka_unit_test(test_ping_goaway), cmocka_unit_test(test_goaway_waiting),  cmocka_unit_test(test_free_inside), cmocka_unit_test(test_transport_fails),
 		cmocka_unit_test(test_garbage),	     cmocka_unit_test(test_streams_limit),
 		cmocka_unit_test(test_endless_bodies), cmocka_unit_test(test_unread_answers),
+		cmocka_unit_test(test_head),
 	};
 
 	for (int i = 0; i < STREAMS_MAX; i++)
