@@ -274,8 +274,20 @@ static bool line_is_new(const json_t *line)
 
 /* ---- what stays */
 
-/* Frames that steer and statuses of ours are for reading, not for replay; our own programs speak to the
- * admin and the local API. */
+static bool has_header(const json_t *line, const char *name)
+{
+	json_t *headers = json_get(line, "headers"), *h;
+	size_t i;
+
+	json_array_foreach(headers, i, h) {
+		if (!strcmp(json_string_value(json_array_get(h, 0)), name))
+			return true;
+	}
+	return false;
+}
+
+/* Frames that steer and statuses of ours are for reading, not for replay. Requests of our own programs
+ * do not say what made them, or wgctl; stock ones do. */
 static bool line_counts(const json_t *line)
 {
 	const char *what = json_get_str(line, "what"), *text = json_get_str(line, "text");
@@ -283,7 +295,8 @@ static bool line_counts(const json_t *line)
 
 	if (!strcmp(what, "frame") || !strcmp(what, "status"))
 		return false;
-	if (!strcmp(what, "request-head") && (strstr(text, " /api/") || strstr(text, " /v1/")))
+	if ((!strcmp(what, "request-head") && (!strstr(text, "User-Agent:") || strstr(text, "wgctl/"))) ||
+	    (!strcmp(what, "request") && !has_header(line, "user-agent")))
 		return false;
 	for (const char *p = only; p; p = (p = strchr(p, ',')) ? p + 1 : NULL) {
 		if (strncmp(p, what, n) == 0 && (p[n] == ',' || p[n] == '\0'))
