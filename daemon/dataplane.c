@@ -689,6 +689,14 @@ int dataplane_reset_peer(struct dataplane *d, const struct dataplane_peer *p)
 	return wg_reset_peer(d->wg, &want);
 }
 
+int dataplane_tell_disco(struct dataplane *d, const struct addr *from, const struct addr *to,
+			 const struct key *disco)
+{
+	return d->tsmp ? tsmp_socket_send(d->tsmp, from, to,
+					  &(struct tsmp_msg){ .type = TSMP_TYPE_DISCO_KEY, .disco = *disco }) :
+			 -EPERM;
+}
+
 int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data)
 {
 	return wg_dump(d->wg, NULL, NULL, fn, data);

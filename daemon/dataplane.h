@@ -80,6 +80,9 @@ int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t
 			   const struct endpoint *e);
 /* Takes the peer out and in again: its sessions are dead. */
 int dataplane_reset_peer(struct dataplane *d, const struct dataplane_peer *p);
+/* Inside the tunnel: our disco key. from: our address of the same family. */
+int dataplane_tell_disco(struct dataplane *d, const struct addr *from, const struct addr *to,
+			 const struct key *disco);
 int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data);
 
 /* What the filter lets in. Replies only until told otherwise; told before dataplane_up(), an adopted

@@ -12,6 +12,10 @@
 #define SYNC_AGAIN_DOUBLINGS 6 /* after failures: 1 s doubled up to a minute */
 #define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most */
 #define SAVE_USEC	 (UINT64_C(2) * USEC_PER_SEC)
+/* First bytes of WireGuard's messages. */
+#define WG_MESSAGE_INITIATION 1
+#define WG_MESSAGE_RESPONSE   2
+#define WG_MESSAGE_DATA	      4
 #define FRESH_USEC	 (UINT64_C(500) * USEC_PER_MSEC)
 
 struct node_peer *node_peer_by_index(struct node *n, uint32_t index)
@@ -480,9 +484,32 @@ static void dp_udp(void *data, const struct endpoint *from, const struct addr *t
 	node_udp_packet(data, from, to, p, len);
 }
 
+static void tell_disco(struct node *n, const struct node_peer *p)
+{
+	const struct tailcfg_node *t = netmap_peer_by_id(n->map, p->id);
+
+	for (size_t i = 0; t && i < n->n_self_addrs; i++)
+		if (t->n_addresses && n->self_addrs[i].family == t->addresses[0].addr.family) {
+			dataplane_tell_disco(n->dp, &n->self_addrs[i], &t->addresses[0].addr,
+					     &n->state->disco.pub);
+			return;
+		}
+}
+
+/* A new session gets our disco key, as stock nodes do it (disco.md 15.2): after a reboot with the
+ * coordinator away it is the only way in which the other side can learn it. The peer whose session
+ * is direct has it. */
 static void dp_relay(void *data, uint32_t index, const uint8_t *p, size_t len)
 {
+	struct node_peer *peer = node_peer_by_index(data, index);
+
+	if (peer && len > 0 && (p[0] == WG_MESSAGE_INITIATION || p[0] == WG_MESSAGE_RESPONSE))
+		peer->new_session = true;
 	node_relay_packet(data, index, p, len);
+	if (peer && len > 0 && p[0] == WG_MESSAGE_DATA && peer->new_session) {
+		peer->new_session = false;
+		tell_disco(data, peer);
+	}
 }
 
 static void dp_tsmp(void *data, const struct addr *src, const struct key *disco)

@@ -32,6 +32,7 @@ struct node_peer {
 	struct key key;
 	bool reset; /* its sessions are dead: out of the kernel and in again */
 	bool in_kernel;
+	bool new_session; /* by relay; it has not been told our disco key in it yet */
 	uint64_t rx_bytes, tx_bytes;
 	int64_t handshake; /* Unix nanoseconds, 0 = never */
 	struct endpoint endpoint; /* what the kernel had at the last dump */

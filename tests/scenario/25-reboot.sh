@@ -1,0 +1,83 @@
+#!/bin/bash
+# limit: 240 s
+# Both hosts lose their power while the coordinator is away, and only the relay is there: the mesh comes
+# up from the map on disk, by relay first (UDP is cut), then direct; a node whose port was chosen by the
+# kernel has the same again. Nothing but the state folder outlives a reboot: interface, rules, table
+# and runtime folder are taken away.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#                                                 - bob   198.51.100.12
+. "$(dirname "$0")/lib.sh"
+need wg nft
+need_programs kernscale-relay
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+make_cert
+cat >"$W/derp.yaml" <<-EOF
+	regions:
+	  901:
+	    regionid: 901
+	    regioncode: own
+	    regionname: Own
+	    nodes:
+	      - {name: 901a, regionid: 901, hostname: 198.51.100.10, ipv4: 198.51.100.10, stunport: 3478, derpport: 8443}
+EOF
+mkdir -p "$W/relay"
+chmod 644 "$W/derp.yaml"
+chown "$NODE_USER" "$W/relay"
+start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --cert "$W/tls.pem" --key "$W/tls.key" \
+	--state "$W/relay" --user "$NODE_USER"
+coordinator_config false "$W/derp.yaml"
+start_coordinator
+start_node alice --port 0
+check up alice
+join bob
+alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
+check wait_until 20 reach alice bob
+sleep 2.5 # the maps are on disk
+port=$(on alice wg show kernscale0 listen-port)
+key=$(on alice wg show kernscale0 public-key)
+
+stop coordinator KILL
+check running relay
+for n in alice bob; do
+	stop $n KILL
+	check on $n ip link del kernscale0
+	check on $n nft delete table inet kernscale
+	for family in -4 -6; do
+		while on $n ip $family rule del pref "$(on $n ip $family rule | sed -n '/^52[0-9][0-9]:/{s/:.*//p;q}')" 2>/dev/null; do :; done
+	done
+	rm -rf "$W/$n/run"
+	nothing_left $n
+done
+firewall_no_udp bob
+step "both hosts are down, the coordinator is away"
+
+start_node alice --port 0
+start_node bob
+since=$(now_msec)
+check wait_until 15 on alice ping -q -c 1 -W 1 "$bob_ip"
+step "the first reply by relay, $(($(now_msec) - since)) ms after the start"
+check wait_until 5 relayed alice bob
+check on bob ping -q -c 1 -W 2 "$alice_ip"
+[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+[ "$(on alice wg show kernscale0 listen-port)" = "$port" ] || fail "another port: $(on alice wg show kernscale0 listen-port), not $port"
+expect 0 wgctl alice status
+said "not connected.*$URL"
+check on alice nft list table inet kernscale >/dev/null
+
+firewall_open bob
+start traffic alice ping -q -i 0.2 "$bob_ip"
+wait_until 70 direct alice bob || fail "not direct: $(wgctl alice status)"
+step "direct"
+wait_until 10 direct bob alice || fail "not direct: $(wgctl bob status)"
+
+run_coordinator
+live() {
+	! wgctl "$1" status | grep -qi "not connected.*$URL"
+}
+check wait_until 60 live alice
+check wait_until 60 live bob
+check direct alice bob
