@@ -620,13 +620,14 @@ int nft_batch_replace(const struct nft_ruleset *r, const struct nft_batch_opts *
 	return e < 0 ? e : put_marker(&w, NFNL_MSG_BATCH_END);
 }
 
-int nft_batch_try(const struct nft_ruleset *r, uint32_t first_seq, struct buf *out)
+int nft_batch_try(const struct nft_ruleset *r, uint32_t table_flags, uint32_t first_seq,
+		  struct buf *out)
 {
 	struct writer w = { out, first_seq, 0 };
 	int e = put_marker(&w, NFNL_MSG_BATCH_BEGIN);
 
 	if (e == 0)
-		e = put_table(&w, NFT_MSG_NEWTABLE, NLM_F_CREATE, r->table, 0);
+		e = put_table(&w, NFT_MSG_NEWTABLE, NLM_F_CREATE, r->table, table_flags);
 	if (e == 0)
 		e = put_body(&w, r);
 	if (e == 0)

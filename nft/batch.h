@@ -39,7 +39,8 @@ struct nft_set_change {
 int nft_batch_elements(const char *table, const struct nft_set_change *c, size_t n, uint32_t first_seq,
 		       struct buf *out);
 /* The same as a replacement, but never committed: asks whether the kernel could. */
-int nft_batch_try(const struct nft_ruleset *r, uint32_t first_seq, struct buf *out);
+int nft_batch_try(const struct nft_ruleset *r, uint32_t table_flags, uint32_t first_seq,
+		  struct buf *out);
 
 /* What the kernel says of our table, or what it would say of a ruleset. */
 struct nft_table_seen {

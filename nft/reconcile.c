@@ -229,23 +229,20 @@ static int try_ruleset(struct nft *n, const struct nft_config *c)
 	int r = nft_ruleset_make(c, &rs);
 
 	if (r == 0)
-		r = nft_batch_try(&rs, reserve_seqs(n), &b);
+		r = nft_batch_try(&rs, 0, reserve_seqs(n), &b);
 	return r < 0 ? r : send_batch(n, &b);
 }
 
 static bool try_persist(struct nft *n)
 {
 	CLEANUP(buf_done) struct buf b = { 0 };
-	struct nft_batch_opts o = { .first_seq = reserve_seqs(n), .table_flags = NFT_OWNER | NFT_PERSIST };
 	struct nft_ruleset rs = { 0 };
 
 	if (n->persist < 0) {
-		/* A table of a name that nobody has, made and gone: flags are looked at on commit. */
+		/* A table of a name that nobody has, never committed: nothing of it can be left behind. */
 		snprintf(rs.table, sizeof(rs.table), "kernscale-%u", netlink_portid(n->nl));
-		n->persist = nft_batch_replace(&rs, &o, &b) == 0 && send_batch(n, &b) == 0;
-		buf_clear(&b);
-		if (n->persist && nft_batch_delete(rs.table, reserve_seqs(n), &b) == 0)
-			send_batch(n, &b);
+		n->persist = nft_batch_try(&rs, NFT_OWNER | NFT_PERSIST, reserve_seqs(n), &b) == 0 &&
+			     send_batch(n, &b) == 0;
 	}
 	return n->persist;
 }

@@ -174,6 +174,52 @@ static void test_foreign(struct nft **n)
 	step("adopted from a dead owner; what is not ours is refused");
 }
 
+/* The socket lives on in somebody's hands, as in a descriptor store. */
+static void test_kept(struct nft **n)
+{
+	struct nft_config c = config_of(1 | 8);
+	bool persist = nft_probe(*n) & NFT_HAS_PERSIST;
+	int kept = dup(nft_fd(*n)), other = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE),
+	    unbound = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER);
+	struct nft *wrong;
+	uint64_t sent;
+
+	nft_set_kept(*n, true);
+	CHECK_EQ(nft_goes_with_owner(*n), !persist);
+	CHECK_EQ(nft_apply(*n, &c), 1);
+	CHECK(sh("nft flush ruleset; nft list table inet kernscale | grep -q tproxy") == 0);
+	CHECK(sh("nft -a list chain inet kernscale forward >/run/before") == 0);
+	nft_close(*n);
+	CHECK(sh("nft flush ruleset; ! nft delete table inet kernscale 2>/dev/null") == 0);
+	CHECK_EQ(nft_open(other, &wrong), -EBADMSG);
+	CHECK_EQ(nft_open(unbound, &wrong), -EBADMSG);
+	CHECK_EQ(nft_open(STDOUT_FILENO, &wrong), -EBADMSG);
+	close(other);
+	close(unbound);
+	CHECK_OK(nft_open(kept, n));
+	nft_set_kept(*n, true);
+	sent = nft_changes_sent(*n);
+	CHECK_EQ(nft_apply(*n, &c), 0);
+	CHECK_EQ(nft_changes_sent(*n), sent + 1); /* the question whether there is PERSIST */
+	CHECK(sh("nft -a list chain inet kernscale forward | cmp - /run/before") == 0);
+	step("kept: out of reach while nobody runs, and the same afterwards");
+	/* Handed over, then taken back: without an owner in between, or as an orphan. */
+	nft_set_kept(*n, false);
+	CHECK_EQ(nft_apply(*n, &c), !persist);
+	nft_close(*n);
+	CHECK_OK(sh("nft -a list chain inet kernscale forward >/run/before"));
+	CHECK_OK(nft_open(-1, n));
+	nft_set_kept(*n, true);
+	CHECK_EQ(nft_stands(*n, "kernscale"), 1);
+	CHECK_EQ(nft_apply(*n, &c), 1);
+	CHECK((sh("nft -a list chain inet kernscale forward | cmp -s - /run/before") == 0) == persist);
+	CHECK(sh("! nft delete table inet kernscale 2>/dev/null") == 0);
+	nft_set_kept(*n, false);
+	CHECK_OK(nft_remove(*n, "kernscale"));
+	CHECK_EQ(nft_stands(*n, "kernscale"), 0);
+	step("handed over and taken back");
+}
+
 int main(void)
 {
 	unsigned int has;
@@ -191,6 +237,7 @@ int main(void)
 	test_all_layouts(n);
 	test_elements(n);
 	test_foreign(&n);
+	test_kept(&n);
 	CHECK_OK(nft_remove(n, "kernscale"));
 	nft_close(n);
 	CHECK(sh("test -z \"$(nft list ruleset)\"") == 0);
