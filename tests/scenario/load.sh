@@ -11,6 +11,7 @@
 #                             order; writes the same as lines to $OUT/$SCENARIO_NAME.figures
 #   no_loss                   load_end, and nothing may be lost
 LOADS=() DRIPS=() PHASES=(start)
+: >"$OUT/$SCENARIO_NAME.figures"
 LOAD_PORT=9100
 LOST=0 TWICE=0 LATE=0
 
