@@ -471,6 +471,8 @@ static int open_timers(struct node *n)
 		r = loop_timer_new(n->loop, node_map_save, n, &n->save_timer);
 	if (r == 0)
 		r = loop_timer_new(n->loop, node_expiry, n, &n->expiry_timer);
+	if (r == 0)
+		r = node_clock_open(n);
 	return r;
 }
 
@@ -495,6 +497,7 @@ void node_free(struct node *n)
 	loop_timer_free(n->dump_timer);
 	loop_timer_free(n->save_timer);
 	loop_timer_free(n->expiry_timer);
+	clockstep_free(n->clockstep);
 	loop_timer_free(n->paths_timer);
 	loop_timer_free(n->netcheck_timer);
 	api_free(n->api);

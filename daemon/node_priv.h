@@ -20,6 +20,7 @@
 #include "daemon/relay/derpc.h"
 #include "daemon/relay/shuttle.h"
 #include "daemon/state.h"
+#include "lib/clockstep.h"
 #include "lib/dial.h"
 #include "lib/tls.h"
 
@@ -59,10 +60,12 @@ struct node {
 
 	struct loop_timer *paths_timer, *sync_timer, *dump_timer, *save_timer, *expiry_timer,
 		*netcheck_timer;
+	struct clockstep *clockstep;
 	unsigned int sync_failures;	    /* in a row */
 	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
 	uint64_t dumped;		    /* loop time of the last dump */
 	bool dumped_once;		    /* since the mesh came up */
+	int save_error;			    /* why the map is not on disk; 0 = it is */
 
 	int home; /* relay region; 0 = none */
 	bool home_connected;
@@ -102,6 +105,9 @@ void node_up_begins(struct node *n);
 void node_mesh_start(struct node *n);
 void node_mesh_stop(struct node *n); /* takes it down, `wgctl down` */
 void node_forget(struct node *n);    /* logged out: keys, map, cache */
+
+/* node_clock.c */
+int node_clock_open(struct node *n);
 
 /* node_mesh.c */
 void node_map_changed(struct node *n, const struct netmap_changes *c, bool everything);

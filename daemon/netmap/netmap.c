@@ -103,6 +103,15 @@ static void note_control_time(struct netmap *nm, int64_t control_time, int64_t w
 	if (!control_time || __builtin_sub_overflow(control_time, wall_now, &diff))
 		return;
 	nm->skew = diff > SKEW_IGNORED || diff < -SKEW_IGNORED ? diff : 0;
+	nm->skew_known = true;
+}
+
+void netmap_clock_stepped(struct netmap *nm, int64_t by_nsec)
+{
+	int64_t skew;
+
+	if (nm->skew_known && !__builtin_sub_overflow(nm->skew, by_nsec, &skew))
+		nm->skew = skew > SKEW_IGNORED || skew < -SKEW_IGNORED ? skew : 0;
 }
 
 /* now is the server's clock; an impossible one lets nothing expire (control.md 7.11). */
@@ -896,10 +905,29 @@ static const struct prefix *peer_prefixes(const struct netmap *nm, const struct 
 	return n->addresses;
 }
 
-static bool route_taken(const struct tailcfg_node *n, const struct prefix *p, bool accept_routes)
+/* What no server may send into the tunnel in a peer's name: our own addresses, and those that name this
+ * host or its links. */
+static bool is_never_a_peers(const struct netmap *nm, const struct prefix *p)
+{
+	const struct addr *a = &p->addr;
+
+	if (prefix_is_default(p))
+		return false; /* asked for apart */
+	if (addr_is_unspecified(a) || addr_is_loopback(a) || addr_is_multicast(a) || addr_is_link_local(a))
+		return true;
+	for (size_t i = 0; nm->self && i < nm->self->n_addresses; i++)
+		if (addr_equal(&nm->self->addresses[i].addr, a) && prefix_is_single(p))
+			return true;
+	return false;
+}
+
+static bool route_taken(const struct netmap *nm, const struct tailcfg_node *n, const struct prefix *p,
+			bool accept_routes)
 {
 	enum netmap_route_kind kind = netmap_route_kind(n, p);
 
+	if (is_never_a_peers(nm, p))
+		return false;
 	return kind == NETMAP_ROUTE_OWN || (kind == NETMAP_ROUTE_SUBNET && accept_routes);
 }
 
@@ -910,7 +938,7 @@ size_t netmap_peer_routes(const struct netmap *nm, const struct tailcfg_node *n,
 	const struct prefix *p = peer_prefixes(nm, n, &n_prefixes);
 
 	for (size_t i = 0; i < n_prefixes; i++) {
-		if (!route_taken(n, &p[i], accept_routes))
+		if (!route_taken(nm, n, &p[i], accept_routes))
 			continue;
 		if (count < max)
 			out[count] = p[i];
@@ -946,7 +974,7 @@ bool netmap_filter_is_allow_all(const struct netmap *nm, bool accept_routes)
 		for (size_t k = 0; k < n_prefixes; k++) {
 			struct prefix masked = prefix_masked(&p[k]);
 
-			if (route_taken(n, &p[k], accept_routes) && !filter_opens_all(nm, &masked))
+			if (route_taken(nm, n, &p[k], accept_routes) && !filter_opens_all(nm, &masked))
 				return false;
 		}
 	}

@@ -87,6 +87,7 @@ struct netmap {
 	size_t n_health;
 	bool tailnet_lock;
 	int64_t skew; /* server's clock minus ours, nanoseconds; 0 while it is within a minute */
+	bool skew_known; /* the server has told its time in this run */
 	bool stream_started;
 	uint8_t derp_digest[16], dns_digest[16];
 };
@@ -106,7 +107,8 @@ void netmap_stream_begin(struct netmap *nm);
  */
 int netmap_apply(struct netmap *nm, struct tailcfg_map_response *m, int64_t wall_now,
 		 struct netmap_changes *ret);
-
+/* Our clock was set: the server's, as far as we know it, was not. */
+void netmap_clock_stepped(struct netmap *nm, int64_t by_nsec);
 /* Lets keys expire that have had their time. Returns when to call again (Unix nanoseconds, by our
  * clock), 0 = not before the next message. */
 int64_t netmap_tick(struct netmap *nm, int64_t wall_now, struct netmap_changes *ret);

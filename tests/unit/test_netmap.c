@@ -162,6 +162,13 @@ static void test_expiry(void **state)
 	assert_int_equal(netmap_tick(nm, later, &c), later + 3600 * NSEC);
 	assert_string_equal(changes_text(&c, &b), "delta 2:expired");
 	netmap_changes_done(&c);
+	/* ours is set ten years forward, and back: the server's goes on as before */
+	netmap_clock_stepped(nm, 10 * 365 * 86400 * NSEC);
+	assert_int_equal(netmap_tick(nm, later + 10 * 365 * 86400 * NSEC, &c),
+			 later + (3600 + 10 * 365 * 86400) * NSEC);
+	assert_true(netmap_changes_empty(&c));
+	netmap_clock_stepped(nm, -10 * 365 * 86400 * NSEC);
+	assert_int_equal(netmap_tick(nm, later, &c), later + 3600 * NSEC);
 	/* a new key without a date is not expired, whatever was said of the old one */
 	expect(nm, "{\"PeersChangedPatch\":[{\"NodeID\":3," KEY("33") "},{\"NodeID\":2,\"KeyExpiry\":"
 		   "\"0001-01-01T00:00:00Z\"}]}",
@@ -179,7 +186,10 @@ static void test_routes(void **state)
 		"\"10.0.0.0/8\",\"0.0.0.0/0\",\"::/0\",\"100.99.0.1/32\",\"100.115.92.1/32\"]") ","
 		PEER("3", "03", ",\"AllowedIPs\":[\"100.64.0.3/32\"]") ","
 		PEER("4", "04", "," DISCO("ab") ",\"UnsignedPeerAPIOnly\":true,\"AllowedIPs\":[\"10.0.0.0/8\"]")
-		",{\"ID\":5," KEY("05") "," DISCO("ac") ",\"Addresses\":[\"0.0.0.0/0\",\"10.1.0.0/16\"]}]}");
+		",{\"ID\":5," KEY("05") "," DISCO("ac") ",\"Addresses\":[\"0.0.0.0/0\",\"10.1.0.0/16\"]},"
+		PEER("6", "06", "," DISCO("ad") ",\"AllowedIPs\":["
+		"\"100.64.0.6/32\",\"100.64.0.1/32\",\"127.0.0.1/32\",\"127.0.0.0/8\",\"224.0.0.0/4\",\"169.254.0.0/16\","
+		"\"0.0.0.0/8\",\"::1/128\",\"fe80::/10\"]") "]}");
 	struct prefix out[8];
 	char text[PREFIX_TEXT_MAX];
 
@@ -190,6 +200,9 @@ static void test_routes(void **state)
 	assert_int_equal(netmap_peer_routes(nm, netmap_peer_by_id(nm, 2), true, out, 8), 4);
 	assert_int_equal(netmap_peer_routes(nm, netmap_peer_by_id(nm, 3), true, out, 8), 0);
 	assert_int_equal(netmap_peer_routes(nm, netmap_peer_by_id(nm, 4), true, out, 8), 1);
+	/* nothing of a peer's says where this host itself is */
+	assert_int_equal(netmap_peer_routes(nm, netmap_peer_by_id(nm, 6), true, out, 8), 1);
+	assert_string_equal(prefix_text(&out[0], text), "100.64.0.6/32");
 	/* addresses that are no addresses give nothing by themselves */
 	assert_int_equal(netmap_peer_routes(nm, netmap_peer_by_id(nm, 5), false, out, 8), 0);
 }

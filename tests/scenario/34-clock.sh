@@ -1,0 +1,74 @@
+#!/bin/bash
+# limit: 240 s
+# The clock of a node's host is set an hour forward, two hours back, to 1970 and right again: no packet
+# of a session is lost, status answers, keys do not expire, and a handshake that the node has to begin
+# afterwards is taken by its peer, although its stamp is older than the last one's.
+#
+#   alice 198.51.100.11 \
+#                        inet - pub 198.51.100.10 (coordinator, relay)
+#   bob   198.51.100.12 /
+# (one clock for all of them: what counts is whose stamps go back, and alice begins all handshakes)
+. "$(dirname "$0")/lib.sh"
+[ "${KERNEL_INSIDE:-host}" != host ] || skip "sets the clock, and this is the machine's own kernel"
+need wg
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+join alice
+join bob
+check wait_until 20 reach alice bob
+check wait_until 20 direct alice bob
+check wait_until 20 direct bob alice
+# wait_until measures by the clock that is set here.
+tries() {
+	local n=$1
+
+	shift
+	for ((; n > 0; n--)); do
+		"$@" >/dev/null 2>&1 && return 0
+		sleep 0.2
+	done
+	return 1
+}
+# A link that goes down and up has no sessions any more. Only alice has anything to send: a peer that
+# heard nothing for 15 s after it had sent something would begin by itself, so there is silence before.
+begins_anew() {
+	sleep 20
+	ip -n "${P}alice" link set kernscale0 down
+	ip -n "${P}alice" link set kernscale0 up
+	tries 60 reach alice bob || fail "$1: no handshake: $(on alice wg show kernscale0)"
+	step "$1: alice has a session again"
+}
+# set_clock WHEN TEXT: and what the log says
+set_clock() {
+	step "$1"
+	date -s "$1" >/dev/null || fail "cannot set the clock"
+	tries 25 grep -q "the clock was set $2" "$LOGS/alice.log" || fail "the log does not tell of it"
+	check timeout 2 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status
+	refute grep -i 'expired' <(wgctl alice status)
+}
+
+since_boot() { cut -d. -f1 /proc/uptime; }
+born=$(($(date +%s) - $(since_boot)))
+right() { echo $((born + $(since_boot))); }
+trap 'date -s "@$(right)" >/dev/null; cleanup' EXIT
+start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
+set_clock "@$(($(right) + 3600))" 'forward by 3[56]'
+sleep 2
+stop traffic INT
+tail -n 3 "$LOGS/traffic.log"
+grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets were lost"
+begins_anew "an hour ahead" # the stamp that the next ones are older than
+set_clock "@$(($(right) - 3600))" 'back by 7'
+grep -q 'forget our last handshakes' "$LOGS/alice.log" || fail "peers are not told"
+begins_anew "an hour behind"
+set_clock "@86400" 'back by 1'
+begins_anew "in 1970"
+set_clock "@$(right)" 'forward by 1'
+check tries 60 reach alice bob
+check tries 100 direct alice bob
+check running alice
+check running bob
+check running coordinator
