@@ -184,6 +184,9 @@ static void list_health(struct node *n, const struct control_status *c)
 		health(a, "%s", now.error.text);
 	if (!dataplane_is_up(n->dp))
 		return;
+	if (n->save_error < 0)
+		health(a, "The map cannot be kept in %s: %s; a restart without the server would use an older one",
+		       n->cfg->statedir, strerror(-n->save_error));
 	if (dataplane_filter_problem(n->dp)[0])
 		health(a, "%s", dataplane_filter_problem(n->dp));
 	if (n->control && !c->map_live)

@@ -12,6 +12,7 @@
 #define SYNC_AGAIN_DOUBLINGS 6 /* after failures: 1 s doubled up to a minute */
 #define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most */
 #define SAVE_USEC	 (UINT64_C(2) * USEC_PER_SEC)
+#define SAVE_AGAIN_USEC	 (UINT64_C(30) * USEC_PER_SEC)
 /* First bytes of WireGuard's messages. */
 #define WG_MESSAGE_INITIATION 1
 #define WG_MESSAGE_RESPONSE   2
@@ -438,8 +439,11 @@ void node_map_save(void *data)
 	    state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
 		return;
 	r = netmap_save(n->map, path, n->state->prefs.login_server);
-	if (r < 0)
+	if (r < 0) {
 		log_remote(LOG_LEVEL_WARNING, "cannot keep the map in %s: %s", path, strerror(-r));
+		loop_timer_in(n->save_timer, SAVE_AGAIN_USEC);
+	}
+	n->save_error = r;
 }
 
 /* Keys expire by the clock, with nobody telling us. */

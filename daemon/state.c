@@ -414,7 +414,8 @@ static int take_lock(struct state *s)
 	r = state_path(s, "lock", path, sizeof(path));
 	if (r < 0)
 		return r;
-	s->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	/* For reading: a folder that has become read-only does not keep the mesh down. */
+	s->lock_fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (s->lock_fd < 0)
 		return -errno;
 	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)

@@ -42,6 +42,7 @@ int privs_own_folder(const char *path, mode_t mode, const struct user *u,
 {
 	CLEANUP(fd_close) int fd = -1;
 	bool made = mkdir(path, mode) == 0;
+	struct stat st;
 
 	if (!made && errno != EEXIST)
 		goto fail;
@@ -50,7 +51,11 @@ int privs_own_folder(const char *path, mode_t mode, const struct user *u,
 		goto fail;
 	if (made && fchmod(fd, mode) < 0) /* whatever the umask is */
 		goto fail;
-	if (geteuid() == 0 && u && fchown(fd, u->uid, u->gid) < 0)
+	/* What is right already is left alone: it may have become read-only. */
+	if (fstat(fd, &st) < 0)
+		goto fail;
+	if (geteuid() == 0 && u && (st.st_uid != u->uid || st.st_gid != u->gid) &&
+	    fchown(fd, u->uid, u->gid) < 0)
 		goto fail;
 	return 0;
 fail:

@@ -1,0 +1,78 @@
+#!/bin/bash
+# limit: 180 s
+# The disk of a node's state is full, then read-only: the mesh goes on, changes of the map still reach
+# the kernel, what cannot be kept is said in the log and by status, a restart finds the last good state,
+# and when there is room again all is written.
+#
+#   alice 198.51.100.11 (state folder of 256 KiB) \
+#                                                  inet - pub 198.51.100.10 (coordinator, relay)
+#   bob, carol                                    /
+. "$(dirname "$0")/lib.sh"
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+host carol 198.51.100.13
+start_coordinator
+mkdir -p "$W/alice/state"
+mount -t tmpfs -o size=256k,mode=700 none "$W/alice/state" || skip "no tmpfs can be mounted"
+trap 'umount -l "$W/alice/state"; cleanup' EXIT
+join alice
+join bob
+check wait_until 20 reach alice bob
+check wait_until 20 direct alice bob
+state=$W/alice/state
+check wait_until 10 grep -q bob "$state/netmap.json"
+
+
+step "full"
+dd if=/dev/zero of="$state/ballast" bs=4k >/dev/null 2>&1
+start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
+join carol
+check wait_until 20 reach alice carol
+expect 0 wgctl alice status
+said carol
+check wait_until 10 grep -q 'cannot keep the map .*No space left' "$LOGS/alice.log"
+expect 0 wgctl alice status
+said 'cannot be kept in .*No space left'
+refute grep -q carol "$state/netmap.json"
+check grep -q bob "$state/netmap.json" # the last good one is whole
+
+step "killed and started again while full"
+stop alice KILL
+start_node alice
+check wait_until 10 reach alice bob
+check wait_until 10 reach alice carol
+
+step "a first start without room says so"
+mkdir -p "$W/alice/state/fresh" && chown "$NODE_USER" "$W/alice/state/fresh"
+expect 1 timeout 5 ip netns exec "${P}alice" "$BIN/kernscaled" --statedir "$W/alice/state/fresh" \
+	--runtimedir "$W/alice/run2" --socket "$W/alice/run2.sock" --interface ks1 --port 41642 --table ks1 --user "$NODE_USER"
+said 'No space left'
+rm -rf "$W/alice/state/fresh"
+
+step "room again"
+rm "$state/ballast"
+check wait_until 45 grep -q carol "$state/netmap.json"
+kept() { ! wgctl alice status | grep -q 'cannot be kept'; }
+check wait_until 5 kept
+[ "$(grep -o '"node_key": "[^"]*"' "$state/state.json" | wc -l)" = 1 ] || fail "the state has no node key"
+
+step "read-only, and killed"
+mount -o remount,ro "$state"
+stop alice KILL
+start_node_ro() { # start_node without what it does to the folder
+	start alice alice "$BIN/kernscaled" --statedir "$state" --runtimedir "$W/alice/run" \
+		--socket "$W/alice/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
+		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug
+}
+start_node_ro
+check wait_until 10 reach alice bob
+check wait_until 10 reach alice carol
+check wait_until 10 grep -qE 'cannot (keep the map|write the state) .*Read-only' "$LOGS/alice.log"
+
+
+stop traffic INT
+tail -n 3 "$LOGS/traffic.log"
+grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets were lost"
+[ "$(grep -c 'cannot keep the map' "$LOGS/alice.log")" -lt 20 ] || fail "the log is full of it"
