@@ -639,7 +639,11 @@ static bool over_limit(const struct httpd *h, const struct httpd_peer *p)
 		return true;
 	if (p->is_unix && (p->uid == 0 || p->uid == geteuid()))
 		return false;
-	if (p->is_unix) /* no user may keep the others out */
+	/* No user may keep the others out; and all together, of which one person can be many (subuid),
+	 * not root. */
+	if (p->is_unix && h->n_conns >= h->o.max_conns / 4 * 3)
+		return true;
+	if (p->is_unix)
 		most = MIN(most, h->o.max_conns / 4);
 	else if (addr_is_loopback(&p->remote.addr))
 		return false;

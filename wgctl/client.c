@@ -7,10 +7,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 
 #include "lib/json.h"
 
-#define ANSWER_MAX (256u << 20)
+#define ANSWER_MAX    (256u << 20)
+#define CROWDED_TRIES 50
 
 struct client client_node(const struct cli *c)
 {
@@ -144,6 +146,25 @@ static void set_request(CURL *h, const struct client *to, const char *method, co
 	}
 }
 
+/* A Unix socket whose queue of connections is full refuses at once, without an errno that curl keeps:
+ * others crowd it, and there is room again in a moment. */
+static CURLcode perform(const struct client *to, CURL *h)
+{
+	static const struct timespec pause = { .tv_nsec = 20000000 };
+	CURLcode code = curl_easy_perform(h);
+	long os_errno = 0;
+	struct stat st;
+
+	for (int i = 0; i < CROWDED_TRIES && code == CURLE_COULDNT_CONNECT; i++) {
+		curl_easy_getinfo(h, CURLINFO_OS_ERRNO, &os_errno);
+		if ((os_errno && os_errno != EAGAIN) || stat(to->socket, &st) < 0)
+			break;
+		nanosleep(&pause, NULL);
+		code = curl_easy_perform(h);
+	}
+	return code;
+}
+
 static int exchange(const struct cli *c, const struct client *to, const char *method,
 		    const char *url, const struct buf *body, int64_t timeout_msec,
 		    struct client_answer *ret)
@@ -157,7 +178,7 @@ static int exchange(const struct cli *c, const struct client *to, const char *me
 	if (h && headers) {
 		set_request(h, to, method, url, body, timeout_msec, &text);
 		curl_easy_setopt(h, CURLOPT_HTTPHEADER, headers);
-		code = curl_easy_perform(h);
+		code = perform(to, h);
 	}
 	if (code != CURLE_OK) {
 		r = fail_curl(c, to, h, code);

@@ -1,0 +1,68 @@
+#!/bin/bash
+# Users of the machine crowd the local API: thousands of connections from ten accounts, half requests,
+# questions whose answers nobody reads, bodies that never come. Root is answered within a second all
+# the while, the tunnel loses nothing, and memory and descriptors are as before afterwards.
+#
+#   alice 198.51.100.11 \
+#                        inet - pub 198.51.100.10 (coordinator, relay)
+#   bob   198.51.100.12 /
+. "$(dirname "$0")/lib.sh"
+need setpriv
+need_programs tests/interop/crowd
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+join alice
+join bob
+check wait_until 20 reach alice bob
+check wait_until 20 direct alice bob
+node=${PIDS[alice]}
+sock=$W/alice/run/kernscaled.sock
+anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
+descriptors() { find "/proc/$node/fd" -type l | wc -l; }
+before=$(anon_kib) fds=$(descriptors)
+start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
+
+# crowd USERS COUNT TEXT: for 5 s; root asks meanwhile
+crowd() {
+	local i t all='' middle worst most=0
+
+	for ((i = 0; i < $1; i++)); do
+		start "crowd$i" alice setpriv --reuid $((60000 + i)) --regid $((60000 + i)) --clear-groups \
+			"$BIN/tests/interop/crowd" "$sock" "$2" 5 "$3"
+	done
+	sleep 1
+	for i in 1 2 3 4 5 6 7; do
+		t=$(now_msec)
+		check timeout 5 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$sock" status >/dev/null
+		t=$(($(now_msec) - t))
+		all+="$t "
+		[ "$(descriptors)" -le "$most" ] || most=$(descriptors)
+		sleep 0.3
+	done
+	for ((i = 0; i < $1; i++)); do stop "crowd$i" CONT >/dev/null; done
+	read -r _ _ _ middle _ _ worst <<<"$(tr ' ' '\n' <<<"$all" | grep . | sort -n | tr '\n' ' ')"
+	step "$1 users with $2 connections: root waits $middle ms, $worst at most; $most descriptors, RssAnon $(anon_kib) KiB"
+	# The crowd and root share the processor of the test kernel: one slow answer proves nothing.
+	[ "$middle" -lt $((1000 * ${WAIT_FACTOR:-1})) ] || fail "root's status took $middle ms"
+	[ "$worst" -lt $((4000 * ${WAIT_FACTOR:-1})) ] || fail "root's status took $worst ms once"
+	[ "$most" -le $((fds + 210)) ] || fail "$most descriptors"
+}
+
+chmod 755 "$W/alice" "$W/alice/run"
+crowd 10 100 ''
+crowd 10 100 'POST /v1/ping HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n{'
+crowd 10 30 'GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n'
+crowd 10 100 'GARBAGE \r\n'
+
+step "afterwards"
+stop traffic INT
+tail -n 3 "$LOGS/traffic.log"
+grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets were lost"
+now_fewer() { [ "$(descriptors)" -le $((fds + 4)) ]; }
+check wait_until 15 now_fewer
+after=$(anon_kib)
+echo "RssAnon $before -> $after KiB"
+[ $((after - before)) -lt 4096 ] || fail "memory has grown from $before to $after KiB"
