@@ -11,21 +11,30 @@
 #define PING_COUNT	   10
 #define PING_TIMEOUT_MSEC  5000
 #define PING_INTERVAL_MSEC 1000
+#define RESOLVE_SEC	   2
 
-/* A name that is no peer's: what the resolver says, as stock asks it. */
+/* A name that is no peer's: what the resolver says, as stock asks it; but nobody waits the 5 to 20 s
+ * in which a dead one gives up. */
 static bool resolve(const char *name, char out[static ADDR_TEXT_MAX])
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_DGRAM }, *found = NULL;
+	/* The look-up may outlive us, so what it writes to is not on the stack. */
+	static const struct addrinfo hints = { .ai_socktype = SOCK_DGRAM };
+	static struct gaicb ask;
+	struct gaicb *list[] = { &ask };
+	const struct gaicb *waited[] = { &ask };
+	const struct timespec limit = { .tv_sec = RESOLVE_SEC };
 	struct endpoint e;
-	bool ok;
 
-	if (getaddrinfo(name, "1", &hints, &found) != 0)
+	ask = (struct gaicb){ .ar_name = name, .ar_service = "1", .ar_request = &hints };
+	if (getaddrinfo_a(GAI_NOWAIT, list, 1, NULL) != 0)
 		return false;
-	ok = found && endpoint_from_sockaddr(found->ai_addr, &e) >= 0;
-	if (ok)
-		addr_text(&e.addr, out);
-	freeaddrinfo(found);
-	return ok;
+	gai_suspend(waited, 1, &limit);
+	if (gai_error(&ask) != 0 || !ask.ar_result ||
+	    endpoint_from_sockaddr(ask.ar_result->ai_addr, &e) < 0)
+		return false; /* what it has found by then ends with this program */
+	addr_text(&e.addr, out);
+	freeaddrinfo(ask.ar_result);
+	return true;
 }
 
 /* The address to ping. *ret_self when it is our own. */

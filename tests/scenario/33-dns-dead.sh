@@ -1,0 +1,70 @@
+#!/bin/bash
+# The resolver dies while a mesh is up whose server has a name: traffic goes on, status and an unknown
+# name are answered soon, and when the server has restarted the nodes find it by the last good address.
+#
+#   alice 198.51.100.11 \
+#                        inet - pub 198.51.100.10, coord.test (coordinator, relay; drops questions)
+#   bob   198.51.100.12 /
+. "$(dirname "$0")/lib.sh"
+need openssl
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=coord.test \
+	-addext subjectAltName=DNS:coord.test -keyout "$W/tls.key" -out "$W/tls.pem" 2>/dev/null || fail "no certificate"
+chmod 644 "$W/tls.pem"
+chown "$NODE_USER" "$W/tls.key"
+# What a resolver would say stands in a hosts file of the nodes' own, until it dies.
+echo '198.51.100.10 coord.test' >"$W/hosts"
+echo 'nameserver 198.51.100.10' >"$W/resolv.conf"
+cat >"$W/under" <<-EOF
+	#!/bin/sh
+	mount --bind $W/hosts /etc/hosts && mount --bind $W/resolv.conf /etc/resolv.conf && exec "\$@"
+EOF
+chmod 755 "$W/under"
+chmod 644 "$W/hosts" "$W/resolv.conf"
+check on pub nft -f - <<-EOF
+	table inet deaf { chain in { type filter hook input priority 0; udp dport 53 drop; tcp dport 53 drop; }; }
+EOF
+URL=https://coord.test
+NODE_UNDER=$W/under
+start_coordinator
+join alice
+join bob
+check wait_until 20 reach alice bob
+check wait_until 20 direct alice bob
+start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
+
+step "the resolver is dead"
+: >"$W/hosts"
+asks() { ip netns exec "${P}alice" "$NODE_UNDER" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" "$@"; }
+# within MSEC COMMAND...
+within() {
+	local t most=$(($1 * ${WAIT_FACTOR:-1}))
+
+	shift
+	t=$(now_msec)
+	"$@"
+	t=$(($(now_msec) - t))
+	step "$t ms: $*"
+	[ $t -lt $most ] || fail "took $t ms: $*"
+}
+within 1000 expect 0 asks status
+within 3500 expect 1 asks ping nosuchname
+said 'there is no peer "nosuchname"'
+within 1000 expect 0 asks ping -c 1 bob
+
+step "the server restarts"
+stop coordinator
+lost() { asks status | grep -q 'Not connected'; }
+back() { ! lost; }
+check wait_until 10 lost
+run_coordinator
+check wait_until 30 back
+grep 'control: running' "$LOGS/alice.log" | tail -n 1
+within 1000 expect 0 asks status
+check wait_until 10 reach bob alice
+stop traffic INT
+tail -n 3 "$LOGS/traffic.log"
+grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets were lost"
