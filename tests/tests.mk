@@ -164,7 +164,7 @@ help:
 	@echo 'make check-scenario  real programs on a real kernel; SCENARIO=PATTERN picks, KERNEL=host|uml|vm'
 	@echo 'make check-systemd   the units under systemd, likewise; STORY=PATTERN picks'
 	@echo 'make check-vm        all that on Debian'"'"'s kernel in an emulator, and systemd; KERNEL=6.12|6.1'
-	@echo 'make interop         against stock programs on PATH or in KERNSCALE_STOCK'
+	@echo 'make interop         against stock programs on PATH or in KERNSCALE_STOCK; KERNSCALE_RECORD=DIR keeps what they say'
 	@echo 'make bench           what it costs; BENCH="datapath join memory relay coordinator loss" picks'
 	@echo 'make fuzz            FUZZ=NAME FUZZ_SECONDS=60'
 	@echo 'make lint format     cppcheck, clang-tidy, shellcheck, mandoc; clang-format'

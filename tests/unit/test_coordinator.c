@@ -914,7 +914,7 @@ static void test_stock_joins(void **state)
 
 static void test_stock_asks(void **state)
 {
-	play(*state, "g-requests");
+	play(*state, "h-requests");
 }
 
 static void test_stock_lives(void **state)

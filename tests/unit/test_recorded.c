@@ -495,6 +495,21 @@ static void replay_line(struct replay *t)
 	must(t, !"a kind of line that is known");
 }
 
+/* What lets somebody in is masked by the recorder. */
+static void check_no_secret(const struct replay *t, const char *line)
+{
+	static const char *const secrets[] = { "hskey-auth-", "tskey-", "privkey:", "hskey-api-" };
+	static const char auth[] = "\\\"AuthKey\\\":\\\"";
+	const char *p = strstr(line, auth);
+
+	for (size_t i = 0; i < ARRAY_SIZE(secrets); i++)
+		must(t, !strstr(line, secrets[i]));
+	if (p) {
+		p += sizeof(auth) - 1;
+		must(t, p[strspn(p, "x")] == '\\');
+	}
+}
+
 static void replay_file(const char *name)
 {
 	CLEANUP(buf_done) struct buf in = { 0 }, want = { 0 };
@@ -509,6 +524,7 @@ static void replay_file(const char *name)
 		json_t *j = NULL;
 
 		t.line++;
+		check_no_secret(&t, line);
 		must(&t, json_read(line, strlen(line), FILE_MAX, &j) == 0);
 		t.j = j;
 		replay_line(&t);

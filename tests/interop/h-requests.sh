@@ -57,13 +57,18 @@ expect 1 timeout 15 ip netns exec "${P}stan" tailscale --socket="$W/stan/sock" s
 said 'not implemented'
 expect 1 ts stan funnel --bg 8080
 said 'not available'
+# localapi PATH [ARGUMENT OF curl...]
 localapi() {
-	on stan curl -s --max-time 15 --unix-socket "$W/stan/sock" -X POST "http://local-tailscaled.sock/localapi/v0/$1"
+	on stan curl -s --max-time 15 --unix-socket "$W/stan/sock" -X POST "http://local-tailscaled.sock/localapi/v0/$1" "${@:2}"
 }
 expect 0 localapi 'id-token?aud=x'
 said 'not implemented'
 expect 0 localapi 'query-feature?feature=funnel'
 said 'not implemented'
+expect 0 localapi 'set-dns?name=_acme-challenge.stan.mesh.test&value=x'
+said 'not implemented'
+expect 0 localapi alpha-set-device-attrs -X PATCH -d '{"custom:k":"v","custom:n":null}'
+said 'not implemented|501'
 expect 0 ts stan lock status
 said 'NOT enabled'
 expect 1 ts stan lock init --confirm "$(grep -o 'tlpub:[0-9a-f]*' <<<"$SAID")"
