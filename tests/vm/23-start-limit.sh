@@ -1,7 +1,15 @@
 #!/bin/bash
 # The node's daemon is never given up by systemd, however often it dies. Where the operator sets a limit all the
-# same and it is hit, the mesh stays up and filtered, and `systemctl reset-failed; start` heals.
+# same and it is hit, the mesh stays up (and, on Linux 6.9 and newer, filtered), and `systemctl reset-failed;
+# start` heals.
 . "$(dirname "$0")/lib.sh"
+
+outlives_owner() {
+	local major minor rest
+
+	IFS=. read -r major minor rest < <(uname -r)
+	[ "$major" -gt 6 ] || { [ "$major" = 6 ] && [ "$minor" -ge 9 ]; }
+}
 
 [ "$(get kernscaled StartLimitIntervalUSec)" = 0 ] || fail "there is a start limit: $(get kernscaled StartLimitIntervalUSec)"
 dropin kernscaled RestartSec=100ms
@@ -25,8 +33,15 @@ done
 wait_until 20 failed || fail "the limit was not hit: $(get kernscaled ActiveState)"
 step "start limit hit"
 refute systemctl start kernscaled
-standing
-step "the mesh stands"
+if outlives_owner; then
+	standing
+	step "the mesh stands"
+else
+	# With the unit its descriptor store is gone, and on these kernels the table goes with its owner
+	# (docs/design.md): why the unit has no limit of its own. The tunnels stay.
+	[ "$(wg show kernscale0 public-key)" = "$(cat $SHARED/key)" ] || fail "the interface has another key"
+	step "the tunnels stand, the table went: $(nft list tables)"
+fi
 check systemctl reset-failed kernscaled
 check systemctl start kernscaled
 check wgctl vm wait --timeout=20s
