@@ -334,6 +334,7 @@ void node_mesh_start(struct node *n)
 		return;
 	}
 	node_up_begins(n);
+	loop_timer_stop(n->sync_timer); /* it may be armed for the next attempt */
 	if (!adopted) {
 		/* Peers take a new disco key for a restart, which a new device is. */
 		r = state_new_disco(n->state);

@@ -212,7 +212,8 @@ static void test_kept(struct nft **n)
 	nft_set_kept(*n, true);
 	CHECK_EQ(nft_stands(*n, "kernscale"), 1);
 	CHECK_EQ(nft_apply(*n, &c), 1);
-	CHECK((sh("nft -a list chain inet kernscale forward | cmp -s - /run/before") == 0) == persist);
+	if (persist) /* an orphan is taken as it is */
+		CHECK(sh("nft -a list chain inet kernscale forward | cmp -s - /run/before") == 0);
 	CHECK(sh("! nft delete table inet kernscale 2>/dev/null") == 0);
 	nft_set_kept(*n, false);
 	CHECK_OK(nft_remove(*n, "kernscale"));

@@ -48,14 +48,14 @@ ready() {
 got_in() {
 	on alice nstat -asz IcmpInEchos | awk '/IcmpInEchos/ { print $2 }'
 }
-# The chain that keeps mallory out, looked at every 10 ms by one process, which says so when it is
+# The chain that keeps mallory out, looked at every 20 ms by one process, which says so when it is
 # not there.
 cat >"$W/look" <<-'EOF'
-	while sleep 0.01; do echo 'list chain inet kernscale mangle-pre'; done | nft -i
+	while sleep 0.02; do echo 'list chain inet kernscale mangle-pre'; done | nft -i
 EOF
 begin() {
 	start quiet alice ping -q -i 0.05 -W 1 "$bob_ip"
-	start attack mallory ping -q -i 0.005 -I "$bob_ip" -W 1 "$alice_ip"
+	start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
 	start look alice bash "$W/look"
 	before=$(got_in)
 }
@@ -77,8 +77,8 @@ end() {
 	rm "$LOGS/look.log"
 }
 back() {
-	wait_until 10 ready || fail "kernscaled is not back"
-	wait_until 10 wgctl alice status || fail "kernscaled does not answer"
+	wait_until 30 ready || fail "kernscaled is not back"
+	wait_until 30 wgctl alice status || fail "kernscaled does not answer"
 }
 ip_batch mallory <<-EOF
 	addr add $bob_ip/32 dev lo
@@ -136,7 +136,7 @@ end "stopped, and started again"
 check stop alice
 check on alice nft flush ruleset
 before=$(got_in)
-start attack mallory ping -q -i 0.005 -I "$bob_ip" -W 1 "$alice_ip"
+start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
 in_now() {
 	[ "$(got_in)" -gt "$before" ]
 }

@@ -1,0 +1,71 @@
+#!/bin/bash
+# limit: 180 s
+# No filter, no tunnel: while alice's daemon is stopped her table is taken away and another's table has
+# its name, so that none can be made. The interface, which is adopted with its peers, is set down, and
+# status says why; when the name is free again the mesh comes back as it was.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#                                                 - bob   198.51.100.12
+. "$(dirname "$0")/lib.sh"
+need wg nft
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+join alice
+join bob
+alice_ip=$(ip4 alice)
+bob_reaches() {
+	on bob ping -q -c 1 -W 1 "$alice_ip"
+}
+is_up() {
+	ip -n "${P}alice" link show up dev kernscale0 | grep -q kernscale0
+}
+is_down() {
+	! is_up
+}
+check wait_until 20 bob_reaches
+sleep 2.5 # the map is on disk
+key=$(on alice wg show kernscale0 public-key)
+
+take_name() {
+	on alice nft delete table inet kernscale && on alice nft add table inet kernscale
+}
+check stop alice
+check take_name
+check bob_reaches
+step "stopped, and the table is another's: the mesh is open"
+start_node alice
+check wait_until 5 is_down
+refute bob_reaches
+expect 0 wgctl alice status
+said 'not in force.*interface is down.*not ours'
+[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+[ -n "$(on alice wg show kernscale0 peers)" ] || fail "the peers are gone"
+stop alice KILL
+start_node alice
+check wait_until 5 wgctl alice status
+is_down || fail "up after the next start, and still no filter"
+step "down, and status says why"
+
+check on alice nft delete table inet kernscale
+expect 0 wgctl alice up
+check wait_until 5 is_up
+check on alice nft list chain inet kernscale forward >/dev/null
+check wait_until 20 reach alice bob # her session ended with the link; bob would find out after 15 s
+check wait_until 20 bob_reaches
+step "the name is free: as before"
+
+# While the daemon lives, where a table cannot have an owner.
+if take_name 2>/dev/null; then
+	check wait_until 5 is_down
+	expect 0 wgctl alice status
+	said 'not in force.*interface is down.*not ours'
+	check on alice nft delete table inet kernscale
+	check wait_until 10 is_up
+	check on alice nft list chain inet kernscale forward >/dev/null
+	check wait_until 20 reach alice bob
+	check wait_until 20 bob_reaches
+	step "the same while the daemon lives"
+fi

@@ -1,0 +1,49 @@
+#!/bin/bash
+# limit: 180 s
+# alice logs in anew and has a new key, but nobody confirms it, and her daemon is killed: the next one goes
+# on with the key that the others know, answers discovery, and none of bob's pings is lost. Then the
+# log-in is done, and killing is harmless again.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+#                                                 - bob   198.51.100.12
+. "$(dirname "$0")/lib.sh"
+need wg
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+join alice
+join bob
+alice_ip=$(ip4 alice)
+start quiet bob ping -q -i 0.1 -W 1 "$alice_ip"
+check wait_until 20 direct alice bob
+check wait_until 20 direct bob alice
+sleep 2.5 # the map is on disk
+stop quiet INT
+key=$(on alice wg show kernscale0 public-key)
+
+start quiet bob ping -q -i 0.1 -W 1 "$alice_ip"
+expect 5 wgctl alice up --force-reauth --timeout=3s
+step "a log-in waits for somebody"
+for _ in 1 2; do
+	stop alice KILL
+	start_node alice
+	since=$(now_msec)
+	wait_until 2 wgctl bob ping -c 1 --timeout 500ms alice || fail "no pong from the new daemon within 2 s"
+	step "discovery is answered, $(($(now_msec) - since)) ms after the start"
+	check wait_until 5 direct bob alice
+	[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+done
+sleep 8
+check direct bob alice
+stop quiet INT
+grep transmitted "$LOGS/quiet.log" | tail -n 1
+grep transmitted "$LOGS/quiet.log" | tail -n 1 | grep -q ' 0% packet loss' || fail "packets were lost"
+
+check up alice --force-reauth
+[ "$(on alice wg show kernscale0 public-key)" != "$key" ] || fail "the key is the old one"
+check wait_until 20 reach bob alice
+stop alice KILL
+start_node alice
+check wait_until 20 reach bob alice
