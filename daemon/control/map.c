@@ -188,8 +188,9 @@ static void stream_data(void *data, struct h2_stream *st, const uint8_t *p, size
 			malloc_trim(0);
 	}
 	if (r < 0)
-		stream_again(c, r == -EPROTO ? "the first message has no node of ours"
-					     : "a message that cannot be read");
+		stream_again(c, r == -EPROTO ? "the first message has no node of ours" :
+				r == -ENOMEM ? "no memory for what it says" :
+					       "a message that cannot be read");
 }
 
 static void stream_headers(void *data, struct h2_stream *st, int status)
