@@ -131,9 +131,11 @@ serve
 hears alice 'STATE server key changed'
 stop headscale
 mv "$W/noise.old" "$W/coord/noise.key"
+mark alice
+mark bob
 serve
 for n in alice bob; do
-	tell $n kick
+	echo kick >"$W/$n.in" # who has come back alone meanwhile does not say so again
 	hears $n 'STATE running'
 done
 
