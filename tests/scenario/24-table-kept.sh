@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 180 s
+# limit: 300 s
 # Under a service manager with a descriptor store: the packet filter has an owner at every moment that
 # the daemon may be dead at, so that nobody else can take it away, and it is handed over without an
 # owner when the daemon is stopped. All along alice pings bob, and mallory, who is no member, sends as
@@ -150,6 +150,20 @@ refute in_now
 stop attack INT
 step "flushed while stopped: put back before the start is over"
 
+step "it hangs, and the manager's watchdog ends it"
+check stop alice
+manage alice --watchdog 2000
+begin
+hangs=$(pid_of alice)
+kill -STOP "$hangs"
+another() {
+	[ "$(pid_of alice)" != "$hangs" ]
+}
+wait_until 30 another 2>/dev/null || fail "nobody ended it"
+back
+check owned
+end "hung and ended"
+
 step "a manager that keeps nothing"
 check stop alice
 manage alice --no-store
@@ -162,5 +176,17 @@ done
 end "killed twice without a store"
 [ ! -s "$W/alice/manager/store" ] || fail "it was kept after all"
 
+expect 0 wgctl alice down
+nothing_left alice
+check stop alice
+manage alice
+expect 0 wgctl alice up
+check owned
+check kept
+expect 0 wgctl alice down
+nothing_left alice
+expect 0 wgctl alice up
+check owned
+check kept
 expect 0 wgctl alice down
 nothing_left alice

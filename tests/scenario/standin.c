@@ -4,7 +4,7 @@
  *
  *   standin [OPTION...] FOLDER COMMAND...
  *     --no-store        descriptors that come are closed (a unit without FileDescriptorStoreMax=)
- *     --watchdog MSEC   SIGABRT for who is silent for so long
+ *     --watchdog MSEC   SIGABRT for who is silent for so long, and SIGKILL the next time
  *
  * In FOLDER: `notify`, the socket; `pid` of the running command; `ready`, made at READY=1 and gone
  * with the process; `store`, the names of what is kept, one a line. While there is a file `hold` a
@@ -49,7 +49,7 @@ struct standin {
 	} store[STORE_MAX];
 	int n_store;
 	pid_t child; /* 0: none */
-	bool stopping;
+	bool stopping, aborted;
 	uint64_t heard, told_to_end, ended;
 };
 
@@ -294,6 +294,7 @@ static void start(struct standin *s)
 		become_command(s);
 	s->heard = now_msec();
 	s->told_to_end = 0;
+	s->aborted = false;
 	snprintf(text, sizeof(text), "%d\n", (int)s->child);
 	set_file(s, "pid", text);
 }
@@ -341,8 +342,9 @@ static void watch(struct standin *s)
 	}
 	if (s->child && s->watchdog_msec && now - s->heard > (uint64_t)s->watchdog_msec) {
 		say("killed, since it was silent");
+		kill(s->child, s->aborted ? SIGKILL : SIGABRT); /* who is stopped ends by SIGKILL alone */
 		s->heard = now;
-		kill(s->child, SIGABRT);
+		s->aborted = true;
 	}
 	if (!s->child && !s->stopping && now - s->ended >= RESTART_MSEC && !has_file(s, "hold"))
 		start(s);

@@ -68,6 +68,8 @@ static void test_made_once(void **state)
 	assert_int_equal(s->prefs.set, PREFS_ALL);
 	key_pair_generate(&s->node);
 	s->relay_port = 41643;
+	s->disco_port = 41644;
+	s->wireguard_port = 41645;
 	s->last_home = 900;
 	s->registered = true;
 	s->login = strdup("al\"ice");
@@ -83,6 +85,8 @@ static void test_made_once(void **state)
 	assert_memory_equal(s->disco.pub.b, disco.b, 32);
 	assert_false(key_is_zero(&s->node.pub));
 	assert_int_equal(s->relay_port, 41643);
+	assert_int_equal(s->disco_port, 41644);
+	assert_int_equal(s->wireguard_port, 41645);
 	assert_int_equal(s->last_home, 900);
 	assert_true(s->registered && s->want_running);
 	assert_string_equal(s->login, "al\"ice");
