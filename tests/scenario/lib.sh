@@ -37,7 +37,7 @@ case $BIN in
 */san-address*)
 	mkdir -m 1777 "$W/san"
 	export ASAN_OPTIONS="detect_leaks=1:log_path=$W/san/report${ASAN_OPTIONS:+:$ASAN_OPTIONS}"
-	STOP_TRIES=600
+	STOP_TRIES=600 WAIT_FACTOR=$((${WAIT_FACTOR:-1} * 4))
 	;;
 esac
 START_MSEC=$(($(date +%s%N) / 1000000))
