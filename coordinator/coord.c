@@ -159,6 +159,11 @@ static void coord_on_tick(void *data)
 	struct coord *c = data;
 	int64_t now = coord_wall_nsec();
 
+	if (store_lost(c->store)) {
+		log_err("memory is ahead of the database: ending, to start again from what is written");
+		loop_exit(c->loop, 1);
+		return;
+	}
 	loop_timer_in(c->tick, USEC_PER_SEC);
 	/* While nothing can be written, what nodes say of themselves waits in them and not in a queue that grows. */
 	for (size_t i = 0; i < c->reg.n_node && coord_writable(c); i++) {

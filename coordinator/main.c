@@ -290,6 +290,8 @@ static int run(struct program *p)
 			   c->reg.n_node, c->reg.n_user);
 		loop_notify(c->loop, "READY=1");
 		r = loop_run(c->loop);
+		if (r < 0)
+			log_err_errno(r, "cannot go on");
 	}
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		loop_signal_free(s[i]);
@@ -325,5 +327,5 @@ int main(int argc, char **argv)
 	tls_ctx_unref(p.tls);
 	loop_free(p.coord.loop);
 	settings_done(&p.coord.cfg);
-	return r < 0 ? EXIT_FAILED : 0;
+	return r ? EXIT_FAILED : 0;
 }

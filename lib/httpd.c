@@ -689,25 +689,39 @@ static int conn_new(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 	return 0;
 }
 
+/* The connection stays in the backlog and would wake us for ever. */
+static void accept_pause(struct httpd_listener *l)
+{
+	loop_io_set(l->io, 0);
+	loop_timer_in(l->pause, ACCEPT_PAUSE);
+}
+
 static void accept_event(void *data, int fd, uint32_t events)
 {
 	struct httpd_listener *l = data;
 
 	(void)events;
+	if (loop_short_of_memory(l->h->loop)) {
+		accept_pause(l);
+		return;
+	}
 	for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
 		union sockaddr_any a = { 0 };
 		socklen_t n = sizeof(a);
 		int c = accept4(fd, &a.sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
 		if (c >= 0) {
-			if (conn_new(l, c, &a.sa) < 0)
+			int r = conn_new(l, c, &a.sa);
+
+			if (r < 0)
 				close(c);
-			continue;
+			if (r != -ENOMEM)
+				continue;
+			accept_pause(l);
+			return;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			/* The connection stays in the backlog and would wake us for ever. */
-			loop_io_set(l->io, 0);
-			loop_timer_in(l->pause, ACCEPT_PAUSE);
+			accept_pause(l);
 			return;
 		}
 		if (errno == EAGAIN)

@@ -8,6 +8,7 @@
 #include <systemd/sd-daemon.h>
 #include <systemd/sd-event.h>
 #include <time.h>
+#include <unistd.h>
 
 struct loop_grave {
 	struct loop_grave *next;
@@ -15,8 +16,16 @@ struct loop_grave {
 	loop_fn *fn;
 };
 
+#define LOOP_RESERVE	  (512u << 10) /* what sd-event asks for at once with 20,000 sources; never touched */
+#define LOOP_RESERVE_USEC (100 * USEC_PER_MSEC) /* not sooner is it made again */
+#define LOOP_PAUSE_USEC	  (10 * USEC_PER_MSEC)
+#define LOOP_STARVED_MAX  500 /* such pauses in a row: it does not get better by itself */
+
 struct loop {
 	sd_event *e;
+	void *reserve; /* memory for when there is none: let go, so that the loop goes on and gives back what it holds */
+	uint64_t reserve_tried_usec;
+	unsigned int starved;
 	sd_event_source *burial;
 	struct loop_grave *graves;
 	struct loop_orphan *orphans;
@@ -72,6 +81,31 @@ static int burial_event(sd_event_source *s, void *data)
 	return 0;
 }
 
+static void loop_refill(struct loop *l)
+{
+	uint64_t now;
+
+	if (l->reserve)
+		return;
+	now = loop_clock();
+	if (l->reserve_tried_usec && now - l->reserve_tried_usec < LOOP_RESERVE_USEC)
+		return;
+	l->reserve_tried_usec = now;
+	l->reserve = malloc(LOOP_RESERVE); /* the heap may have room that the system has not */
+}
+
+static void loop_let_go(struct loop *l)
+{
+	free(l->reserve);
+	l->reserve = NULL;
+	l->reserve_tried_usec = loop_clock();
+}
+
+bool loop_short_of_memory(const struct loop *l)
+{
+	return !l->reserve;
+}
+
 int loop_new(struct loop **ret)
 {
 	CLEANUP(loop_free) struct loop *l = calloc(1, sizeof(*l));
@@ -88,6 +122,7 @@ int loop_new(struct loop **ret)
 	/* sd-event dispatches one source at a time and never one that was freed, so the callback that gave up an object
 	 * has returned by then. In turn with the others: at idle priority a busy loop would never come to it. */
 	sd_event_source_set_enabled(l->burial, SD_EVENT_OFF);
+	loop_refill(l);
 	*ret = TAKE(l);
 	return 0;
 }
@@ -101,12 +136,40 @@ void loop_free(struct loop *l)
 	loop_bury(l);
 	sd_event_source_disable_unref(l->burial);
 	sd_event_unref(l->e);
+	loop_let_go(l);
 	free(l);
+}
+
+/* sd-event gives up when it has no memory for its queue, and the program would end for want of some bytes. The
+ * reserve is let go for it: then connections can end, which gives back more. */
+static int loop_out_of_memory(struct loop *l)
+{
+	if (l->reserve) {
+		loop_let_go(l);
+		return 0;
+	}
+	usleep(LOOP_PAUSE_USEC);
+	return ++l->starved > LOOP_STARVED_MAX ? -ENOMEM : 0;
 }
 
 int loop_run(struct loop *l)
 {
-	return sd_event_loop(l->e);
+	int r, code = 0;
+
+	while (sd_event_get_state(l->e) != SD_EVENT_FINISHED) {
+		r = sd_event_run(l->e, UINT64_MAX);
+		if (r >= 0) {
+			l->starved = 0;
+			loop_refill(l);
+			continue;
+		}
+		if (r == -ENOMEM)
+			r = loop_out_of_memory(l);
+		if (r < 0)
+			return r;
+	}
+	r = sd_event_get_exit_code(l->e, &code);
+	return r < 0 ? r : code;
 }
 
 int loop_iterate(struct loop *l, uint64_t timeout_usec)

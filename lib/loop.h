@@ -32,6 +32,8 @@ void loop_free(struct loop *l);
 DEFINE_CLEANUP(struct loop *, loop_free)
 /* Runs until loop_exit(); returns its code, or a negative errno. */
 int loop_run(struct loop *l);
+/* There is so little that nothing new should be begun: listeners wait. */
+bool loop_short_of_memory(const struct loop *l);
 void loop_exit(struct loop *l, int code);
 /* One iteration, waiting at most so long for something to do (for tests and for draining at the
  * end). 1 when something ran, 0 when time was up, or a negative errno. */

@@ -757,11 +757,18 @@ static void op_json(struct store_op *op, json_t *j)
 
 static void store_queue(struct store *st, struct store_op *op)
 {
+	if (st->lost && op) {
+		store_op_free(op);
+		return;
+	}
 	if (!op || op->data.bad) {
-		/* Nothing sensible is left to do: answers that wait would wait for ever. */
-		log_err("database: out of memory, a change may be lost at the next restart");
+		/* Memory is ahead of the disk, and nobody may be told that it is not: what waits goes on waiting, and the
+		 * owner starts again from the disk (store_lost). */
+		log_err("database: out of memory, a change cannot be written");
 		if (op)
 			store_op_free(op);
+		st->lost = true;
+		store_list_free(&st->pending); /* half a change is worse than none */
 		return;
 	}
 	if (!st->pending.first)
@@ -776,9 +783,17 @@ uint64_t store_mark(struct store *st)
 	return st->mark;
 }
 
+bool store_lost(const struct store *st)
+{
+	return st->lost;
+}
+
 uint64_t store_committed(struct store *st)
 {
 	uint64_t n;
+
+	if (st->lost)
+		return 0;
 
 	pthread_mutex_lock(&st->mutex);
 	n = st->committed;
@@ -791,7 +806,7 @@ bool store_failing(struct store *st)
 	bool f;
 
 	pthread_mutex_lock(&st->mutex);
-	f = st->failing;
+	f = st->failing || st->lost;
 	pthread_mutex_unlock(&st->mutex);
 	return f;
 }

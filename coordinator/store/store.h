@@ -39,3 +39,5 @@ void store_put_netinfo(struct store *st, const struct key *machine, const char *
 uint64_t store_mark(struct store *st);
 uint64_t store_committed(struct store *st);
 bool store_failing(struct store *st);
+/* A change could not even be queued: nothing is reported as written any more, and only a new start from the disk helps. */
+bool store_lost(const struct store *st);

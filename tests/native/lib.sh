@@ -156,3 +156,11 @@ has() {
 hears() {
 	wait_until 20 has "$1" "$2" || fail "line ${BASH_LINENO[0]}: $1 does not hear '$2': $(tail -n 5 "$LOGS/$1.log")"
 }
+
+need() {
+	local p
+
+	for p in "$@"; do
+		command -v "$p" >/dev/null || skip "$p is not installed"
+	done
+}
