@@ -43,6 +43,8 @@ void node_relay_packet(struct node *n, uint32_t index, const uint8_t *p, size_t 
 		int r = derpc_send(n->derpc, how.region, &how.dst, p, len);
 
 		paths_relay_state(n->paths, how.region, r == 0);
+		if (r == 0)
+			paths_relayed_sent(n->paths, index, p, len, loop_clock());
 	}
 	if (how.copy)
 		dataplane_send_udp(n->dp, &how.to, how.from.family ? &how.from : NULL, p, len);

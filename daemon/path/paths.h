@@ -121,8 +121,10 @@ struct paths_deliver {
 	struct endpoint src; /* what the kernel has as endpoint */
 	struct addr dst;     /* our address on that path */
 };
-/* False for a packet that the kernel must not see: not a peer's, or a handshake beyond what one peer
- * makes. A relay can put any number of them in anybody's name. */
+/* That packet was sent by relay. */
+void paths_relayed_sent(struct paths *p, uint32_t id, const uint8_t *buf, size_t len, uint64_t now);
+/* False for a packet that the kernel must not see: not a peer's, a handshake beyond what one peer
+ * makes (a relay can put any number of them in anybody's name), or one that crosses ours. */
 bool paths_relayed_allowed(struct paths *p, const struct key *src, const uint8_t *buf, size_t len,
 			   uint64_t now);
 /* For each WireGuard packet that came by relay. -ENOENT: not from a peer, drop it. */

@@ -17,6 +17,9 @@
 #define STRANGE_PER_SEC 100
 /* Relayed handshakes: the kernel sends one in 5 s, and each costs a key agreement there. */
 #define HANDSHAKES_PER_SEC 10
+#define CROSSING_USEC (SECOND / 2) /* a way by relay and back */
+#define WG_INITIATION 1
+#define WG_RESPONSE 2
 #define RESTUN_GAP_USEC (5 * SECOND)
 
 /* ---- limits, keys ---- */
@@ -268,16 +271,48 @@ static struct paths_peer *known_at(struct paths_peer *peer, const struct endpoin
 	return NULL;
 }
 
+/* The type of a WireGuard message; 0 where it is none. */
+static unsigned int wg_type(const uint8_t *buf, size_t len)
+{
+	return len < 4 || buf[1] || buf[2] || buf[3] ? 0 : buf[0];
+}
+
+void paths_relayed_sent(struct paths *p, uint32_t id, const uint8_t *buf, size_t len, uint64_t now)
+{
+	struct paths_peer *peer = peertab_by_id(&p->peers, id);
+
+	if (peer && wg_type(buf, len) == WG_INITIATION)
+		peer->initiated = paths_begin(p, now);
+}
+
+/* Two kernels that begin a session within the time of one way answer each other, and each forgets its own
+ * beginning over it: neither takes the other's answer. With a load both ways they repeat that every five
+ * seconds, in step, for good (seen: 30 s without a packet). So one of the two beginnings counts, that of
+ * the greater key; the other one never gets to its kernel. */
+static bool crosses(const struct paths *p, const struct paths_peer *peer, uint64_t now)
+{
+	return peer->initiated && now - peer->initiated < CROSSING_USEC &&
+	       key_cmp(&p->node, &peer->node) > 0;
+}
+
 bool paths_relayed_allowed(struct paths *p, const struct key *src, const uint8_t *buf, size_t len,
 			   uint64_t now)
 {
 	struct paths_peer *peer = peertab_by_node(&p->peers, src);
+	unsigned int type = wg_type(buf, len);
 
 	if (!peer)
 		return false;
-	if (len < 4 || (buf[0] != 1 && buf[0] != 2) || buf[1] || buf[2] || buf[3])
+	if (type != WG_INITIATION && type != WG_RESPONSE)
 		return true;
-	return peer_take(peer, &peer->handshakes, HANDSHAKES_PER_SEC, paths_begin(p, now));
+	now = paths_begin(p, now);
+	if (type == WG_INITIATION && crosses(p, peer, now))
+		return false;
+	if (!peer_take(peer, &peer->handshakes, HANDSHAKES_PER_SEC, now))
+		return false;
+	if (type == WG_RESPONSE)
+		peer->initiated = 0;
+	return true;
 }
 
 static bool may_open(struct paths *p, struct paths_peer *first, const struct endpoint *from,

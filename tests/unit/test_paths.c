@@ -1268,6 +1268,58 @@ static void test_forged_flood(void **state)
 	paths_free(t.p);
 }
 
+/* Of two handshakes that cross on the relay, exactly one gets to a kernel. */
+static void test_crossing(void **state)
+{
+	static const uint8_t initiation[] = { 1, 0, 0, 0, 9 }, response[] = { 2, 0, 0, 0, 9 },
+			     data[] = { 4, 0, 0, 0, 9 };
+	struct key_pair disco, a, b;
+	struct tap t[2] = { 0 };
+	unsigned int n = 0, winner = 0;
+
+	(void)state;
+	key_pair_generate(&disco);
+	key_pair_generate(&a);
+	key_pair_generate(&b);
+	for (unsigned int i = 0; i < 2; i++) {
+		struct paths_peer_config c = { .id = 1, .home = 3, .disco = disco.pub };
+
+		c.node = i ? a.pub : b.pub;
+		assert_int_equal(paths_new(&tap_ops, &t[i], &t[i].p), 0);
+		paths_set_self(t[i].p, &disco, i ? &b.pub : &a.pub, T0);
+		assert_int_equal(paths_peer_set(t[i].p, &c, T0), PATHS_PEER_NEW);
+		/* nothing on the way from here: the peer's gets in */
+		assert_true(paths_relayed_allowed(t[i].p, &c.node, initiation, 5, T0));
+		paths_relayed_sent(t[i].p, 1, data, 5, T0);
+		assert_true(paths_relayed_allowed(t[i].p, &c.node, initiation, 5, T0));
+	}
+	for (unsigned int i = 0; i < 2; i++)
+		paths_relayed_sent(t[i].p, 1, initiation, 5, T0 + SEC + i);
+	for (unsigned int i = 0; i < 2; i++) {
+		const struct key *peer = i ? &a.pub : &b.pub;
+
+		if (paths_relayed_allowed(t[i].p, peer, initiation, 5, T0 + SEC + 50 * MSEC))
+			n++;
+		else
+			winner = i;
+		assert_true(paths_relayed_allowed(t[i].p, peer, data, 5, T0 + SEC + 50 * MSEC));
+	}
+	assert_int_equal(n, 1);
+	/* answered: what comes next is new */
+	for (unsigned int i = 0; i < 2; i++) {
+		const struct key *peer = i ? &a.pub : &b.pub;
+
+		if (i == winner)
+			assert_true(paths_relayed_allowed(t[i].p, peer, response, 5, T0 + SEC + 100 * MSEC));
+		assert_true(paths_relayed_allowed(t[i].p, peer, initiation, 5, T0 + SEC + 101 * MSEC));
+		/* and one that was never answered is in nobody's way for long */
+		paths_relayed_sent(t[i].p, 1, initiation, 5, T0 + 2 * SEC);
+		assert_true(paths_relayed_allowed(t[i].p, peer, initiation, 5, T0 + 2 * SEC + 500 * MSEC));
+	}
+	paths_free(t[0].p);
+	paths_free(t[1].p);
+}
+
 static void test_disco_key_change(void **state)
 {
 	struct key_pair fresh, third;
@@ -1452,6 +1504,7 @@ int main(void)
 		cmocka_unit_test(test_reasons),
 		cmocka_unit_test(test_strangers),
 		cmocka_unit_test(test_flood), cmocka_unit_test(test_forged_flood),
+		cmocka_unit_test(test_crossing),
 		cmocka_unit_test(test_disco_key_change),
 		cmocka_unit_test(test_shared_disco_key),
 		cmocka_unit_test(test_many),
