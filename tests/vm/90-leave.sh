@@ -32,7 +32,8 @@ for u in "${UNITS[@]}"; do
 	refute systemctl -q is-active "$u"
 	refute systemctl -q is-enabled "$u"
 done
-find /usr /etc/systemd /lib/systemd \( -name 'kernscale*' -o -name '*wgctl*' \) \
-	! -path "$TOP/*" ! -path '/usr/src/*' >"$W/files" 2>/dev/null
-[ ! -s "$W/files" ] || fail "files are left: $(cat "$W/files")"
+shopt -s nullglob
+left=(/usr/{bin,sbin,lib/systemd/system,lib/sysusers.d,lib/tmpfiles.d,share/doc,share/man/man*,share/*/completions,share/zsh/*,share/fish/*}/{,_}{kernscale,wgctl}*
+	/etc/systemd/system/*/kernscale*)
+[ ${#left[@]} = 0 ] || fail "files are left: ${left[*]}"
 step "no file, no unit"
