@@ -1,0 +1,52 @@
+#!/bin/bash
+# Somebody knows bob's disco key, which every message of bob's shows, but no secret, and floods alice
+# with forged disco in its name, and with random keys: no answer, no path moves, no packet is lost, and
+# the daemon's memory stays as it is. (CPU is only shown: in the test kernels receiving costs more than
+# all that is done with a datagram.)
+#
+#   alice 198.51.100.11 \
+#                        inet - pub 198.51.100.10 (coordinator, relay; here the forger)
+#   bob   198.51.100.12 /
+. "$(dirname "$0")/lib.sh"
+need_programs tests/interop/flood
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+start_coordinator
+join alice
+join bob
+check wait_until 20 reach alice bob
+check wait_until 20 direct alice bob
+check wait_until 10 grep -q bob "$W/alice/state/netmap.json"
+key=$(grep -oE 'discokey:[0-9a-f]{64}' "$W/bob/state/netmap.json" "$W/alice/state/netmap.json" | cut -d: -f3 | sort -u)
+[ -n "$key" ] || fail "no disco key in the maps"
+node=${PIDS[alice]}
+anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
+cpu_msec() { awk '{ print ($14 + $15) * 10 }' "/proc/$node/stat"; }
+changes() { grep -cE 'peer bob: .* → (doubtful|relay|held)' "$LOGS/alice.log"; }
+before=$(anon_kib) moved=$(changes)
+start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
+
+# flood KEY...: 10,000 a second for 10 s: longer than a path is trusted without a pong
+flood() {
+	local cpu said
+
+	cpu=$(cpu_msec)
+	said=$(on pub "$BIN/tests/interop/flood" 198.51.100.11 41641 10000 10 "$@")
+	cpu=$((($(cpu_msec) - cpu) / 10))
+	step "$said; alice: CPU $cpu ms a second, RssAnon $(anon_kib) KiB"
+	[ "${said##* }" = 0 ] || fail "forged disco is answered"
+	check direct alice bob
+	check direct bob alice
+}
+for k in $key; do flood "$k"; done # one of them is alice's own: a stranger's to her
+flood
+
+step "afterwards"
+stop traffic INT
+tail -n 3 "$LOGS/traffic.log"
+grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets were lost"
+[ "$(changes)" = "$moved" ] || fail "the path moved: $(grep 'peer bob:' "$LOGS/alice.log")"
+after=$(anon_kib)
+[ $((after - before)) -lt 1024 ] || fail "memory has grown from $before to $after KiB"
