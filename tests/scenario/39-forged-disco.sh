@@ -19,7 +19,7 @@ join bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 check wait_until 10 grep -q bob "$W/alice/state/netmap.json"
-key=$(grep -oE 'discokey:[0-9a-f]{64}' "$W/bob/state/netmap.json" "$W/alice/state/netmap.json" | cut -d: -f3 | sort -u)
+key=$(grep -oE 'discokey:[0-9a-f]{64}' "$W/alice/state/netmap.json" | cut -d: -f2 | sort -u)
 [ -n "$key" ] || fail "no disco key in the maps"
 node=${PIDS[alice]}
 anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
