@@ -20,7 +20,7 @@
 #define CROSSING_USEC (SECOND / 2) /* a way by relay and back */
 #define WG_INITIATION 1
 #define WG_RESPONSE 2
-#define RESTUN_GAP_USEC (5 * SECOND)
+#define RESTUN_GAP_USEC (3 * SECOND)
 
 /* ---- limits, keys ---- */
 
@@ -166,8 +166,10 @@ static void on_changed(void *data, enum path_state old, enum path_event why)
 
 	paths_watch(p);
 	/* It may be our own address that is another now: a NAT's restart is not seen here. */
-	if (why == PATH_EVENT_TRUST_LOST || why == PATH_EVENT_BEST_LOST)
+	if (why == PATH_EVENT_TRUST_LOST || why == PATH_EVENT_BEST_LOST) {
+		p->own_at = 0; /* where a round was asked for just now, the next call asks again */
 		ask_own_addresses(p);
+	}
 	if (p->ops->changed)
 		p->ops->changed(p->data, peer->id, old, peer->path->state, path_event_name(why));
 }
