@@ -367,7 +367,7 @@ manage() {
 	shift
 	mkdir -p "$W/$n/manager"
 	NODE_UNDER="$BIN/tests/scenario/standin $* $W/$n/manager" start_node "$n"
-	wait_until 10 test -e "$W/$n/manager/ready" || fail "kernscaled of $n is not ready"
+	wait_until 30 test -e "$W/$n/manager/ready" || fail "kernscaled of $n is not ready"
 }
 
 pid_of() {

@@ -49,7 +49,7 @@ struct standin {
 	} store[STORE_MAX];
 	int n_store;
 	pid_t child; /* 0: none */
-	bool stopping, aborted;
+	bool stopping, ready, aborted;
 	uint64_t heard, told_to_end, ended;
 };
 
@@ -176,9 +176,11 @@ static void obey(struct standin *s, char *text, const int *fds, int n)
 	char name[NAME_SIZE] = "stored";
 
 	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-		if (strcmp(line, "READY=1") == 0)
+		if (strcmp(line, "READY=1") == 0) {
 			set_file(s, "ready", "");
-		else if (strcmp(line, "WATCHDOG=1") == 0)
+			s->ready = true; /* from here on the watchdog counts */
+			s->heard = now_msec();
+		} else if (strcmp(line, "WATCHDOG=1") == 0)
 			s->heard = now_msec();
 		else if (strcmp(line, "FDSTORE=1") == 0)
 			add = true;
@@ -294,7 +296,7 @@ static void start(struct standin *s)
 		become_command(s);
 	s->heard = now_msec();
 	s->told_to_end = 0;
-	s->aborted = false;
+	s->ready = s->aborted = false;
 	snprintf(text, sizeof(text), "%d\n", (int)s->child);
 	set_file(s, "pid", text);
 }
@@ -340,7 +342,7 @@ static void watch(struct standin *s)
 		s->told_to_end = now;
 		kill(s->child, SIGKILL);
 	}
-	if (s->child && s->watchdog_msec && now - s->heard > (uint64_t)s->watchdog_msec) {
+	if (s->child && s->ready && s->watchdog_msec && now - s->heard > (uint64_t)s->watchdog_msec) {
 		say("killed, since it was silent");
 		kill(s->child, s->aborted ? SIGKILL : SIGABRT); /* who is stopped ends by SIGKILL alone */
 		s->heard = now;
