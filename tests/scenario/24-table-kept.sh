@@ -49,13 +49,14 @@ got_in() {
 	on alice nstat -asz IcmpInEchos | awk '/IcmpInEchos/ { print $2 }'
 }
 # The chain that keeps mallory out, looked at every 20 ms by one process, which says so when it is
-# not there.
-cat >"$W/look" <<-'EOF'
-	while sleep 0.02; do echo 'list chain inet kernscale mangle-pre'; done | nft -i
+# not there. It ends by itself: the user-mode kernel dies of a shell that is killed while it forks.
+cat >"$W/look" <<-EOF
+	while [ -e "$W/looking" ] && sleep 0.02; do echo 'list chain inet kernscale mangle-pre'; done | nft -i
 EOF
 begin() {
 	start quiet alice ping -i 0.05 -W 1 "$bob_ip"
 	start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
+	touch "$W/looking"
 	start look alice bash "$W/look"
 	before=$(got_in)
 }
@@ -65,7 +66,9 @@ end() {
 	[ "$(got_in)" = "$before" ] || fail "$1: mallory got in, $(($(got_in) - before)) times"
 	stop quiet INT
 	stop attack INT
-	stop look
+	rm "$W/looking"
+	wait "${PIDS[look]}"
+	unset "PIDS[look]"
 	sent=$(sed -n 's/^\([0-9]*\) packets transmitted.*/\1/p' "$LOGS/attack.log" | tail -n 1)
 	# The last one may have been on its way when ping was ended.
 	grep transmitted "$LOGS/quiet.log"
