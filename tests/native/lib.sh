@@ -21,44 +21,9 @@ LOGS=${OUT:-$W}/$NATIVE_NAME
 rm -rf "$LOGS"
 mkdir -p "$LOGS"
 declare -A PIDS=()
-START_MSEC=$(($(date +%s%N) / 1000000))
+# shellcheck source=tests/words.sh
+. "$TOP/tests/words.sh"
 PORT=$((20000 + $$ % 20000))
-
-now_msec() {
-	echo $(($(date +%s%N) / 1000000))
-}
-
-step() {
-	printf '[%6d ms] %s\n' $(($(now_msec) - START_MSEC)) "$*"
-}
-
-fail() {
-	echo "FAIL: $*"
-	exit 1
-}
-
-skip() {
-	echo "SKIP: $*"
-	exit 77
-}
-
-check() {
-	"$@" || fail "line ${BASH_LINENO[0]}: $*"
-}
-
-refute() {
-	! "$@" || fail "line ${BASH_LINENO[0]}: should have failed: $*"
-}
-
-wait_until() {
-	local end=$(($(now_msec) + $1 * 1000))
-
-	shift
-	until "$@" >/dev/null 2>&1; do
-		[ "$(now_msec)" -lt $end ] || return 1
-		sleep 0.02
-	done
-}
 
 start() {
 	local name=$1
@@ -66,20 +31,6 @@ start() {
 	shift
 	"$@" >>"$LOGS/$name.log" 2>&1 </dev/null &
 	PIDS[$name]=$!
-}
-
-# stop NAME [SIGNAL]: and wait until it is gone; its exit status is handed on.
-stop() {
-	local pid=${PIDS[$1]} r=0
-
-	unset "PIDS[$1]"
-	kill "-${2:-TERM}" "$pid" 2>/dev/null
-	{ wait "$pid" || r=$?; } 2>/dev/null
-	return $r
-}
-
-running() {
-	kill -0 "${PIDS[$1]}" 2>/dev/null
 }
 
 cleanup() {
@@ -155,12 +106,4 @@ has() {
 
 hears() {
 	wait_until 20 has "$1" "$2" || fail "line ${BASH_LINENO[0]}: $1 does not hear '$2': $(tail -n 5 "$LOGS/$1.log")"
-}
-
-need() {
-	local p
-
-	for p in "$@"; do
-		command -v "$p" >/dev/null || skip "$p is not installed"
-	done
 }
