@@ -1,6 +1,7 @@
 /* kernscale-coordinator: order of start and stop, and what it is told on its command line. */
 #include <errno.h>
 #include <getopt.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -306,6 +307,9 @@ int main(int argc, char **argv)
 	if (parse_args(&p, argc, argv) < 0)
 		return EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN);
+	/* Else the thread that writes the database, where memory is short as it starts, has no heap for good
+	 * and maps a page for each allocation: what others give back later is of no use to it. */
+	mallopt(M_ARENA_MAX, 1);
 	if (key_init() < 0) {
 		log_err("the system gives no randomness");
 		return EXIT_FAILED;
