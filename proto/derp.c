@@ -208,10 +208,11 @@ static int derp_put_box(struct buf *out, const struct buf *json, const uint8_t *
 	return 0;
 }
 
-/* Opens nonce and box at the cursor's rest. The tree is the caller's. */
+/* Opens nonce and box at the cursor's rest. The tree, an object, is the caller's after 0 only. */
 static int derp_open_box(struct cursor *c, const struct key *from, const struct key *to_priv,
 			 json_t **ret)
 {
+	CLEANUP(json_decref) json_t *j = NULL;
 	uint8_t nonce[DERP_NONCE_LEN];
 	struct buf text = { 0 };
 	const uint8_t *box;
@@ -231,15 +232,13 @@ static int derp_open_box(struct cursor *c, const struct key *from, const struct 
 		r = -EBADMSG;
 	} else {
 		buf_commit(&text, n);
-		r = json_read(buf_data(&text), n, DERP_INFO_JSON_MAX, ret);
-		if (r == -ENOBUFS)
+		r = json_read(buf_data(&text), n, DERP_INFO_JSON_MAX, &j);
+		if (r == -ENOBUFS || (r == 0 && !json_is_object(j)))
 			r = -EBADMSG;
-		if (r == 0 && !json_is_object(*ret)) {
-			json_decref(*ret);
-			r = -EBADMSG;
-		}
 	}
 	buf_done_secret(&text);
+	if (r == 0)
+		*ret = TAKE(j);
 	return r;
 }
 
