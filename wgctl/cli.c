@@ -298,12 +298,13 @@ int cli_parse(const struct cli_command *root, int argc, char **argv, struct cli 
 			r = parse_flag(ret, argc, argv, &i, why);
 			/* A wish that cannot be met is told after mistakes of the line were
 			 * looked for. */
+			if (r == CLI_EXIT_USAGE)
+				return r;
 			if (r == CLI_EXIT_FAILED && later == CLI_EXIT_GOOD) {
 				later = r;
 				memcpy(later_why, why, sizeof(later_why));
-			} else if (r == CLI_EXIT_USAGE) {
-				return r;
 			}
+			why[0] = '\0';
 		} else if (cmd->n_sub) {
 			/* "wgctl help ping" is "wgctl ping --help". */
 			if (ret->depth == 1 && !ret->help && !strcmp(argv[i], "help")) {
