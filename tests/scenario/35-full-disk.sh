@@ -16,7 +16,7 @@ host carol 198.51.100.13
 start_coordinator
 mkdir -p "$W/alice/state"
 mount -t tmpfs -o size=256k,mode=700 none "$W/alice/state" || skip "no tmpfs can be mounted"
-trap 'umount -l "$W/alice/state"; cleanup' EXIT
+at_end() { umount -l "$W/alice/state"; }
 join alice
 join bob
 check wait_until 20 reach alice bob

@@ -62,10 +62,15 @@ undo() {
 	PIDS=() SPACES=()
 }
 
+# What a scenario gives back of its own, whole or failed; it may define it anew. A trap of its own would
+# take the place of the one below, and its last command that of the scenario's status.
+at_end() { :; }
+
 cleanup() {
 	local r=$?
 
 	trap '' INT TERM
+	at_end
 	undo
 	if [ -s "$LOGS/sanitizers.log" ]; then
 		cat "$LOGS/sanitizers.log"
