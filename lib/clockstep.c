@@ -23,10 +23,11 @@ static int64_t offset_now(void)
 	return loop_wall_nsec() - ((int64_t)boot.tv_sec * NSEC_PER_SEC + boot.tv_nsec);
 }
 
-/* The timer itself never fires: it is there to be cancelled. */
+/* The timer itself never fires, it is there to be cancelled: the clock cannot be set as late as the
+ * last second that the kernel can tell (TIME_SETTOD_SEC_MAX of include/linux/time64.h). */
 static int arm(const struct clockstep *c)
 {
-	const struct itimerspec never = { .it_value = { .tv_sec = INT32_MAX } };
+	const struct itimerspec never = { .it_value = { .tv_sec = INT64_MAX / NSEC_PER_SEC } };
 
 	return timerfd_settime(c->fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) < 0 ?
 		       -errno :
