@@ -6,6 +6,7 @@
 
 #include "daemon/node_priv.h"
 #include "lib/log.h"
+#include "proto/wireguard.h"
 
 #define SYNC_USEC	 (UINT64_C(20) * USEC_PER_MSEC) /* what comes together goes to the kernel together */
 #define SYNC_REST_USEC	 (UINT64_C(100) * USEC_PER_MSEC)
@@ -13,10 +14,6 @@
 #define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most */
 #define SAVE_USEC	 (UINT64_C(2) * USEC_PER_SEC)
 #define SAVE_AGAIN_USEC	 (UINT64_C(30) * USEC_PER_SEC)
-/* First bytes of WireGuard's messages. */
-#define WG_MESSAGE_INITIATION 1
-#define WG_MESSAGE_RESPONSE   2
-#define WG_MESSAGE_DATA	      4
 #define FRESH_USEC	 (UINT64_C(500) * USEC_PER_MSEC)
 
 struct node_peer *node_peer_by_index(struct node *n, uint32_t index)
@@ -506,11 +503,12 @@ static void tell_disco(struct node *n, const struct node_peer *p)
 static void dp_relay(void *data, uint32_t index, const uint8_t *p, size_t len)
 {
 	struct node_peer *peer = node_peer_by_index(data, index);
+	enum wireguard_type type = wireguard_type(p, len);
 
-	if (peer && len > 0 && (p[0] == WG_MESSAGE_INITIATION || p[0] == WG_MESSAGE_RESPONSE))
+	if (peer && (type == WIREGUARD_INITIATION || type == WIREGUARD_RESPONSE))
 		peer->new_session = true;
 	node_relay_packet(data, index, p, len);
-	if (peer && len > 0 && p[0] == WG_MESSAGE_DATA && peer->new_session) {
+	if (peer && type == WIREGUARD_DATA && peer->new_session) {
 		peer->new_session = false;
 		tell_disco(data, peer);
 	}

@@ -5,10 +5,10 @@
 #include <string.h>
 
 #include "lib/cleanup.h"
+#include "proto/wireguard.h"
 
 #define TSMP_PROTOCOL	99
 #define PAYLOAD		8 /* of UDP, behind its header */
-#define WG_DATA		4 /* first byte of a WireGuard data message */
 #define PRIORITY_RAW	(-300)
 #define PRIORITY_MANGLE (-150)
 #define PRIORITY_FILTER 0
@@ -56,7 +56,7 @@ static void chain_shared(struct maker *m)
 	if (!m->c->share_port)
 		return;
 	begin_chain(m, "shared", NFT_HOOK_NONE, 0);
-	RULE(m, E(PAYLOAD, .a = PAYLOAD, .len = 1, .data = { WG_DATA }), E(ACCEPT));
+	RULE(m, E(PAYLOAD, .a = PAYLOAD, .len = 1, .data = { WIREGUARD_DATA }), E(ACCEPT));
 	for (size_t i = 0; i < ARRAY_SIZE(families); i++) {
 		uint8_t f = families[i];
 

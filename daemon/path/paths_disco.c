@@ -4,6 +4,7 @@
 
 #include "daemon/path/paths_impl.h"
 #include "lib/cleanup.h"
+#include "proto/wireguard.h"
 
 #define SHARED_PER_SEC                                                                             \
 	2000 /* key agreements: 0.1 ms each, and whoever knows a peer's key can ask for one */
@@ -18,8 +19,6 @@
 /* Relayed handshakes: the kernel sends one in 5 s, and each costs a key agreement there. */
 #define HANDSHAKES_PER_SEC 10
 #define CROSSING_USEC (SECOND / 2) /* a way by relay and back */
-#define WG_INITIATION 1
-#define WG_RESPONSE 2
 #define RESTUN_GAP_USEC (3 * SECOND)
 
 /* ---- limits, keys ---- */
@@ -273,17 +272,11 @@ static struct paths_peer *known_at(struct paths_peer *peer, const struct endpoin
 	return NULL;
 }
 
-/* The type of a WireGuard message; 0 where it is none. */
-static unsigned int wg_type(const uint8_t *buf, size_t len)
-{
-	return len < 4 || buf[1] || buf[2] || buf[3] ? 0 : buf[0];
-}
-
 void paths_relayed_sent(struct paths *p, uint32_t id, const uint8_t *buf, size_t len, uint64_t now)
 {
 	struct paths_peer *peer = peertab_by_id(&p->peers, id);
 
-	if (peer && wg_type(buf, len) == WG_INITIATION)
+	if (peer && wireguard_type(buf, len) == WIREGUARD_INITIATION)
 		peer->initiated = paths_begin(p, now);
 }
 
@@ -301,18 +294,18 @@ bool paths_relayed_allowed(struct paths *p, const struct key *src, const uint8_t
 			   uint64_t now)
 {
 	struct paths_peer *peer = peertab_by_node(&p->peers, src);
-	unsigned int type = wg_type(buf, len);
+	enum wireguard_type type = wireguard_type(buf, len);
 
 	if (!peer)
 		return false;
-	if (type != WG_INITIATION && type != WG_RESPONSE)
+	if (type != WIREGUARD_INITIATION && type != WIREGUARD_RESPONSE)
 		return true;
 	now = paths_begin(p, now);
-	if (type == WG_INITIATION && crosses(p, peer, now))
+	if (type == WIREGUARD_INITIATION && crosses(p, peer, now))
 		return false;
 	if (!peer_take(peer, &peer->handshakes, HANDSHAKES_PER_SEC, now))
 		return false;
-	if (type == WG_RESPONSE)
+	if (type == WIREGUARD_RESPONSE)
 		peer->initiated = 0;
 	return true;
 }
