@@ -311,6 +311,16 @@ static void keep_ports(struct node *n, const struct dataplane_ports *p)
 		log_warning_errno(r, "cannot write the state in %s", n->cfg->statedir);
 }
 
+void node_new_disco(struct node *n)
+{
+	int r = state_new_disco(n->state);
+
+	if (r < 0)
+		log_warning_errno(r, "cannot keep the disco key in %s", n->cfg->runtimedir);
+	if (n->control)
+		control_set_disco(n->control, &n->state->disco.pub);
+}
+
 void node_mesh_start(struct node *n)
 {
 	struct dataplane_ports ports = { .wireguard = n->state->wireguard_port,
@@ -335,14 +345,8 @@ void node_mesh_start(struct node *n)
 	}
 	node_up_begins(n);
 	loop_timer_stop(n->sync_timer); /* it may be armed for the next attempt */
-	if (!adopted) {
-		/* Peers take a new disco key for a restart, which a new device is. */
-		r = state_new_disco(n->state);
-		if (r < 0)
-			log_warning_errno(r, "cannot keep the disco key in %s", n->cfg->runtimedir);
-		if (n->control)
-			control_set_disco(n->control, &n->state->disco.pub);
-	}
+	if (!adopted)
+		node_new_disco(n);
 	keep_ports(n, &ports);
 	log_notice("interface %s %s, UDP port %u", n->cfg->interface, adopted ? "adopted" : "made",
 		   dataplane_port(n->dp));

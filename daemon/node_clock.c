@@ -10,13 +10,11 @@
  * included; without that they would refuse new ones for as long as the clock was set back. */
 static void begin_anew(struct node *n)
 {
-	int r = state_new_disco(n->state);
+	const struct key_pair *self = node_self(n);
 
-	if (r < 0)
-		log_warning_errno(r, "cannot keep the disco key in %s", n->cfg->runtimedir);
-	if (n->control)
-		control_set_disco(n->control, &n->state->disco.pub);
-	paths_set_self(n->paths, &n->state->disco, &n->state->node.pub, loop_now(n->loop));
+	node_new_disco(n);
+	if (self)
+		paths_set_self(n->paths, &n->state->disco, &self->pub, loop_now(n->loop));
 }
 
 static void clock_stepped(void *data, int64_t by_nsec)

@@ -101,6 +101,9 @@ int node_control_open(struct node *n); /* for the login server of the preference
 enum api_backend_state node_backend_state(const struct node *n);
 /* Forgets why the last attempt to come up failed. */
 void node_up_begins(struct node *n);
+/* A new disco key, which peers take for a restart of ours: so has a new device, and a clock set back.
+ * The caller tells paths. */
+void node_new_disco(struct node *n);
 /* Brings the data plane up as soon as there is reason to. */
 void node_mesh_start(struct node *n);
 void node_mesh_stop(struct node *n); /* takes it down, `wgctl down` */
