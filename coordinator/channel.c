@@ -301,7 +301,7 @@ static void channel_wait(struct channel *ch, struct h2_stream *st, struct regist
 	struct followup *f;
 
 	if (!x || !key_equal(&x->q.node_key, &q->node_key)) { /* too late, or not its own: another URL */
-		channel_answer_url(c, st, signin_new(&c->signins, &ch->machine, q, coord_mono_usec()));
+		channel_answer_url(c, st, signin_new(&c->signins, &ch->machine, q, loop_clock()));
 		return;
 	}
 	f = calloc(1, sizeof(*f));
@@ -354,7 +354,7 @@ static void channel_register(struct channel *ch, struct h2_stream *st, const uin
 {
 	struct register_request q;
 	struct register_decision d;
-	int64_t now = coord_wall_nsec();
+	int64_t now = loop_wall_nsec();
 	int r = register_request_parse(body, len, &q);
 
 	ch->cs->c->registers++;
@@ -396,7 +396,7 @@ static void channel_register(struct channel *ch, struct h2_stream *st, const uin
 		break;
 	case REGISTER_ASK:
 		channel_answer_url(ch->cs->c, st,
-				   signin_new(&ch->cs->c->signins, &ch->machine, &q, coord_mono_usec()));
+				   signin_new(&ch->cs->c->signins, &ch->machine, &q, loop_clock()));
 		break;
 	}
 	register_request_done(&q);

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "lib/log.h"
 #include "relay/relay.h"
@@ -14,19 +13,6 @@ struct coord_held {
 	loop_fn *fn;
 	void *data;
 };
-
-int64_t coord_wall_nsec(void)
-{
-	return loop_wall_nsec();
-}
-
-uint64_t coord_mono_usec(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
 
 /* ---- the registry's changes */
 
@@ -157,7 +143,7 @@ bool coord_writable(struct coord *c)
 static void coord_on_tick(void *data)
 {
 	struct coord *c = data;
-	int64_t now = coord_wall_nsec();
+	int64_t now = loop_wall_nsec();
 
 	if (store_lost(c->store)) {
 		log_err("memory is ahead of the database: ending, to start again from what is written");
@@ -174,8 +160,8 @@ static void coord_on_tick(void *data)
 			store_put_node(c->store, n, false);
 		}
 	}
-	fanout_tick(c->fanout, coord_mono_usec(), now);
-	signins_tick(&c->signins, coord_mono_usec());
+	fanout_tick(c->fanout, loop_clock(), now);
+	signins_tick(&c->signins, loop_clock());
 }
 
 int coord_start(struct coord *c, char why[static STORE_WHY_MAX])

@@ -47,6 +47,3 @@ bool coord_writable(struct coord *c);
 
 /* Registry without store and fan-out, for tests and what has no disk. */
 void coord_attach(struct coord *c);
-
-int64_t coord_wall_nsec(void);
-uint64_t coord_mono_usec(void);

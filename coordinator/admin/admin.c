@@ -708,7 +708,7 @@ static const struct admin_route *admin_find(struct admin_call *a)
 
 void admin_handle(struct coord *c, const struct admin_request *rq, struct admin_reply *reply)
 {
-	struct admin_call a = { .c = c, .rq = rq, .reply = reply, .now_nsec = coord_wall_nsec() };
+	struct admin_call a = { .c = c, .rq = rq, .reply = reply, .now_nsec = loop_wall_nsec() };
 	const struct admin_route *route;
 
 	*reply = (struct admin_reply){ .status = 500 };

@@ -4,7 +4,6 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <zstd.h>
 
 #include "coordinator/map/mapjson.h"
@@ -62,14 +61,6 @@ struct fanout {
 	ZSTD_CCtx *zstd;
 	struct fanout_stats stats;
 };
-
-static uint64_t mono_usec(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * USEC_PER_SEC + (uint64_t)t.tv_nsec / 1000;
-}
 
 /* ---- pieces */
 
@@ -270,7 +261,7 @@ static void session_free(struct map_session *s)
 	f->n_sessions--;
 	if (s->node && s->node->session == s) {
 		s->node->session = NULL;
-		s->node->gone_usec = mono_usec();
+		s->node->gone_usec = loop_clock();
 	}
 	h2_stream_unref(s->st);
 	free(s);
@@ -301,7 +292,7 @@ static void fanout_walked(struct fanout *f)
 
 static void session_sent(struct map_session *s, size_t len)
 {
-	s->sent_usec = mono_usec();
+	s->sent_usec = loop_clock();
 	s->f->stats.messages++;
 	s->f->stats.bytes += len;
 }
@@ -729,11 +720,11 @@ static void fanout_flush(struct fanout *f)
 static void fanout_on_timer(void *data)
 {
 	struct fanout *f = data;
-	uint64_t start = mono_usec(), end;
+	uint64_t start = loop_clock(), end;
 
 	fanout_flush(f);
 	/* A storm gets half of the thread at most; the longer a round takes, the more each next one gathers. */
-	end = mono_usec();
+	end = loop_clock();
 	f->busy_until = end + (end - start);
 	if (f->dirty || f->n_removed)
 		fanout_arm(f);

@@ -794,7 +794,6 @@ uint64_t store_committed(struct store *st)
 
 	if (st->lost)
 		return 0;
-
 	pthread_mutex_lock(&st->mutex);
 	n = st->committed;
 	pthread_mutex_unlock(&st->mutex);

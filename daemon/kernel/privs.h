@@ -17,8 +17,8 @@
 /* NAME (from the user database) or UID:GID. -EINVAL, -ENOENT with one line in error that says how to
  * make the user. root is refused. */
 int privs_user_find(const char *text, struct user *ret, char error[static PRIVS_ERROR_MAX]);
-/* Creates the folder (0700 or the given mode) (whatever the umask is) where it is missing and its parent exists, and gives it
- * to the user when we are root. Symbolic links in the last part are refused. */
+/* Creates the folder with this mode, whatever the umask is, where it is missing and its parent exists,
+ * and gives it to the user when we are root. Symbolic links in the last part are refused. */
 int privs_own_folder(const char *path, mode_t mode, const struct user *u,
 		     char error[static PRIVS_ERROR_MAX]);
 /* Root only: becomes u with the three capabilities, no others to be had again. */

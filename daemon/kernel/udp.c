@@ -10,8 +10,8 @@
 #include "daemon/kernel/rawudp.h"
 #include "lib/log.h"
 
-#define LAST_LOOKS 4 /* times BATCH */
 #define BATCH	      16
+#define LAST_LOOKS    4 /* times BATCH */
 #define PACKET_MAX    2048
 #define SOCKET_BUFFER (4 << 20)
 #define TEST_USEC     (300 * USEC_PER_MSEC)
