@@ -844,7 +844,10 @@ int64_t netmap_tick(struct netmap *nm, int64_t wall_now, struct netmap_changes *
 			next = nm->self->key_expiry;
 	}
 	*ret = c;
-	return next ? next - nm->skew : 0;
+	/* Beyond the last year that 64 bits hold, a key lives as long as any. */
+	if (next && __builtin_sub_overflow(next, nm->skew, &next))
+		next = INT64_MAX;
+	return next;
 }
 
 /* ---- reading ---- */

@@ -169,6 +169,11 @@ static void test_expiry(void **state)
 	assert_true(netmap_changes_empty(&c));
 	netmap_clock_stepped(nm, -10 * 365 * 86400 * NSEC);
 	assert_int_equal(netmap_tick(nm, later, &c), later + 3600 * NSEC);
+	/* a date past what 64 bits hold, by a server that is behind us, is never */
+	expect_(nm, "{\"PeersChangedPatch\":[{\"NodeID\":2,\"KeyExpiry\":\"9999-12-31T00:00:00Z\"}],"
+		    "\"ControlTime\":\"2027-01-15T08:00:00Z\"}",
+		"delta 2:key-expiry", later, __LINE__);
+	assert_int_equal(netmap_tick(nm, later, &c), INT64_MAX);
 	/* a new key without a date is not expired, whatever was said of the old one */
 	expect(nm, "{\"PeersChangedPatch\":[{\"NodeID\":3," KEY("33") "},{\"NodeID\":2,\"KeyExpiry\":"
 		   "\"0001-01-01T00:00:00Z\"}]}",
