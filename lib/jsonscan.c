@@ -12,6 +12,10 @@ static void skip_space(struct json_scan *s)
 /* p is behind an opening quote; gives the closing one, or NULL. */
 static const char *string_end(const char *p, const char *end)
 {
+	const char *quote = memchr(p, '"', (size_t)(end - p));
+
+	if (!quote || !memchr(p, '\\', (size_t)(quote - p)))
+		return quote;
 	for (; p < end; p++) {
 		if (*p == '\\')
 			p++;
@@ -24,10 +28,13 @@ static const char *string_end(const char *p, const char *end)
 /* p is at an opening bracket; gives the place behind its partner, or NULL. */
 static const char *bracket_end(const char *p, const char *end)
 {
+	static const bool stops[256] = { ['"'] = true, ['{'] = true, ['['] = true, ['}'] = true, [']'] = true };
 	char open[JSON_DEPTH_MAX];
 	size_t depth = 0;
 
 	for (; p < end; p++) {
+		if (!stops[(uint8_t)*p])
+			continue;
 		switch (*p) {
 		case '"':
 			p = string_end(p + 1, end);
@@ -54,6 +61,11 @@ static const char *bracket_end(const char *p, const char *end)
 
 static bool take_value(struct json_scan *s, struct json_slice *ret)
 {
+	/* What ends a number or a word. */
+	static const bool after[256] = {
+		[0] = true,    [','] = true,  [']'] = true, ['}'] = true, [':'] = true, [' '] = true,
+		['\t'] = true, ['\r'] = true, ['\n'] = true, ['"'] = true, ['{'] = true, ['['] = true,
+	};
 	const char *start, *e;
 
 	skip_space(s);
@@ -66,7 +78,7 @@ static bool take_value(struct json_scan *s, struct json_slice *ret)
 	} else if (*start == '{' || *start == '[') {
 		e = bracket_end(start, s->end);
 	} else {
-		for (e = start; e < s->end && !strchr(",]}: \t\r\n\"{[", *e); e++)
+		for (e = start; e < s->end && !after[(uint8_t)*e]; e++)
 			;
 	}
 	if (!e || e == start)
