@@ -1,4 +1,8 @@
-/* The admin API: first line "METHOD PATH[?QUERY]", the rest the body. Every answer is JSON with a status. */
+/*
+ * The admin API: first line "METHOD PATH[?QUERY]", the rest the body. Every answer is JSON with a status.
+ *
+ * words: coordinator/admin/admin.c
+ */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -7,6 +11,8 @@
 #include "coordinator/admin/admin.h"
 #include "coordinator/coord.h"
 #include "lib/json.h"
+#define JSON_MUTATOR_AFTER_LINE
+#include "tests/fuzz/json_mutator.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

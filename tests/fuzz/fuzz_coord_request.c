@@ -1,5 +1,9 @@
-/* What nodes send: register and map requests, decided on and taken into a small registry; and what the map
- * then says of the node is JSON. */
+/*
+ * What nodes send: register and map requests, decided on and taken into a small registry; and what the map
+ * then says of the node is JSON.
+ *
+ * words: coordinator/state/re*.c
+ */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -8,6 +12,7 @@
 #include "coordinator/map/mapjson.h"
 #include "coordinator/state/register.h"
 #include "lib/json.h"
+#include "tests/fuzz/json_mutator.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

@@ -1,6 +1,8 @@
 /*
  * ClientInfo and ServerInfo: the input as it is (a box that does not open), and as the JSON text
  * inside a box that opens.
+ *
+ * words: proto/derp.c
  */
 #include <sodium.h>
 #include <stddef.h>
@@ -9,6 +11,32 @@
 #include <string.h>
 
 #include "proto/derp.h"
+#include "tests/fuzz/agree.h"
+#include "tests/fuzz/json_mutator.h"
+
+static int box_key(uint8_t *out, const uint8_t *secret, const uint8_t *pub)
+{
+	return crypto_box_beforenm(out, pub, secret);
+}
+
+/* libsodium's, but that keys agree once only. */
+int crypto_box_easy(unsigned char *c, const unsigned char *m, unsigned long long n, const unsigned char *nonce,
+		    const unsigned char *pub, const unsigned char *secret)
+{
+	uint8_t k[crypto_box_BEFORENMBYTES];
+
+	return agree(box_key, secret, pub, k) != 0 ? -1 : crypto_box_easy_afternm(c, m, n, nonce, k);
+}
+
+int crypto_box_open_easy(unsigned char *m, const unsigned char *c, unsigned long long n, const unsigned char *nonce,
+			 const unsigned char *pub, const unsigned char *secret)
+{
+	uint8_t k[crypto_box_BEFORENMBYTES];
+
+	if (n < crypto_box_MACBYTES || agree(box_key, secret, pub, k) != 0)
+		return -1;
+	return crypto_box_open_easy_afternm(m, c, n, nonce, k);
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

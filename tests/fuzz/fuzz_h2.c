@@ -1,4 +1,8 @@
-/* HTTP/2 server and client fed with arbitrary bytes. Handlers answer in every way there is, by the path's second byte. */
+/*
+ * HTTP/2 server and client fed with arbitrary bytes. Handlers answer in every way there is, by the path's second byte.
+ *
+ * words: lib/h2*.c
+ */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>

@@ -1,4 +1,8 @@
-/* http heads: whatever parses is written again and means the same; chunked bodies give the same in any split. */
+/*
+ * http heads: whatever parses is written again and means the same; chunked bodies give the same in any split.
+ *
+ * words: lib/http*.c proto/ts2021.c
+ */
 #include <assert.h>
 #include <errno.h>
 #include <string.h>

@@ -1,10 +1,15 @@
-/* Map messages on a standing map: any message leaves it whole, and it survives its own cache. */
+/*
+ * Map messages on a standing map: any message leaves it whole, and it survives its own cache.
+ *
+ * words: proto/tailcfg*.c proto/derpmap.c
+ */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/netmap/netmap.h"
+#include "tests/fuzz/json_mutator.h"
 
 #define NOW INT64_C(1800000000000000000)
 

@@ -1,10 +1,15 @@
-/* The cache of the map: what loads saves, and loads the same. */
+/*
+ * The cache of the map: what loads saves, and loads the same.
+ *
+ * words: proto/tailcfg*.c proto/derpmap.c daemon/netmap/cache.c
+ */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/netmap/netmap.h"
+#include "tests/fuzz/json_mutator.h"
 
 #define NOW INT64_C(1800000000000000000)
 

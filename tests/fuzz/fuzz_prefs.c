@@ -1,11 +1,16 @@
-/* Preferences as another local user may send them: what is taken comes back the same from its
- * own JSON. */
+/*
+ * Preferences as another local user may send them: what is taken comes back the same from its
+ * own JSON.
+ *
+ * words: daemon/api/prefs.c
+ */
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/api/prefs.h"
 #include "lib/json.h"
+#include "tests/fuzz/json_mutator.h"
 
 #define CHECK(x)                                                                                   \
 	do {                                                                                       \

@@ -1,9 +1,14 @@
-/* Answers to GET /key and to register, whatever they hold. */
+/*
+ * Answers to GET /key and to register, whatever they hold.
+ *
+ * words: proto/tailcfg*.c
+ */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "proto/tailcfg.h"
+#include "tests/fuzz/json_mutator.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

@@ -1,4 +1,8 @@
-/* The coordinator's configuration: any text gives settings or problems, never both, never neither. */
+/*
+ * The coordinator's configuration: any text gives settings or problems, never both, never neither.
+ *
+ * words: coordinator/settings.c
+ */
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>

@@ -1,4 +1,8 @@
-/* The state file: what loads saves, and loads the same. */
+/*
+ * The state file: what loads saves, and loads the same.
+ *
+ * words: daemon/state.c
+ */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -6,6 +10,7 @@
 
 #include "daemon/state.h"
 #include "lib/buf.h"
+#include "tests/fuzz/json_mutator.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 

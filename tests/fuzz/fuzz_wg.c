@@ -1,4 +1,8 @@
-/* A dump of the WireGuard device: any bytes as netlink messages; what was read is planned and encoded. */
+/*
+ * A dump of the WireGuard device: any bytes as netlink messages; what was read is planned and encoded.
+ *
+ * max_len: 4096
+ */
 #include <libmnl/libmnl.h>
 #include <linux/netlink.h>
 #include <stdint.h>

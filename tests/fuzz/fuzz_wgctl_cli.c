@@ -1,5 +1,9 @@
-/* Any words as a command line, one a line: taken or refused with a sentence; texts, durations,
- * names on the way. */
+/*
+ * Any words as a command line, one a line: taken or refused with a sentence; texts, durations,
+ * names on the way.
+ *
+ * words: wgctl/c*.c
+ */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,15 @@
-/* Any JSON as the daemon's answer: every view of it ends, and prints nothing that acts on a
- * terminal. */
+/*
+ * Any JSON as the daemon's answer: every view of it ends, and prints nothing that acts on a
+ * terminal.
+ *
+ * words: wgctl/view.c wgctl/out.c
+ */
 #include <stdint.h>
 #include <stdlib.h>
 
 #include "lib/json.h"
 #include "wgctl/view.h"
+#include "tests/fuzz/json_mutator.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
