@@ -22,6 +22,7 @@
 #define STORE_VALUES_MAX     24
 #define STORE_RETRY_SEC	     1
 #define STORE_CLOSE_SEC	     10
+#define STORE_RESERVE	     (512u << 10) /* several of the largest ops, NODE_HOSTINFO_MAX and what buffers grow by */
 
 /* One entry a version: what brings a database of the version before up to it. */
 static const char *const store_migration[STORE_VERSION] = {
@@ -104,6 +105,7 @@ struct store {
 	/* The loop's side. */
 	struct store_list pending;
 	uint64_t mark; /* of what is pending */
+	void *reserve; /* STORE_RESERVE bytes, never touched; NULL: memory is short */
 	struct loop_defer *kick;
 	struct loop_io *wake;
 	loop_fn *on_commit;
@@ -697,13 +699,19 @@ void store_free(struct store *st)
 	fd_close(st->lock_fd);
 	pthread_cond_destroy(&st->cond);
 	pthread_mutex_destroy(&st->mutex);
+	free(st->reserve);
 	free(st);
 }
 
-static struct store_op *op_new(enum store_stmt stmt)
+/* A change that memory holds has to reach the disk: so an op is made out of the reserve, and without one
+ * nothing may be changed (store_failing). */
+static struct store_op *op_new(struct store *st, enum store_stmt stmt)
 {
-	struct store_op *op = calloc(1, sizeof(*op));
+	struct store_op *op;
 
+	free(st->reserve);
+	st->reserve = NULL;
+	op = calloc(1, sizeof(*op));
 	if (op)
 		op->stmt = stmt;
 	return op;
@@ -755,8 +763,16 @@ static void op_json(struct store_op *op, json_t *j)
 	json_decref(j);
 }
 
+static bool store_reserve(struct store *st)
+{
+	if (!st->reserve)
+		st->reserve = malloc(STORE_RESERVE);
+	return st->reserve;
+}
+
 static void store_queue(struct store *st, struct store_op *op)
 {
+	store_reserve(st);
 	if (st->lost && op) {
 		store_op_free(op);
 		return;
@@ -802,17 +818,17 @@ uint64_t store_committed(struct store *st)
 
 bool store_failing(struct store *st)
 {
-	bool f;
+	bool f = !store_reserve(st);
 
 	pthread_mutex_lock(&st->mutex);
-	f = st->failing || st->lost;
+	f |= st->failing || st->lost;
 	pthread_mutex_unlock(&st->mutex);
 	return f;
 }
 
 static void store_delete(struct store *st, enum store_stmt stmt, uint64_t id)
 {
-	struct store_op *op = op_new(stmt);
+	struct store_op *op = op_new(st, stmt);
 
 	op_int(op, (int64_t)id);
 	store_queue(st, op);
@@ -826,7 +842,7 @@ void store_put_user(struct store *st, const struct registry_user *u, bool gone)
 		store_delete(st, STORE_USER_DEL, u->id);
 		return;
 	}
-	op = op_new(STORE_USER_PUT);
+	op = op_new(st, STORE_USER_PUT);
 	op_int(op, (int64_t)u->id);
 	op_text(op, u->name);
 	op_text(op, u->display);
@@ -844,7 +860,7 @@ void store_put_authkey(struct store *st, const struct authkey *k, bool gone)
 		store_delete(st, STORE_AUTHKEY_DEL, k->id);
 		return;
 	}
-	op = op_new(STORE_AUTHKEY_PUT);
+	op = op_new(st, STORE_AUTHKEY_PUT);
 	op_int(op, (int64_t)k->id);
 	op_id(op, k->user);
 	op_text(op, k->name);
@@ -867,7 +883,7 @@ void store_put_node(struct store *st, const struct node *n, bool gone)
 		store_delete(st, STORE_NODE_DEL, n->id);
 		return;
 	}
-	op = op_new(STORE_NODE_PUT);
+	op = op_new(st, STORE_NODE_PUT);
 	op_int(op, (int64_t)n->id);
 	op_id(op, n->user);
 	op_bytes(op, SQLITE_BLOB, n->machine_key.b, KEY_LEN);
@@ -898,7 +914,7 @@ void store_put_node(struct store *st, const struct node *n, bool gone)
 
 void store_put_netinfo(struct store *st, const struct key *machine, const char *json, uint32_t home)
 {
-	struct store_op *op = op_new(json ? STORE_NETINFO_PUT : STORE_NETINFO_DEL);
+	struct store_op *op = op_new(st, json ? STORE_NETINFO_PUT : STORE_NETINFO_DEL);
 
 	op_bytes(op, SQLITE_BLOB, machine->b, KEY_LEN);
 	if (json) {

@@ -38,6 +38,7 @@ void store_put_netinfo(struct store *st, const struct key *machine, const char *
 /* What is queued by now is on disk when store_committed() has reached this. */
 uint64_t store_mark(struct store *st);
 uint64_t store_committed(struct store *st);
+/* The database takes no writes, or memory for the next one is short: then nothing must be changed. */
 bool store_failing(struct store *st);
 /* A change could not even be queued: nothing is reported as written any more, and only a new start from the disk helps. */
 bool store_lost(const struct store *st);

@@ -19,6 +19,7 @@ for _ in $(seq "$kills"); do
 	start_coordinator
 done
 step "killed $kills times"
+wait_until 30 told_enough || fail "the load says: $(tail -n 5 "$LOGS/load.log")"
 touch "$W/stop"
 wait "${PIDS[load]}" || fail "the load says $?: $(tail -n 5 "$LOGS/load.log")"
 unset "PIDS[load]"

@@ -89,6 +89,7 @@ vm=$(awk '/^VmSize/ { print $2 }' "/proc/${PIDS[coordinator]}/status")
 calm
 sleep 2
 alive
+wait_until 30 told_enough || fail "after the flood the load says: $(tail -n 3 "$LOGS/load.log")"
 touch "$W/stop"
 wait "${PIDS[load]}" || fail "the load says: $(tail -n 3 "$LOGS/load.log")"
 unset "PIDS[load]"

@@ -107,3 +107,7 @@ has() {
 hears() {
 	wait_until 20 has "$1" "$2" || fail "line ${BASH_LINENO[0]}: $1 does not hear '$2': $(tail -n 5 "$LOGS/$1.log")"
 }
+
+# What joinload verify asks for: 20 nodes that were told that they are in, and 20 that are out. A slow machine
+# gets there later.
+told_enough() { awk '$3 == "0" { out++ } $3 != "0" { in_++ } END { exit !(in_ >= 20 && out >= 20) }' "$W"/told.*; }
