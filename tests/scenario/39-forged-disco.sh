@@ -44,9 +44,7 @@ for k in $key; do flood "$k"; done # one of them is alice's own: a stranger's to
 flood
 
 step "afterwards"
-stop traffic INT
-tail -n 3 "$LOGS/traffic.log"
-grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets were lost"
+all_answered traffic
 [ "$(changes)" = "$moved" ] || fail "the path moved: $(grep 'peer bob:' "$LOGS/alice.log")"
 after=$(anon_kib)
 [ $((after - before)) -lt 1024 ] || fail "memory has grown from $before to $after KiB"

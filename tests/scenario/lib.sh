@@ -14,6 +14,7 @@
 #   on NAME COMMAND...         run COMMAND there
 #   start NAME WHERE COMMAND…  run it in the background, log in $LOGS/NAME.log; stop NAME ends it
 #   wait_until SECONDS COMMAND…  poll COMMAND until it succeeds
+#   all_answered NAME          ends the ping that was started as NAME; it must have lost nothing
 #   step TEXT, fail TEXT, skip TEXT, check COMMAND…
 set -u
 umask 077
@@ -32,6 +33,8 @@ rm -rf "$LOGS"
 mkdir -p "$LOGS"
 declare -A PIDS=()
 SPACES=()
+# An emulated processor is some ten times slower.
+[ "${KERNEL_INSIDE:-}" != vm ] || WAIT_FACTOR=$((${WAIT_FACTOR:-1} * 3))
 # What AddressSanitizer and LeakSanitizer find counts also at programs whose end nobody looks at.
 case $BIN in
 */san-address*)
@@ -181,6 +184,30 @@ start() {
 	shift 2
 	ip netns exec "$P$where" "$@" >>"$LOGS/$name.log" 2>&1 </dev/null &
 	PIDS[$name]=$!
+}
+
+# unanswered NAME: how many packets of the ping started last as NAME got no answer; those that were on
+# their way when it was ended do not count, nor are they many.
+unanswered() {
+	awk '/^PING / { split("", seen); last = n = 0 }
+		match($0, /icmp_seq=[0-9]+ /) && / bytes from / {
+			seq = substr($0, RSTART + 9, RLENGTH - 10) + 0
+			if (!(seq in seen)) n++
+			seen[seq]
+			if (seq > last) last = seq
+		}
+		/ packets transmitted/ { sent = $1 }
+		END { print !n ? "all" : last - n + (sent - last > 10 ? sent - last : 0) }' "$LOGS/$1.log"
+}
+
+# all_answered NAME: ends that ping, and nothing may be lost.
+all_answered() {
+	local n
+
+	stop "$1" INT
+	grep ' packets transmitted' "$LOGS/$1.log" | tail -n 1
+	n=$(unanswered "$1")
+	[ "$n" = 0 ] || fail "line ${BASH_LINENO[0]}: $n packets were lost"
 }
 
 # --- a mesh of our programs -------------------------------------------------------------------
