@@ -5,24 +5,40 @@
 #include <string.h>
 #include <time.h>
 
+const bool json_brackets[256] = { ['"'] = true, ['{'] = true, ['['] = true, ['}'] = true, [']'] = true };
+
+const char *json_string_end(const char *p, const char *end)
+{
+	const char *quote = memchr(p, '"', (size_t)(end - p));
+
+	if (!quote || !memchr(p, '\\', (size_t)(quote - p)))
+		return quote;
+	for (; p < end; p++) {
+		if (*p == '\\')
+			p++;
+		else if (*p == '"')
+			return p;
+	}
+	return NULL;
+}
+
 /* jansson recurses; its own ceiling is 2048 levels, far beyond any message we know. */
 static bool json_too_deep(const char *p, size_t len)
 {
+	const char *end = len ? p + len : p;
 	unsigned int depth = 0;
-	bool quoted = false;
 
-	for (size_t i = 0; i < len; i++) {
-		if (quoted) {
-			if (p[i] == '\\')
-				i++;
-			else if (p[i] == '"')
-				quoted = false;
-		} else if (p[i] == '"') {
-			quoted = true;
-		} else if (p[i] == '{' || p[i] == '[') {
+	for (; p < end; p++) {
+		if (!json_brackets[(uint8_t)*p])
+			continue;
+		if (*p == '"') {
+			p = json_string_end(p + 1, end);
+			if (!p)
+				return false;
+		} else if (*p == '{' || *p == '[') {
 			if (++depth > JSON_DEPTH_MAX)
 				return true;
-		} else if ((p[i] == '}' || p[i] == ']') && depth) {
+		} else if (depth) {
 			depth--;
 		}
 	}

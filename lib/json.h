@@ -24,6 +24,11 @@ int json_read(const void *p, size_t len, size_t max_bytes, json_t **ret);
 /* Appends compact JSON. Steals nothing. */
 int json_write(const json_t *j, struct buf *out);
 
+/* For who scans text: what opens or closes something, and the end of a string (p is behind its opening quote), NULL
+ * where it has none. */
+extern const bool json_brackets[256];
+const char *json_string_end(const char *p, const char *end);
+
 /* Member access on an object; NULL/absent/null/wrong type give the default. */
 json_t *json_get(const json_t *o, const char *name); /* NULL when absent or null */
 const char *json_get_str(const json_t *o, const char *name); /* NULL when absent */

@@ -9,35 +9,18 @@ static void skip_space(struct json_scan *s)
 		s->p++;
 }
 
-/* p is behind an opening quote; gives the closing one, or NULL. */
-static const char *string_end(const char *p, const char *end)
-{
-	const char *quote = memchr(p, '"', (size_t)(end - p));
-
-	if (!quote || !memchr(p, '\\', (size_t)(quote - p)))
-		return quote;
-	for (; p < end; p++) {
-		if (*p == '\\')
-			p++;
-		else if (*p == '"')
-			return p;
-	}
-	return NULL;
-}
-
 /* p is at an opening bracket; gives the place behind its partner, or NULL. */
 static const char *bracket_end(const char *p, const char *end)
 {
-	static const bool stops[256] = { ['"'] = true, ['{'] = true, ['['] = true, ['}'] = true, [']'] = true };
 	char open[JSON_DEPTH_MAX];
 	size_t depth = 0;
 
 	for (; p < end; p++) {
-		if (!stops[(uint8_t)*p])
+		if (!json_brackets[(uint8_t)*p])
 			continue;
 		switch (*p) {
 		case '"':
-			p = string_end(p + 1, end);
+			p = json_string_end(p + 1, end);
 			if (!p)
 				return NULL;
 			break;
@@ -73,7 +56,7 @@ static bool take_value(struct json_scan *s, struct json_slice *ret)
 	if (start == s->end)
 		return false;
 	if (*start == '"') {
-		e = string_end(start + 1, s->end);
+		e = json_string_end(start + 1, s->end);
 		e = e ? e + 1 : NULL;
 	} else if (*start == '{' || *start == '[') {
 		e = bracket_end(start, s->end);
