@@ -24,6 +24,8 @@ static const char first[] =
 
 static void check(const struct netmap *nm)
 {
+	char suffix[64];
+
 	for (size_t i = 0; i < netmap_n_peers(nm); i++) {
 		const struct tailcfg_node *n = netmap_peer_at(nm, i);
 		struct prefix out[4];
@@ -32,7 +34,11 @@ static void check(const struct netmap *nm)
 		    n->id == nm->self->id)
 			abort();
 		netmap_peer_routes(nm, n, true, out, ARRAY_SIZE(out));
+		netmap_user(nm, n->user);
+		tailcfg_node_has_cap(n, "x");
 	}
+	netmap_filter_is_allow_all(nm, true);
+	netmap_suffix(nm, suffix, sizeof(suffix));
 }
 
 static void one(struct netmap *nm, const char *p, size_t len)
@@ -58,6 +64,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	one(nm, (const char *)data, len);
 	one(nm, (const char *)data, len);
 	netmap_tick(nm, NOW + INT64_C(100000000000000000), &c);
+	netmap_changes_done(&c);
+	netmap_clock_stepped(nm, INT64_C(50000000000000000));
+	netmap_tick(nm, NOW + INT64_C(50000000000000000), &c);
 	if (netmap_encode(nm, "x", &a) < 0)
 		abort();
 	if (netmap_decode((struct json_slice){ buf_str(&a), a.len }, "x", NULL, NOW, &again) < 0)
