@@ -16,7 +16,7 @@
 #define CHANNEL_STRANGER_USEC (60 * USEC_PER_SEC) /* idle, of a machine without a node */
 #define CHANNEL_IDLE_USEC    (600 * USEC_PER_SEC)
 #define CHANNEL_SILENT_USEC  (10 * USEC_PER_SEC) /* not one record that decrypts */
-#define CHANNEL_SWEEP_USEC   (10 * USEC_PER_SEC) /* requests have one to two of it to be whole */
+#define CHANNEL_SWEEP_USEC   (10 * USEC_PER_SEC) /* requests and answers have one to two of it to be whole */
 #define CHANNEL_STRANGER_BODIES (256u << 10)
 
 struct channel {
@@ -41,7 +41,8 @@ struct channels {
 	struct table by_machine;
 	struct table by_addr; /* those of machines that had no node when last looked at */
 	struct loop_defer *reaper;
-	struct loop_timer *sweeper;
+	struct loop_timer *sweeper; /* while there are connections */
+	uint64_t sweep_usec;	    /* when it looks, while armed */
 };
 
 /* ---- life of a connection */
@@ -88,10 +89,44 @@ static void channels_reap(void *data)
 	}
 }
 
+static bool channel_is_stranger(const struct channel *ch)
+{
+	return !registry_node_of_machine_any(&ch->cs->c->reg, &ch->machine);
+}
+
+/* ---- what has its time */
+
+/* When it is to be looked at: soon while something is on its way, else when it has been idle for too long. */
+static uint64_t channel_due(const struct channel *ch, uint64_t now)
+{
+	uint64_t most = !ch->proven		? CHANNEL_SILENT_USEC :
+			channel_is_stranger(ch) ? CHANNEL_STRANGER_USEC :
+						  CHANNEL_IDLE_USEC;
+
+	if (h2_under_way(ch->h2))
+		return now + CHANNEL_SWEEP_USEC;
+	return (h2_open_streams(ch->h2) ? now : ch->used_usec) + most;
+}
+
+static void channel_watch(struct channel *ch)
+{
+	struct channels *cs = ch->cs;
+	uint64_t now = loop_now(cs->c->loop);
+	uint64_t due = channel_due(ch, now);
+
+	due = MAX(due, now + CHANNEL_SWEEP_USEC); /* not one by one */
+	if (loop_timer_armed(cs->sweeper) && cs->sweep_usec <= due)
+		return;
+	cs->sweep_usec = due;
+	loop_timer_at(cs->sweeper, due);
+}
+
 static int channel_io_write(void *data, const uint8_t *p, size_t n)
 {
 	struct channel *ch = data;
 
+	if (!ch->dead && ch->h2)
+		channel_watch(ch);
 	return ch->dead ? -EPIPE : ts2021_conn_write(ch->conn, p, n);
 }
 
@@ -110,6 +145,8 @@ static void channel_on_input(void *data, struct ts2021_conn *conn, const uint8_t
 	ch->proven = true;
 	if (!ch->dead && h2_feed(ch->h2, p, n) < 0)
 		channel_kill(ch);
+	if (!ch->dead)
+		channel_watch(ch);
 }
 
 static void channel_on_drained(void *data, struct ts2021_conn *conn)
@@ -228,6 +265,7 @@ static void channel_answer_url(struct coord *c, struct h2_stream *st, const stru
 		h2_respond(st, 500, NULL, NULL, 0);
 		return;
 	}
+	coord_look(c); /* it ends some time */
 	snprintf(url, sizeof(url), "%s/register/%s", c->cfg.server_url, x->id);
 	mapjson_register_url(&b, url);
 	h2_respond(st, 200, "application/json", buf_data(&b), b.len);
@@ -523,11 +561,6 @@ static bool channel_goes_first(const struct channel *a, const struct channel *b)
 	return a->used_usec < b->used_usec;
 }
 
-static bool channel_is_stranger(const struct channel *ch)
-{
-	return !registry_node_of_machine_any(&ch->cs->c->reg, &ch->machine);
-}
-
 /* Strangers' connections from one site. What has a node by now is not counted any more. */
 static unsigned int channels_of_strangers(struct channels *cs, const struct addr *from)
 {
@@ -621,6 +654,7 @@ void channel_upgrade(void *data, struct httpd_req *q)
 	h2_set_error(ch->h2, channel_on_error, ch);
 	if (channel_is_stranger(ch))
 		h2_set_bodies_max(ch->h2, CHANNEL_STRANGER_BODIES);
+	channel_watch(ch);
 }
 
 static void channels_sweep(void *data)
@@ -628,17 +662,13 @@ static void channels_sweep(void *data)
 	struct channels *cs = data;
 	uint64_t now = loop_now(cs->c->loop);
 
-	loop_timer_in(cs->sweeper, CHANNEL_SWEEP_USEC);
 	for (struct channel *ch = cs->first; ch; ch = ch->next) {
-		uint64_t most = !ch->proven		  ? CHANNEL_SILENT_USEC :
-				channel_is_stranger(ch) ? CHANNEL_STRANGER_USEC :
-							  CHANNEL_IDLE_USEC;
-
-		if (ch->dead)
-			continue;
-		h2_age(ch->h2);
-		if (!ch->dead && !h2_open_streams(ch->h2) && now > ch->used_usec + most)
+		if (!ch->dead)
+			h2_age(ch->h2);
+		if (!ch->dead && channel_due(ch, now) <= now)
 			channel_kill(ch);
+		if (!ch->dead)
+			channel_watch(ch);
 	}
 }
 
@@ -660,7 +690,6 @@ int channels_new(struct coord *c, struct channels **ret)
 		r = loop_timer_new(c->loop, channels_sweep, cs, &cs->sweeper);
 	if (r < 0)
 		return r;
-	loop_timer_in(cs->sweeper, CHANNEL_SWEEP_USEC);
 	*ret = TAKE(cs);
 	return 0;
 }

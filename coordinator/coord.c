@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "lib/clockstep.h"
 #include "lib/log.h"
 #include "relay/relay.h"
 
@@ -14,6 +15,22 @@ struct coord_held {
 	void *data;
 };
 
+/* ---- the tick */
+
+static void coord_tick_at(struct coord *c, uint64_t usec)
+{
+	if (loop_timer_armed(c->tick) && c->tick_usec <= usec)
+		return;
+	c->tick_usec = usec;
+	loop_timer_at(c->tick, usec);
+}
+
+void coord_look(struct coord *c)
+{
+	if (c->tick)
+		coord_tick_at(c, loop_now(c->loop) + USEC_PER_SEC);
+}
+
 /* ---- the registry's changes */
 
 static void sink_user(void *data, const struct registry_user *u, bool gone)
@@ -22,6 +39,7 @@ static void sink_user(void *data, const struct registry_user *u, bool gone)
 
 	if (c->store)
 		store_put_user(c->store, u, gone);
+	coord_look(c);
 	if (c->fanout)
 		fanout_user_changed(c->fanout);
 }
@@ -32,6 +50,7 @@ static void sink_authkey(void *data, const struct authkey *k, bool gone)
 
 	if (c->store)
 		store_put_authkey(c->store, k, gone);
+	coord_look(c);
 }
 
 static void sink_node(void *data, struct node *n, bool gone, bool soon)
@@ -39,6 +58,7 @@ static void sink_node(void *data, struct node *n, bool gone, bool soon)
 	struct coord *c = data;
 
 	n->unsaved = soon && !gone;
+	coord_look(c);
 	if (!c->store || soon)
 		return;
 	store_put_node(c->store, n, gone);
@@ -51,6 +71,7 @@ static void sink_netinfo(void *data, const struct key *machine, const char *json
 
 	if (c->store)
 		store_put_netinfo(c->store, machine, json, home);
+	coord_look(c);
 }
 
 static void sink_changed(void *data, struct node *n)
@@ -138,30 +159,54 @@ bool coord_writable(struct coord *c)
 	return !c->store || !store_failing(c->store);
 }
 
-/* ---- once a second */
+/* ---- what has its time */
+
+/* What nodes say of themselves is gathered for a second. While nothing can be written, it waits in them and not in a
+ * queue that grows. */
+static uint64_t coord_save(struct coord *c, uint64_t now)
+{
+	for (size_t i = 0; i < c->reg.n_node; i++) {
+		struct node *n = c->reg.node[i];
+
+		if (!n->unsaved)
+			continue;
+		if (!coord_writable(c))
+			return now;
+		n->unsaved = false;
+		store_put_node(c->store, n, false);
+	}
+	return UINT64_MAX;
+}
 
 static void coord_on_tick(void *data)
 {
 	struct coord *c = data;
-	int64_t now = loop_wall_nsec();
+	uint64_t now = loop_clock(), due, next;
 
 	if (store_lost(c->store)) {
 		log_err("memory is ahead of the database: ending, to start again from what is written");
 		loop_exit(c->loop, 1);
 		return;
 	}
-	loop_timer_in(c->tick, USEC_PER_SEC);
-	/* While nothing can be written, what nodes say of themselves waits in them and not in a queue that grows. */
-	for (size_t i = 0; i < c->reg.n_node && coord_writable(c); i++) {
-		struct node *n = c->reg.node[i];
+	due = coord_save(c, now);
+	next = fanout_tick(c->fanout, now, loop_wall_nsec());
+	due = MIN(due, next);
+	next = signins_tick(&c->signins, now);
+	due = MIN(due, next);
+	if (due != UINT64_MAX)
+		coord_tick_at(c, MAX(due, now + USEC_PER_SEC));
+}
 
-		if (n->unsaved) {
-			n->unsaved = false;
-			store_put_node(c->store, n, false);
-		}
-	}
-	fanout_tick(c->fanout, loop_clock(), now);
-	signins_tick(&c->signins, loop_clock());
+static void coord_on_event(void *data)
+{
+	coord_look(data);
+}
+
+/* What expires by the wall clock may be due now, or not for long. */
+static void coord_on_clock(void *data, int64_t by_nsec)
+{
+	(void)by_nsec;
+	coord_look(data);
 }
 
 int coord_start(struct coord *c, char why[static STORE_WHY_MAX])
@@ -186,9 +231,12 @@ int coord_start(struct coord *c, char why[static STORE_WHY_MAX])
 		r = fanout_new(c->loop, &c->reg, &c->cfg, &c->fanout);
 	if (r == 0)
 		r = loop_timer_new(c->loop, coord_on_tick, c, &c->tick);
+	if (r == 0)
+		r = clockstep_new(c->loop, coord_on_clock, c, &c->clockstep);
 	if (r < 0)
 		return r;
-	loop_timer_in(c->tick, USEC_PER_SEC);
+	fanout_on_stream(c->fanout, coord_on_event, c);
+	coord_look(c);
 	return 0;
 }
 
@@ -203,6 +251,8 @@ void coord_done(struct coord *c)
 		coord_release(c, UINT64_MAX);
 	loop_timer_free(c->tick);
 	c->tick = NULL;
+	clockstep_free(c->clockstep);
+	c->clockstep = NULL;
 	signins_done(&c->signins);
 	fanout_free(c->fanout);
 	c->fanout = NULL;

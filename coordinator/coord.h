@@ -17,6 +17,7 @@
 #include "lib/key.h"
 #include "lib/loop.h"
 
+struct clockstep;
 struct relay;
 struct coord_held;
 
@@ -30,7 +31,9 @@ struct coord {
 	struct signins signins;
 	struct key_pair noise_key;
 	struct coord_held *held, **held_end;
-	struct loop_timer *tick;
+	struct loop_timer *tick; /* when something is due: nothing happens here for nothing */
+	uint64_t tick_usec;	 /* that time, while armed */
+	struct clockstep *clockstep;
 	uint64_t registers, register_failures;
 };
 
@@ -44,6 +47,9 @@ uint64_t coord_mark(struct coord *c);
 void coord_when_stored(struct coord *c, uint64_t mark, loop_fn *fn, void *data);
 /* False while the database takes no writes: then nothing must be changed. */
 bool coord_writable(struct coord *c);
+
+/* Something has come about that has its time: it is looked at within a second. */
+void coord_look(struct coord *c);
 
 /* Registry without store and fan-out, for tests and what has no disk. */
 void coord_attach(struct coord *c);

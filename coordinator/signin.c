@@ -109,10 +109,11 @@ void signin_finish(struct signins *s, struct signin *x, enum signin_end end)
 	free(x);
 }
 
-void signins_tick(struct signins *s, uint64_t now_usec)
+uint64_t signins_tick(struct signins *s, uint64_t now_usec)
 {
 	while (s->n && now_usec >= s->v[0]->until_usec)
 		signin_finish(s, s->v[0], SIGNIN_EXPIRED);
+	return s->n ? s->v[0]->until_usec : UINT64_MAX;
 }
 
 void signins_done(struct signins *s)

@@ -53,5 +53,5 @@ void signin_wait(struct signin *s, struct signin_wait *w);
 void signin_unwait(struct signin_wait *w);
 /* Tells who waits and forgets it. */
 void signin_finish(struct signins *s, struct signin *x, enum signin_end end);
-void signins_tick(struct signins *s, uint64_t now_usec);
+uint64_t signins_tick(struct signins *s, uint64_t now_usec); /* when it is due again */
 void signins_done(struct signins *s);

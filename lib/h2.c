@@ -834,15 +834,28 @@ void h2_set_bodies_max(struct h2 *h, size_t max)
 	h->bodies_max = max;
 }
 
+static bool on_its_way(const struct h2_stream *st)
+{
+	return (!st->complete && !st->refused) || st->ending;
+}
+
 /* The same as at the last look: a body that is still not whole, or an answer of which nothing was taken. */
 static bool stuck(struct h2_stream *st)
 {
 	bool body = !st->complete && !st->refused;
 	bool again = st->is_aged && (body || (st->ending && st->aged == st->pending));
 
-	st->is_aged = body || st->ending;
+	st->is_aged = on_its_way(st);
 	st->aged = st->pending;
 	return again;
+}
+
+bool h2_under_way(const struct h2 *h)
+{
+	for (const struct h2_stream *st = h->open; st; st = st->next)
+		if (!st->reset && on_its_way(st))
+			return true;
+	return false;
 }
 
 void h2_age(struct h2 *h)

@@ -102,6 +102,8 @@ void h2_set_bodies_max(struct h2 *h, size_t max);
 /* To be called now and then (there is no clock in here): requests whose body was not complete at the last call either,
  * and whole answers of which nothing was taken since, are reset. */
 void h2_age(struct h2 *h);
+/* There is something that h2_age() has to look at: a body that is not complete, an answer that is not all sent. */
+bool h2_under_way(const struct h2 *h);
 /* Value of a request header (lower-case name), NULL. While st lives. A client has "retry-after" of the answer and
  * nothing else. */
 const char *h2_header(const struct h2_stream *st, const char *name);

@@ -291,7 +291,7 @@ void relay_client_admitted(struct relay_client *c)
 		r->stats.not_ideal_connections++;
 	client_put(c, buf_data(&b), b.len);
 	buf_done(&b);
-	relay_client_wheel(c);
+	relay_client_beat(c);
 	log_debug("%s: connected", client_text(c, text));
 }
 

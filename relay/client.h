@@ -24,7 +24,7 @@ unsigned int relay_hash(const void *p, size_t len);
 #include <uthash.h>
 #include <utlist.h>
 
-#define RELAY_WHEEL_SLOTS 128	       /* one second each */
+#define RELAY_JITTERS	  6	       /* seconds that a client's KeepAlives are later than others' */
 #define RELAY_WRITE_BATCH (64u << 10)  /* leaves the process at the latest */
 #define RELAY_OUT_MAX	  (512u << 10) /* our own ceiling of the stream's queue */
 #define RELAY_INFO_MAX	  (16u << 10)  /* ClientInfo we take; stock ones have 104 to 400 bytes */
@@ -98,12 +98,13 @@ struct relay_client {
 
 	struct relay_client *prev, *next; /* relay->clients */
 	struct relay_client *peer_prev, *peer_next;
-	struct relay_client *wheel_prev, *wheel_next; /* keep-alive */
+	struct relay_client *beat_prev, *beat_next;
 	struct relay_client *batch_prev, *batch_next;
 	struct relay_client *wait_prev, *wait_next; /* relay->greeting, later relay->blocked */
 	struct relay_client *slow_prev, *slow_next; /* relay->throttled */
 	struct relay_client *doom_next;		    /* relay->doomed */
-	unsigned int wheel_slot;
+	uint64_t beat_usec; /* the next KeepAlive */
+	bool beating;	    /* in relay->beat */
 };
 
 struct relay {
@@ -121,10 +122,11 @@ struct relay {
 	struct relay_client *batch, *blocked, *throttled, *doomed;
 	struct loop_defer *reaper;
 
-	struct loop_timer *tick; /* one second: keep-alive, greeting deadline */
+	struct loop_timer *tick; /* when a KeepAlive or the end of a greeting is due */
+	uint64_t tick_usec;	 /* that time, while armed */
 	struct loop_timer *fast; /* while somebody is blocked or throttled */
-	struct relay_client *wheel[RELAY_WHEEL_SLOTS];
-	unsigned int wheel_at;
+	/* Each in order of time, because all its clients have the same period. */
+	struct relay_client *beat[RELAY_JITTERS];
 };
 
 /* client.c */
@@ -142,7 +144,7 @@ void relay_client_drop(struct relay_client *c, const char *why);
 void relay_client_block(struct relay_client *c);
 void relay_client_unblock(struct relay_client *c);
 void relay_client_throttle(struct relay_client *c);
-void relay_client_wheel(struct relay_client *c);
+void relay_client_beat(struct relay_client *c); /* its next KeepAlive is a period away */
 void relay_greeting_end(struct relay_client *c); /* leaves the list of those not yet admitted */
 
 /* peers.c */

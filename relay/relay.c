@@ -88,24 +88,39 @@ void relay_client_throttle(struct relay_client *c)
 		loop_timer_in(r->fast, FAST_TICK_USEC);
 }
 
-static void client_wheel_out(struct relay_client *c)
+/* The tick comes at that time or before. */
+static void relay_tick_at(struct relay *r, uint64_t usec)
 {
-	if (c->wheel_slot == RELAY_WHEEL_SLOTS)
+	if (loop_timer_armed(r->tick) && r->tick_usec <= usec)
 		return;
-	DL_DELETE2(c->relay->wheel[c->wheel_slot], c, wheel_prev, wheel_next);
-	c->wheel_slot = RELAY_WHEEL_SLOTS;
+	r->tick_usec = usec;
+	loop_timer_at(r->tick, usec);
 }
 
-/* The next KeepAlive: a minute and a jitter that stays the same for this connection. */
-void relay_client_wheel(struct relay_client *c)
+static struct relay_client **client_beat_list(struct relay_client *c)
+{
+	return &c->relay->beat[c->id % RELAY_JITTERS];
+}
+
+static void client_beat_end(struct relay_client *c)
+{
+	if (!c->beating)
+		return;
+	DL_DELETE2(*client_beat_list(c), c, beat_prev, beat_next);
+	c->beating = false;
+}
+
+/* A minute and a jitter that stays the same for this connection, in whole seconds: one wake-up for all of a second. */
+void relay_client_beat(struct relay_client *c)
 {
 	struct relay *r = c->relay;
-	uint64_t sec = (r->cfg.keepalive_usec + USEC_PER_SEC - 1) / USEC_PER_SEC + c->id % 6;
+	uint64_t at = loop_now(r->loop) + r->cfg.keepalive_usec + c->id % RELAY_JITTERS * USEC_PER_SEC;
 
-	client_wheel_out(c);
-	c->wheel_slot =
-	    (r->wheel_at + (unsigned int)MIN(sec, RELAY_WHEEL_SLOTS - 1u)) % RELAY_WHEEL_SLOTS;
-	DL_APPEND2(r->wheel[c->wheel_slot], c, wheel_prev, wheel_next);
+	client_beat_end(c);
+	c->beat_usec = (at + USEC_PER_SEC - 1) / USEC_PER_SEC * USEC_PER_SEC;
+	DL_APPEND2(*client_beat_list(c), c, beat_prev, beat_next);
+	c->beating = true;
+	relay_tick_at(r, c->beat_usec);
 }
 
 /* Takes a dropped client apart. Others may be dropped on the way: they join the list. */
@@ -115,7 +130,7 @@ static void client_reap(struct relay_client *c)
 
 	relay_greeting_end(c);
 	relay_client_unblock(c);
-	client_wheel_out(c);
+	client_beat_end(c);
 	if (c->paused)
 		DL_DELETE2(r->throttled, c, slow_prev, slow_next);
 	if (c->corked)
@@ -189,18 +204,27 @@ static void relay_fast(void *data)
 		loop_timer_in(r->fast, FAST_TICK_USEC);
 }
 
-static void relay_second(void *data)
+static void relay_beat(struct relay *r, struct relay_client **list, uint64_t now)
+{
+	while (*list && (*list)->beat_usec <= now) {
+		struct relay_client *c = *list;
+
+		relay_client_keepalive(c);
+		relay_client_beat(c);
+	}
+	if (*list)
+		relay_tick_at(r, (*list)->beat_usec);
+}
+
+/* Who is not admitted yet is looked at once a second, else nothing is done before the next KeepAlive. */
+static void relay_tick(void *data)
 {
 	struct relay_client *c, *next;
 	struct relay *r = data;
 	uint64_t now = loop_now(r->loop);
 
-	r->wheel_at = (r->wheel_at + 1) % RELAY_WHEEL_SLOTS;
-	DL_FOREACH_SAFE2(r->wheel[r->wheel_at], c, next, wheel_next)
-	{
-		relay_client_keepalive(c);
-		relay_client_wheel(c);
-	}
+	for (size_t i = 0; i < RELAY_JITTERS; i++)
+		relay_beat(r, &r->beat[i], now);
 	DL_FOREACH_SAFE2(r->greeting, c, next, wait_next)
 	{
 		if (now - c->since_usec < r->cfg.greet_usec)
@@ -209,8 +233,8 @@ static void relay_second(void *data)
 		relay_client_drop(c, "no greeting in time");
 	}
 	relay_flush(r);
-	if (r->clients)
-		loop_timer_in(r->tick, USEC_PER_SEC);
+	if (r->greeting)
+		relay_tick_at(r, now + USEC_PER_SEC);
 }
 
 int relay_new(struct loop *l, const struct relay_config *cfg, struct relay **ret)
@@ -241,7 +265,7 @@ int relay_new(struct loop *l, const struct relay_config *cfg, struct relay **ret
 	r->cfg.rate_burst_bytes = MAX(r->cfg.rate_burst_bytes, (uint64_t)KEY_LEN + DERP_PACKET_MAX);
 	r->pool.max_bytes = r->cfg.queue_bytes;
 	r->next_id = randombytes_random(); /* tickets and jitter start anywhere */
-	e = loop_timer_new(l, relay_second, r, &r->tick);
+	e = loop_timer_new(l, relay_tick, r, &r->tick);
 	if (e >= 0)
 		e = loop_timer_new(l, relay_fast, r, &r->fast);
 	if (e >= 0)
@@ -304,7 +328,6 @@ static void client_start(struct relay *r, struct relay_client *c, struct httpd_r
 
 	c->relay = r;
 	c->id = ++r->next_id;
-	c->wheel_slot = RELAY_WHEEL_SLOTS;
 	c->state = CLIENT_STATE_GREETING;
 	c->since_usec = loop_now(r->loop);
 	c->remote = httpd_peer_of(q)->remote.addr;
@@ -325,8 +348,7 @@ static void client_start(struct relay *r, struct relay_client *c, struct httpd_r
 	r->stats.connections++;
 	r->stats.greeting++;
 	r->stats.accepts++;
-	if (!loop_timer_armed(r->tick))
-		loop_timer_in(r->tick, USEC_PER_SEC);
+	relay_tick_at(r, c->since_usec + USEC_PER_SEC);
 	client_hello(c, fast);
 }
 

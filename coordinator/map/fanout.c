@@ -18,6 +18,7 @@
 #define FANOUT_QUEUE_MAX    (4u << 20)
 #define FANOUT_KEEPALIVE    (50 * USEC_PER_SEC)
 #define FANOUT_KEEPALIVE_BY 9 /* seconds of spread */
+#define FANOUT_EXPIRY_USEC  (60 * USEC_PER_SEC) /* an expiry is looked at so often: a host may sleep, its timers too */
 
 enum coding {
 	CODING_PLAIN,
@@ -53,6 +54,8 @@ struct fanout {
 	uint64_t *removed;
 	size_t n_removed, cap_removed;
 	struct loop_timer *timer;
+	loop_fn *on_stream;
+	void *on_stream_data;
 	uint64_t busy_until; /* not before, so that a storm does not take the whole thread */
 	struct piece *group;
 	size_t n_group;
@@ -248,6 +251,12 @@ static void fanout_group_changed(struct fanout *f, uint64_t id)
 
 /* ---- sending */
 
+static void fanout_stream(struct fanout *f)
+{
+	if (f->on_stream)
+		f->on_stream(f->on_stream_data);
+}
+
 static void session_free(struct map_session *s)
 {
 	struct fanout *f = s->f;
@@ -262,6 +271,7 @@ static void session_free(struct map_session *s)
 	if (s->node && s->node->session == s) {
 		s->node->session = NULL;
 		s->node->gone_usec = loop_clock();
+		fanout_stream(f);
 	}
 	h2_stream_unref(s->st);
 	free(s);
@@ -460,6 +470,7 @@ int fanout_open(struct fanout *f, struct node *n, struct h2_stream *st, bool zst
 	n->session = s;
 	n->gone_usec = 0;
 	registry_node_set_online(f->reg, n, true, loop_wall_nsec());
+	fanout_stream(f);
 	n->changes &= ~(uint32_t)NODE_CHANGE_SELF; /* the first map says it */
 	h2_on_closed(st, session_on_closed, s);
 	f->walking++;
@@ -765,56 +776,87 @@ int fanout_set_derpmap(struct fanout *f, const char *json, size_t len)
 
 /* ---- time */
 
-static void session_tick(struct map_session *s, uint64_t now_usec)
+/* Each tells when it is due again. */
+static uint64_t session_tick(struct map_session *s, uint64_t now_usec)
 {
 	static const char text[] = "{\"KeepAlive\":true}";
 	CLEANUP(buf_done) struct buf b = { 0 };
 	struct fanout *f = s->f;
 
 	if (now_usec < s->sent_usec + s->keepalive_usec)
-		return;
+		return s->sent_usec + s->keepalive_usec;
 	if (!f->keepalive.coded[s->coding]) {
 		buf_put_str(&b, text);
 		f->keepalive.coded[s->coding] = fanout_message(f, s->coding, &b);
 	}
 	session_send(s, f->keepalive.coded[s->coding]);
+	return now_usec + s->keepalive_usec;
 }
 
-static void node_tick(struct fanout *f, struct node *n, uint64_t now_usec, int64_t now_nsec)
+/* Of a node that has no stream. Ephemeral and without one yet, in this life of ours: it is waited for from now on, by
+ * the clock that nobody sets. Nobody is removed for the time that we were not there, for that long everybody had none. */
+static uint64_t node_tick_away(struct fanout *f, struct node *n, uint64_t now_usec)
 {
 	uint64_t ephemeral = f->cfg->ephemeral_sec * USEC_PER_SEC;
 
+	if (!n->gone_usec)
+		n->gone_usec = now_usec;
+	if (now_usec < n->gone_usec + ephemeral)
+		return n->gone_usec + ephemeral;
+	log_info("node %s: ephemeral and gone, deleted", n->given);
+	registry_node_delete(f->reg, n);
+	return UINT64_MAX;
+}
+
+static uint64_t node_tick(struct fanout *f, struct node *n, uint64_t now_usec, int64_t now_nsec)
+{
+	uint64_t due = UINT64_MAX;
+
 	if (n->gone_usec && n->online && now_usec >= n->gone_usec + FANOUT_OFFLINE_USEC)
 		registry_node_set_online(f->reg, n, false, now_nsec);
+	if (n->gone_usec && n->online)
+		due = n->gone_usec + FANOUT_OFFLINE_USEC;
 	if (n->expiry_nsec && (n->expiry_nsec <= f->ticked_nsec) != (n->expiry_nsec <= now_nsec)) {
 		log_info("node %s: its key has expired%s", n->given,
 			 n->expiry_nsec <= now_nsec ? "" : " no more: the clock was set back");
 		registry_node_expired(f->reg, n);
 	}
-	if (!n->ephemeral || n->online)
-		return;
-	/* Without a stream yet, in this life of ours: it is waited for from now on, by the clock that nobody sets. Nobody is
-	 * removed for the time that we were not there, for that long everybody had no stream. */
-	if (!n->gone_usec)
-		n->gone_usec = now_usec;
-	if (now_usec < n->gone_usec + ephemeral)
-		return;
-	log_info("node %s: ephemeral and gone, deleted", n->given);
-	registry_node_delete(f->reg, n);
+	if (n->expiry_nsec > now_nsec)
+		due = MIN(due, now_usec + MIN((uint64_t)(n->expiry_nsec - now_nsec) / 1000 + 1, FANOUT_EXPIRY_USEC));
+	if (n->ephemeral && !n->online) {
+		uint64_t away = node_tick_away(f, n, now_usec); /* the node may be gone */
+
+		due = MIN(due, away);
+	}
+	return due;
 }
 
-void fanout_tick(struct fanout *f, uint64_t now_usec, int64_t now_nsec)
+uint64_t fanout_tick(struct fanout *f, uint64_t now_usec, int64_t now_nsec)
 {
+	uint64_t due = UINT64_MAX, next;
+
 	if (!f->ticked_nsec)
 		f->ticked_nsec = now_nsec;
 	f->walking++;
-	for (struct map_session *s = f->sessions; s; s = s->next)
-		if (s->node && !s->dead)
-			session_tick(s, now_usec);
+	for (struct map_session *s = f->sessions; s; s = s->next) {
+		if (!s->node || s->dead)
+			continue;
+		next = session_tick(s, now_usec);
+		due = MIN(due, next);
+	}
 	fanout_walked(f);
-	for (size_t i = f->reg->n_node; i-- > 0;)
-		node_tick(f, f->reg->node[i], now_usec, now_nsec);
+	for (size_t i = f->reg->n_node; i-- > 0;) {
+		next = node_tick(f, f->reg->node[i], now_usec, now_nsec);
+		due = MIN(due, next);
+	}
 	f->ticked_nsec = now_nsec;
+	return due;
+}
+
+void fanout_on_stream(struct fanout *f, loop_fn *fn, void *data)
+{
+	f->on_stream = fn;
+	f->on_stream_data = data;
 }
 
 void fanout_stats(const struct fanout *f, struct fanout_stats *ret)

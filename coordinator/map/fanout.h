@@ -36,8 +36,11 @@ void fanout_user_changed(struct fanout *f);
 /* Answers a long poll: the first map now, changes as they come. Negative: answered with an error status. */
 int fanout_open(struct fanout *f, struct node *n, struct h2_stream *st, bool zstd);
 
-/* Once a second: keep-alives, and who is offline, expired, or ephemeral and gone. */
-void fanout_tick(struct fanout *f, uint64_t now_usec, int64_t now_nsec);
+/* Keep-alives, and who is offline, expired, or ephemeral and gone. Returns when something of that is due again by what
+ * is known now, UINT64_MAX: never. */
+uint64_t fanout_tick(struct fanout *f, uint64_t now_usec, int64_t now_nsec);
+/* fn: a stream has come or gone, fanout_tick() has to look again. What the registry tells its sink is not told here. */
+void fanout_on_stream(struct fanout *f, loop_fn *fn, void *data);
 
 struct fanout_stats {
 	uint64_t sessions, messages, bytes, slow, flushes, pieces_made, pieces_used;

@@ -74,9 +74,9 @@ static void test_offline(void **state)
 	registry_node_set_online(&w->c.reg, n, true, NOW);
 	n->changes = 0;
 	n->gone_usec = 1000 * SEC; /* its stream ended then */
-	fanout_tick(w->c.fanout, 1009 * SEC, NOW + 9 * NSEC_PER_SEC);
+	assert_int_equal(fanout_tick(w->c.fanout, 1009 * SEC, NOW + 9 * NSEC_PER_SEC), 1010 * SEC);
 	assert_true(n->online);
-	fanout_tick(w->c.fanout, 1010 * SEC, NOW + 10 * NSEC_PER_SEC);
+	assert_int_equal(fanout_tick(w->c.fanout, 1010 * SEC, NOW + 10 * NSEC_PER_SEC), UINT64_MAX);
 	assert_false(n->online);
 	assert_int_equal(n->changes, NODE_CHANGE_ONLINE);
 	assert_int_equal(n->last_seen_nsec, NOW + 10 * NSEC_PER_SEC);
@@ -89,10 +89,11 @@ static void test_expiry(void **state)
 
 	registry_node_set_expiry(&w->c.reg, n, NOW + 5 * NSEC_PER_SEC);
 	n->changes = 0;
-	fanout_tick(w->c.fanout, 1000 * SEC, NOW);
+	assert_int_equal(fanout_tick(w->c.fanout, 900 * SEC, NOW - 100 * NSEC_PER_SEC), 960 * SEC); /* hosts sleep */
+	assert_int_equal(fanout_tick(w->c.fanout, 1000 * SEC, NOW), 1005 * SEC + 1);
 	fanout_tick(w->c.fanout, 1004 * SEC, NOW + 4 * NSEC_PER_SEC);
 	assert_int_equal(n->changes, 0);
-	fanout_tick(w->c.fanout, 1005 * SEC, NOW + 5 * NSEC_PER_SEC);
+	assert_int_equal(fanout_tick(w->c.fanout, 1005 * SEC, NOW + 5 * NSEC_PER_SEC), UINT64_MAX);
 	assert_int_equal(n->changes, NODE_CHANGE_FULL | NODE_CHANGE_SELF);
 	n->changes = 0;
 	fanout_tick(w->c.fanout, 1006 * SEC, NOW + 6 * NSEC_PER_SEC);
@@ -111,7 +112,8 @@ static void test_ephemeral(void **state)
 	struct node *fresh;
 	uint64_t never_id = never->id, left_id = left->id;
 
-	fanout_tick(w->c.fanout, 1000 * SEC, NOW); /* the server starts */
+	/* the server starts */
+	assert_int_equal(fanout_tick(w->c.fanout, 1000 * SEC, NOW), 1100 * SEC);
 	left->gone_usec = 1050 * SEC;
 	fanout_tick(w->c.fanout, 1099 * SEC, NOW + 99 * NSEC_PER_SEC);
 	assert_non_null(registry_node(&w->c.reg, never_id));

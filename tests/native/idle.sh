@@ -1,0 +1,52 @@
+#!/bin/bash
+# limit: 60 s
+# Servers for which there is nothing to do sleep. A coordinator without nodes (with a relay inside) and a relay without
+# clients are not woken at all; each map stream may cost one wake-up in 50 to 59 s, each relay connection one in 60 to
+# 65 s (keep-alives, their senders' own), and nothing besides. All threads' voluntary switches in 30 s are counted.
+. "$(dirname "$0")/lib.sh"
+need_programs kernscale-relay kernscale-coordinator tests/interop/derpcat
+SECS=30
+
+# wakes NAME: how often its threads have gone to sleep by now
+wakes() {
+	cat "/proc/${PIDS[$1]}"/task/*/status | awk '/^voluntary_ctxt_switches/ { n += $2 } END { print n }'
+}
+
+coordinator_config ""
+mkdir "$W/empty"
+sed -e "s|:$PORT|:$((PORT + 1))|; s|$W/|$W/empty/|g; s|paths: \[[^]]*\]|paths: []|" -e "s|server: {enabled: false}|server: {enabled: true, \
+private_key_path: $W/empty/derp.key, region_id: 901, region_code: in, region_name: In, stun_listen_addr: \"127.0.0.1:$((PORT + 2))\"}|" "$W/config.yaml" >"$W/empty/config.yaml"
+start empty "$BIN/kernscale-coordinator" --config "$W/empty/config.yaml"
+start_coordinator
+check admin users create mesh
+check admin preauthkeys create --user 1 --reusable --expiration 1h >"$W/key.said"
+for n in alice bob; do
+	node $n --auth-key "$(tail -n 1 "$W/key.said")"
+	hears $n 'STATE running'
+done
+start relay "$BIN/kernscale-relay" --listen "127.0.0.1:$((PORT + 3))" --tls none --user "$(id -u):$(id -g)" --stun off --state "$W/relay"
+start alone "$BIN/kernscale-relay" --listen "127.0.0.1:$((PORT + 4))" --tls none --user "$(id -u):$(id -g)" --stun "127.0.0.1:$((PORT + 5))" --state "$W/alone"
+up() {
+	grep -qE "$2" "$LOGS/$1.log"
+}
+for n in relay alone; do wait_until 5 up $n 'DERP on TCP' || fail "$n does not come up: $(cat "$LOGS/$n.log")"; done
+wait_until 5 up empty 'serving' || fail "the empty coordinator does not come up: $(cat "$LOGS/empty.log")"
+for n in carol dave; do
+	mkfifo "$W/$n.in"
+	# shellcheck disable=SC2016
+	start $n bash -c 'exec "$@" <>"$0"' "$W/$n.in" "$BIN/tests/interop/derpcat" "127.0.0.1:$((PORT + 3))" plain
+	wait_until 5 up $n '^up' || fail "$n has no relay: $(cat "$LOGS/$n.log")"
+done
+sleep 2 # what came with the connections is written, and those who greet are looked after
+declare -A before=() most=([empty]=1 [coordinator]=4 [relay]=4 [alone]=1)
+for p in "${!most[@]}"; do before[$p]=$(wakes "$p"); done
+sleep $SECS
+for p in "${!most[@]}"; do
+	n=$(($(wakes "$p") - before[$p]))
+	step "$p: woken $n times in $SECS s"
+	[ $n -le "${most[$p]}" ] || fail "$p: more than ${most[$p]}"
+done
+# And they are awake when there is something.
+check admin users create afterwards
+tell bob home 900
+hears alice 'home=900'
