@@ -2,12 +2,16 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
+#include <utlist.h>
+
+#include "lib/log.h"
 
 #define MAX_CONNS_DEFAULT    4096
 #define MAX_PER_ADDR_DEFAULT 256
@@ -15,6 +19,10 @@
 #define IDLE_DEFAULT	     (60 * USEC_PER_SEC)
 #define ACCEPTS_PER_EVENT    64
 #define ACCEPT_PAUSE	     (100 * USEC_PER_MSEC)
+#define ROOM_AGE_USEC	     (250 * USEC_PER_MSEC) /* so long everybody has for a request, however many come */
+#define ROOM_LOOKS_MAX	     64
+#define ROOM_AT_ONCE	     16 /* when memory is short: some of them, ten times a second */
+#define SHORT_SAID_USEC	     (60 * USEC_PER_SEC)
 #define STREAM_QUEUE_MAX     (4u << 20)
 #define IN_MAX		     (64u << 10)
 
@@ -44,8 +52,9 @@ struct httpd {
 	struct httpd_opts o;
 	char *server;
 	struct httpd_listener *listeners;
-	struct httpd_conn *conns;
+	struct httpd_conn *conns; /* by since_usec */
 	unsigned int n_conns;
+	uint64_t short_said_usec;
 	struct httpd_route_entry *routes;
 	size_t n_routes;
 	bool dead;
@@ -65,6 +74,7 @@ struct httpd_conn {
 	struct loop_timer *timer;
 	struct httpd_peer peer;
 	enum conn_state state;
+	uint64_t since_usec; /* accepted, or the last request answered */
 	struct httpd_req *q;
 	size_t unsent; /* of an answer, when the idle timer was set */
 	bool dead;
@@ -129,12 +139,7 @@ static void conn_drop(struct httpd_conn *c)
 	if (c->dead)
 		return;
 	c->dead = true;
-	if (c->prev)
-		c->prev->next = c->next;
-	else
-		h->conns = c->next;
-	if (c->next)
-		c->next->prev = c->prev;
+	DL_DELETE(h->conns, c);
 	h->n_conns--;
 	loop_timer_free(c->timer);
 	c->timer = NULL;
@@ -249,6 +254,9 @@ int httpd_route(struct httpd *h, const char *method, const char *path, size_t bo
 static void next_request(struct httpd_conn *c)
 {
 	c->state = CONN_STATE_IDLE;
+	c->since_usec = loop_now(c->h->loop);
+	DL_DELETE(c->h->conns, c);
+	DL_APPEND(c->h->conns, c);
 	c->unsent = stream_pending(c->s);
 	loop_timer_in(c->timer, c->h->o.idle_usec);
 	stream_resume(c->s); /* what was sent behind the request waits in the stream */
@@ -652,6 +660,33 @@ static bool over_limit(const struct httpd *h, const struct httpd_peer *p)
 	return same >= most;
 }
 
+/* Once a minute: it is the operator's limit that is too low, or somebody's flood. */
+static void say_short(struct httpd *h, const char *why)
+{
+	uint64_t now = loop_now(h->loop);
+
+	if (h->short_said_usec && now - h->short_said_usec < SHORT_SAID_USEC)
+		return;
+	h->short_said_usec = now;
+	log_warning("no room for new connections (%s): they wait, and the oldest that ask nothing are closed", why);
+}
+
+/* Who is honest asks within a round trip or two: who has asked nothing for longest makes room, so that silent
+ * connections do not keep others out. */
+static bool make_room(struct httpd *h)
+{
+	uint64_t now = loop_now(h->loop);
+	struct httpd_conn *c = h->conns;
+
+	for (int i = 0; c && i < ROOM_LOOKS_MAX; i++, c = c->next) {
+		if (c->state == CONN_STATE_BUSY || c->peer.is_unix || now - c->since_usec < ROOM_AGE_USEC)
+			continue;
+		conn_abort(c);
+		return true;
+	}
+	return false;
+}
+
 static int conn_new(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 {
 	static const struct stream_ops ops = {
@@ -680,10 +715,8 @@ static int conn_new(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 		return r;
 	}
 	loop_timer_in(c->timer, h->o.head_usec);
-	c->next = h->conns;
-	if (c->next)
-		c->next->prev = c;
-	h->conns = c;
+	c->since_usec = loop_now(h->loop);
+	DL_APPEND(h->conns, c);
 	h->n_conns++;
 	TAKE(c);
 	return 0;
@@ -696,20 +729,46 @@ static void accept_pause(struct httpd_listener *l)
 	loop_timer_in(l->pause, ACCEPT_PAUSE);
 }
 
+/* Somebody waits and there is no room: true when it has been made, else what waits goes on waiting in the backlog,
+ * without being a connection of ours. */
+static bool accept_room(struct httpd_listener *l, const char *why)
+{
+	struct pollfd p = { .fd = l->fd, .events = POLLIN };
+
+	if (poll(&p, 1, 0) != 1) /* accept4() looks for a descriptor before it looks for a connection */
+		return false;
+	say_short(l->h, why);
+	if (make_room(l->h))
+		return true;
+	accept_pause(l);
+	return false;
+}
+
+static bool accept_full(const struct httpd_listener *l)
+{
+	return !l->is_unix && l->h->n_conns >= l->h->o.max_conns;
+}
+
 static void accept_event(void *data, int fd, uint32_t events)
 {
 	struct httpd_listener *l = data;
 
 	(void)events;
 	if (loop_short_of_memory(l->h->loop)) {
+		say_short(l->h, strerror(ENOMEM));
+		for (int i = 0; i < ROOM_AT_ONCE && make_room(l->h); i++)
+			;
 		accept_pause(l);
 		return;
 	}
 	for (int i = 0; i < ACCEPTS_PER_EVENT; i++) {
 		union sockaddr_any a = { 0 };
 		socklen_t n = sizeof(a);
-		int c = accept4(fd, &a.sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
+		int c;
 
+		if (accept_full(l) && !accept_room(l, "as many as are allowed"))
+			return;
+		c = accept4(fd, &a.sa, &n, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (c >= 0) {
 			int r = conn_new(l, c, &a.sa);
 
@@ -717,11 +776,13 @@ static void accept_event(void *data, int fd, uint32_t events)
 				close(c);
 			if (r != -ENOMEM)
 				continue;
+			say_short(l->h, strerror(ENOMEM));
 			accept_pause(l);
 			return;
 		}
 		if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
-			accept_pause(l);
+			if (accept_room(l, strerror(errno)))
+				continue;
 			return;
 		}
 		if (errno == EAGAIN)

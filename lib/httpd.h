@@ -4,8 +4,10 @@
  *
  * Routes by method and path. A handler answers now, or later (the request waits, and the handler is
  * told when the client goes away meanwhile), or takes the connection over (upgrades). Limits: all
- * connections, connections of one address, head and body sizes, time for a head, idle time. Serves
- * the public listeners and the local API alike; who asks on a Unix socket is in struct httpd_peer.
+ * connections, connections of one address, head and body sizes, time for a head, idle time. Where
+ * connections, descriptors or memory end, TCP connections that have asked nothing for longest make
+ * room, and that is logged once a minute. Serves the public listeners and the local API alike; who
+ * asks on a Unix socket is in struct httpd_peer.
  */
 #include <stdbool.h>
 #include <stddef.h>

@@ -385,6 +385,8 @@ static const char *client_error(int e)
 		return "insufficient permissions";
 	case -ENOBUFS:
 		return "frame too long";
+	case -ENOMEM:
+		return "no memory";
 	default:
 		return "malformed frame";
 	}
@@ -397,6 +399,7 @@ static void client_input(void *data, struct stream *s)
 	struct buf *in = stream_input(s);
 	const uint8_t *p = buf_data(in);
 	size_t len = in->len;
+	bool fresh = false;
 	int e = 0;
 
 	while ((c->state == CLIENT_STATE_GREETING || c->state == CLIENT_STATE_ACTIVE) &&
@@ -406,6 +409,7 @@ static void client_input(void *data, struct stream *s)
 		e = derp_reader_next(&c->reader, &p, &len, &f);
 		if (e <= 0)
 			break;
+		fresh = true;
 		e = client_frame(c, &f);
 		if (e < 0)
 			break;
@@ -417,6 +421,7 @@ static void client_input(void *data, struct stream *s)
 	if (c->state != CLIENT_STATE_DEAD) {
 		buf_consume(in, in->len - len);
 		derp_reader_trim(&c->reader);
+		relay_client_partial(c, c->reader.part.cap, fresh);
 	}
 	if (e < 0)
 		client_fail(c, client_error(e));

@@ -28,6 +28,7 @@ unsigned int relay_hash(const void *p, size_t len);
 #define RELAY_WRITE_BATCH (64u << 10)  /* leaves the process at the latest */
 #define RELAY_OUT_MAX	  (512u << 10) /* our own ceiling of the stream's queue */
 #define RELAY_INFO_MAX	  (16u << 10)  /* ClientInfo we take; stock ones have 104 to 400 bytes */
+#define RELAY_BULK	  (16u << 20)
 #define RELAY_EDGES_MAX	  16384	       /* senders remembered for one connection */
 
 enum client_state {
@@ -86,6 +87,8 @@ struct relay_client {
 	uint64_t since_usec;	/* of this state */
 	uint64_t progress_usec; /* of the blocked socket */
 	size_t progress_left;
+	size_t blocked_bytes; /* in the stream when it blocked, counted in relay->stats */
+	size_t partial_bytes; /* in reader, counted in relay->stats; in relay->partial while not 0 */
 	int64_t tokens; /* rate limit, bytes */
 	uint64_t tokens_usec;
 	uint8_t gone_tokens; /* PeerGone 01: one a second, three at once */
@@ -102,6 +105,7 @@ struct relay_client {
 	struct relay_client *batch_prev, *batch_next;
 	struct relay_client *wait_prev, *wait_next; /* relay->greeting, later relay->blocked */
 	struct relay_client *slow_prev, *slow_next; /* relay->throttled */
+	struct relay_client *part_prev, *part_next; /* relay->partial */
 	struct relay_client *doom_next;		    /* relay->doomed */
 	uint64_t beat_usec; /* the next KeepAlive */
 	bool beating;	    /* in relay->beat */
@@ -120,6 +124,8 @@ struct relay {
 	struct relay_peer *peers;
 	struct relay_edge *edges;
 	struct relay_client *batch, *blocked, *throttled, *doomed;
+	struct relay_client *partial; /* whose frame began first is first */
+	bool bulky; /* so much was held for slow clients that the heap is to be given back afterwards */
 	struct loop_defer *reaper;
 
 	struct loop_timer *tick; /* when a KeepAlive or the end of a greeting is due */
@@ -144,6 +150,8 @@ void relay_client_drop(struct relay_client *c, const char *why);
 void relay_client_block(struct relay_client *c);
 void relay_client_unblock(struct relay_client *c);
 void relay_client_throttle(struct relay_client *c);
+/* So much of a frame is here. fresh: another frame than before. */
+void relay_client_partial(struct relay_client *c, size_t bytes, bool fresh);
 void relay_client_beat(struct relay_client *c); /* its next KeepAlive is a period away */
 void relay_greeting_end(struct relay_client *c); /* leaves the list of those not yet admitted */
 

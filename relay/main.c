@@ -27,6 +27,11 @@
 #define DEFAULT_USER "kernscale-relay"
 #define NAMES_MAX    16
 
+#define CLIENTS_MAX 65536
+#define ASKING_MAX  16384 /* connections that have not asked for anything yet */
+#define VERIFY_MAX  256
+#define FILES_OWN   24 /* sockets, standard streams, files that are read again */
+
 enum tls_mode {
 	TLS_MODE_SELF,
 	TLS_MODE_FILE,
@@ -48,8 +53,15 @@ struct options {
 	unsigned int max_clients;
 };
 
+/* What each kind of connection may have of the descriptors: clients must not take those that others need to come in,
+ * strangers not those that clients are asked about with. */
+struct shares {
+	unsigned int clients, asking, verify;
+};
+
 struct program {
 	struct options o;
+	struct shares shares;
 	int fd, http_fd; /* listening, until the servers have them */
 	struct loop *loop;
 	struct key_pair key;
@@ -415,7 +427,9 @@ static void say_pin(const struct program *p)
 
 static int verify_start(struct program *p)
 {
-	struct verify_opts o = { .url = p->o.verify_url, .fail_open = p->o.verify_fail_open };
+	struct verify_opts o = { .url = p->o.verify_url,
+				 .fail_open = p->o.verify_fail_open,
+				 .max_asking = p->shares.verify };
 	int r = 0;
 
 	if (!o.url)
@@ -472,15 +486,33 @@ static int sockets_start(struct program *p)
 	return 0;
 }
 
-/* As many connections as the system lets us hold. */
-static void raise_descriptors(void)
+/* As many descriptors as the system lets us hold. */
+static rlim_t raise_descriptors(void)
 {
-	struct rlimit l;
+	struct rlimit l, more;
 
-	if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
-		l.rlim_cur = l.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &l);
+	if (getrlimit(RLIMIT_NOFILE, &l) < 0)
+		return 1024;
+	more = (struct rlimit){ .rlim_cur = l.rlim_max, .rlim_max = l.rlim_max };
+	return setrlimit(RLIMIT_NOFILE, &more) < 0 ? l.rlim_cur : l.rlim_max;
+}
+
+static int share_out(const struct options *o, rlim_t files, struct shares *ret)
+{
+	struct shares s = { .asking = (unsigned int)MIN(files / 8, (rlim_t)ASKING_MAX),
+			    .verify = o->verify_url ? (unsigned int)MIN(files / 8, (rlim_t)VERIFY_MAX) : 0 };
+	rlim_t others = FILES_OWN + s.verify + s.asking * (o->http_on ? 2 : 1);
+	unsigned int want = o->max_clients ? o->max_clients : CLIENTS_MAX;
+
+	if (files < others + 8) {
+		log_err("the limit on descriptors, %llu, is too low", (unsigned long long)files);
+		return -EMFILE;
 	}
+	s.clients = (unsigned int)MIN((rlim_t)want, files - others);
+	if (o->max_clients && s.clients < want)
+		log_warning("--max-clients: the limit on descriptors leaves %u of %u", s.clients, want);
+	*ret = s;
+	return 0;
 }
 
 static void on_signal(void *data, int signo)
@@ -513,7 +545,7 @@ static int relay_start(struct program *p)
 {
 	struct relay_config c = { .key = &p->key,
 				  .rate_bytes_per_sec = p->o.rate,
-				  .max_clients = p->o.max_clients };
+				  .max_clients = p->shares.clients };
 	int r;
 
 	if (p->verify) {
@@ -569,7 +601,6 @@ static int start_as_root(struct program *p)
 		r = sockets_start(p);
 	if (r < 0)
 		return r;
-	raise_descriptors();
 	r = user_become(&u);
 	return r < 0 ? log_err_errno(r, "cannot become uid %u", u.uid) : 0;
 }
@@ -606,9 +637,13 @@ static int serve_start(struct program *p)
 
 static int program_start(struct program *p)
 {
-	struct httpd_opts ho = { .max_conns = 16384 };
-	int r = loop_new(&p->loop);
+	struct httpd_opts ho = { 0 };
+	int r = share_out(&p->o, raise_descriptors(), &p->shares);
 
+	if (r < 0)
+		return r;
+	ho.max_conns = p->shares.asking;
+	r = loop_new(&p->loop);
 	if (r >= 0)
 		r = signals_start(p);
 	if (r >= 0)

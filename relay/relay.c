@@ -1,6 +1,7 @@
 #include "relay/relay.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <netinet/tcp.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -48,11 +49,29 @@ void relay_client_drop(struct relay_client *c, const char *why)
 		return;
 	if (c->state == CLIENT_STATE_ACTIVE && c->not_ideal)
 		r->stats.not_ideal_connections--;
-	c->state = CLIENT_STATE_DEAD;
 	relay_greeting_end(c);
+	relay_client_unblock(c);
+	relay_client_partial(c, 0, false);
+	c->state = CLIENT_STATE_DEAD;
 	c->doom_next = r->doomed;
 	r->doomed = c;
 	loop_defer_arm(r->reaper);
+}
+
+static uint64_t relay_held(const struct relay *r)
+{
+	return r->pool.bytes + r->stats.blocked_bytes + r->stats.partial_bytes;
+}
+
+/* What it has comes back on the loop's next turn. */
+static void relay_make_room(struct relay_client *c, const char *why)
+{
+	char addr[ADDR_TEXT_MAX];
+
+	c->relay->stats.made_room++;
+	log_remote(LOG_LEVEL_WARNING, "too much memory is in use for slow clients: one at %s is closed: %s",
+		   c->remote.family ? addr_text(&c->remote, addr) : "a local socket", why);
+	relay_client_drop(c, why);
 }
 
 void relay_client_block(struct relay_client *c)
@@ -63,8 +82,12 @@ void relay_client_block(struct relay_client *c)
 		return;
 	c->blocked = true;
 	c->progress_usec = loop_now(r->loop);
-	c->progress_left = stream_pending(c->stream);
+	c->progress_left = c->blocked_bytes = stream_pending(c->stream);
+	r->stats.blocked_bytes += c->blocked_bytes;
+	r->bulky |= relay_held(r) > RELAY_BULK;
 	DL_APPEND2(r->blocked, c, wait_prev, wait_next);
+	while (r->stats.blocked_bytes > r->cfg.blocked_bytes)
+		relay_make_room(r->blocked, "takes too little");
 	if (!loop_timer_armed(r->fast))
 		loop_timer_in(r->fast, FAST_TICK_USEC);
 }
@@ -74,7 +97,23 @@ void relay_client_unblock(struct relay_client *c)
 	if (!c->blocked)
 		return;
 	c->blocked = false;
+	c->relay->stats.blocked_bytes -= c->blocked_bytes;
 	DL_DELETE2(c->relay->blocked, c, wait_prev, wait_next);
+}
+
+void relay_client_partial(struct relay_client *c, size_t bytes, bool fresh)
+{
+	struct relay *r = c->relay;
+
+	if (c->partial_bytes && (fresh || !bytes))
+		DL_DELETE2(r->partial, c, part_prev, part_next);
+	if (bytes && (fresh || !c->partial_bytes))
+		DL_APPEND2(r->partial, c, part_prev, part_next);
+	r->stats.partial_bytes += bytes - c->partial_bytes;
+	c->partial_bytes = bytes;
+	r->bulky |= relay_held(r) > RELAY_BULK;
+	while (r->stats.partial_bytes > r->cfg.partial_bytes)
+		relay_make_room(r->partial, "its frame does not end");
 }
 
 void relay_client_throttle(struct relay_client *c)
@@ -130,6 +169,7 @@ static void client_reap(struct relay_client *c)
 
 	relay_greeting_end(c);
 	relay_client_unblock(c);
+	relay_client_partial(c, 0, false);
 	client_beat_end(c);
 	if (c->paused)
 		DL_DELETE2(r->throttled, c, slow_prev, slow_next);
@@ -170,6 +210,10 @@ static void relay_reap(void *data)
 	relay_flush(r); /* PeerGone to those who remain */
 	if (r->doomed)
 		loop_defer_arm(r->reaper);
+	if (!r->bulky || relay_held(r) > RELAY_BULK / 16)
+		return;
+	r->bulky = false;
+	malloc_trim(0); /* else it stays ours, in pieces between what is in use */
 }
 
 /* Blocked clients that took nothing for too long, throttled ones that may go on. */
@@ -256,6 +300,10 @@ int relay_new(struct loop *l, const struct relay_config *cfg, struct relay **ret
 		r->cfg.queue_packets = 32;
 	if (!r->cfg.queue_bytes)
 		r->cfg.queue_bytes = (size_t)256 << 20;
+	if (!r->cfg.blocked_bytes)
+		r->cfg.blocked_bytes = (size_t)128 << 20;
+	if (!r->cfg.partial_bytes)
+		r->cfg.partial_bytes = (size_t)64 << 20;
 	if (!r->cfg.write_usec)
 		r->cfg.write_usec = 2 * USEC_PER_SEC;
 	if (!r->cfg.greet_usec)
@@ -368,15 +416,16 @@ void relay_upgrade(void *data, struct httpd_req *q)
 		httpd_respond_text(q, 501, "DERP over WebSocket is not served here");
 		return;
 	}
-	if (r->stats.connections >= r->cfg.max_clients) {
-		r->stats.over_limit++;
-		httpd_respond_text(q, 503, "too many connections");
-		return;
-	}
 	/* Who is honest greets within a round trip: who has waited longest makes room, so that
 	 * silent connections do not keep others out. */
-	if (r->stats.greeting >= r->cfg.max_greeting) {
+	if (r->stats.connections >= r->cfg.max_clients || r->stats.greeting >= r->cfg.max_greeting) {
 		r->stats.over_limit++;
+		if (!r->greeting) {
+			log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: others are refused",
+				   r->cfg.max_clients);
+			httpd_respond_text(q, 503, "too many connections");
+			return;
+		}
 		relay_client_drop(r->greeting, "too many that have not greeted");
 	}
 	c = calloc(1, sizeof(*c));

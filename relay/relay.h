@@ -38,6 +38,8 @@ struct relay_config {
 	unsigned int max_greeting;   /* of these, not yet admitted [1024] */
 	unsigned int queue_packets;  /* for each client and kind (disco, other) [32] */
 	size_t queue_bytes;	     /* all that is queued for all clients [256 MiB] */
+	size_t blocked_bytes;	     /* all that full sockets left over; who is blocked for longest makes room [128 MiB] */
+	size_t partial_bytes;	     /* all frames that are not whole yet; the oldest makes room [64 MiB] */
 	uint64_t write_usec;	     /* a client that takes nothing for so long is closed [2 s] */
 	uint64_t greet_usec;	     /* for ClientInfo, and for the verdict [10 s] */
 	uint64_t keepalive_usec;     /* between KeepAlive frames, 0–5 s are added [60 s] */
@@ -64,7 +66,7 @@ enum relay_kind {
 struct relay_stats {
 	uint64_t connections, greeting, home_connections, not_ideal_connections;
 	uint64_t keys, dup_keys, dup_connections;
-	uint64_t queued_bytes;
+	uint64_t queued_bytes, blocked_bytes, partial_bytes;
 	uint64_t accepts, refused, over_limit;
 	uint64_t packets_received, bytes_received, packets_sent, bytes_sent;
 	uint64_t packets_received_kind[RELAY_KIND_COUNT];
@@ -74,6 +76,7 @@ struct relay_stats {
 	uint64_t gone_disconnected, gone_not_here;
 	uint64_t home_moves_in, home_moves_out;
 	uint64_t write_timeouts, greet_timeouts, protocol_errors, throttled;
+	uint64_t made_room; /* closed, because too much was queued for all, or in frames that were not whole */
 };
 
 int relay_new(struct loop *l, const struct relay_config *c, struct relay **ret);

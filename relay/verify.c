@@ -27,7 +27,7 @@ struct verify {
 	bool fail_open;
 	struct tls_ctx *tls;
 	struct question *asking;
-	unsigned int n_asking;
+	unsigned int n_asking, max_asking;
 };
 
 static void question_free(struct question *q)
@@ -46,6 +46,20 @@ static bool verify_says_yes(const struct httpc_answer *a)
 	       json_get_bool(j, "Allow", false);
 }
 
+/* Whether a client is admitted about which nobody could be asked. */
+static bool verify_unasked(const struct verify *v, int error)
+{
+	switch (-error) {
+	case EMFILE:
+	case ENFILE:
+	case ENOMEM:
+	case ENOBUFS:
+		return false; /* a flood must not open what a controller keeps shut */
+	default:
+		return v->fail_open;
+	}
+}
+
 static void verify_answer(void *data, int r, const struct httpc_answer *a, const char *why)
 {
 	struct question *q = data;
@@ -55,7 +69,7 @@ static void verify_answer(void *data, int r, const struct httpc_answer *a, const
 
 	q->http = NULL;
 	if (r < 0) {
-		allow = v->fail_open;
+		allow = verify_unasked(v, r);
 		log_remote(LOG_LEVEL_WARNING, "cannot ask %s about a client (%s): %s", v->url, why,
 			   allow ? "admitted" : "refused");
 	} else {
@@ -77,7 +91,7 @@ enum relay_verdict verify_admit(void *data, uint64_t ticket, const struct key *n
 	struct question *q;
 	int r;
 
-	if (v->n_asking >= VERIFY_ASKING_MAX)
+	if (v->n_asking >= v->max_asking)
 		return RELAY_VERDICT_REFUSE;
 	q = calloc(1, sizeof(*q));
 	if (!q)
@@ -102,7 +116,7 @@ enum relay_verdict verify_admit(void *data, uint64_t ticket, const struct key *n
 		question_free(q);
 		log_remote(LOG_LEVEL_WARNING, "cannot ask %s about a client: %s", v->url,
 			   strerror(-r));
-		return v->fail_open ? RELAY_VERDICT_ADMIT : RELAY_VERDICT_REFUSE;
+		return verify_unasked(v, r) ? RELAY_VERDICT_ADMIT : RELAY_VERDICT_REFUSE;
 	}
 	return RELAY_VERDICT_LATER;
 }
@@ -118,6 +132,7 @@ int verify_new(struct loop *l, const struct verify_opts *o, struct verify **ret)
 		return -ENOMEM;
 	v->loop = l;
 	v->fail_open = o->fail_open;
+	v->max_asking = o->max_asking ? o->max_asking : VERIFY_ASKING_MAX;
 	v->tls = o->tls ? tls_ctx_ref(o->tls) : NULL;
 	v->url = strdup(o->url);
 	if (!v->url)

@@ -13,7 +13,8 @@ struct verify;
 
 struct verify_opts {
 	const char *url;
-	bool fail_open;
+	bool fail_open;		 /* not for want of something of ours: strangers can bring that about */
+	unsigned int max_asking; /* questions at a time; 0 = 256 */
 	struct tls_ctx *tls; /* client context, a reference is taken; needed for https */
 };
 

@@ -25,6 +25,7 @@ struct node_client {
 	int fd;
 	struct ts2021_records rx;
 	struct noise_cipher tx;
+	struct noise_handshake hs;
 	struct h2 *h2;
 	struct buf plain;
 	/* the last plain answer */
@@ -116,22 +117,36 @@ static inline int node_client_early(struct node_client *c)
 	return 0;
 }
 
-static inline int node_client_upgrade(struct node_client *c, const struct key *server)
+/* First half of node_client_connect(): the request is on its way. */
+static inline int node_client_dial(struct node_client *c, uint16_t port, const struct key *server)
 {
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	CLEANUP(buf_done) struct buf rq = { 0 };
-	struct noise_handshake hs;
+	uint8_t init[NOISE_INITIATION_LEN];
+	int r, one = 1;
+
+	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (c->fd < 0)
+		return -errno;
+	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect(c->fd, (struct sockaddr *)&in, sizeof(in)) < 0)
+		return -errno;
+	r = noise_initiator_start(&c->hs, &c->machine, server, 131, NULL, init);
+	if (r < 0)
+		return r;
+	ts2021_put_request(&rq, "127.0.0.1:80", init);
+	return send(c->fd, buf_data(&rq), rq.len, MSG_NOSIGNAL) == (ssize_t)rq.len ? 0 : -EPIPE;
+}
+
+static inline int node_client_upgraded(struct node_client *c)
+{
 	struct noise_transport t;
-	uint8_t init[NOISE_INITIATION_LEN], in[4096];
+	uint8_t in[4096];
 	struct http_head head;
 	size_t got = 0;
 	int n, r;
 
-	r = noise_initiator_start(&hs, &c->machine, server, 131, NULL, init);
-	if (r < 0)
-		return r;
-	ts2021_put_request(&rq, "127.0.0.1:80", init);
-	if (send(c->fd, buf_data(&rq), rq.len, MSG_NOSIGNAL) != (ssize_t)rq.len)
-		return -EPIPE;
 	do {
 		ssize_t k = node_client_recv(c, in + got, sizeof(in) - got, NODE_CLIENT_WAIT_MSEC);
 
@@ -144,7 +159,7 @@ static inline int node_client_upgrade(struct node_client *c, const struct key *s
 		return -EPROTO;
 	r = ts2021_read_response(&head);
 	if (r == 0)
-		r = noise_initiator_finish(&hs, in + n, &t);
+		r = noise_initiator_finish(&c->hs, in + n, &t);
 	if (r < 0)
 		return r;
 	c->tx = t.tx;
@@ -155,20 +170,11 @@ static inline int node_client_upgrade(struct node_client *c, const struct key *s
 
 static const struct h2_io node_client_io = { .write = node_client_write };
 
-/* To the coordinator on loopback whose Noise key this is. */
-static inline int node_client_connect(struct node_client *c, uint16_t port, const struct key *server)
+/* The second half. */
+static inline int node_client_dialled(struct node_client *c)
 {
-	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port),
-				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-	int r, one = 1;
+	int r = node_client_upgraded(c);
 
-	c->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (c->fd < 0)
-		return -errno;
-	setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-	if (connect(c->fd, (struct sockaddr *)&in, sizeof(in)) < 0)
-		return -errno;
-	r = node_client_upgrade(c, server);
 	if (r == 0)
 		r = node_client_early(c);
 	if (r == 0)
@@ -177,6 +183,14 @@ static inline int node_client_connect(struct node_client *c, uint16_t port, cons
 		r = h2_feed(c->h2, buf_data(&c->plain), c->plain.len);
 	buf_clear(&c->plain);
 	return r;
+}
+
+/* To the coordinator on loopback whose Noise key this is. */
+static inline int node_client_connect(struct node_client *c, uint16_t port, const struct key *server)
+{
+	int r = node_client_dial(c, port, server);
+
+	return r < 0 ? r : node_client_dialled(c);
 }
 
 /* Reads once, for at most so long: 0, -ETIMEDOUT, or the connection is over. */

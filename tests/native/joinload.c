@@ -4,19 +4,25 @@
  *
  *   joinload load   --port P --socket ADMIN --dir DIR [--workers N]     until DIR/stop exists
  *   joinload verify --port P --socket ADMIN --dir DIR --db FILE
+ *   joinload streams --port P --socket ADMIN --dir DIR [--workers N] [--count N]   until DIR/stop exists
  *   joinload flood  --port P --dir DIR [--count N] [--bytes N]          until DIR/calm exists
  *
  * Each worker goes round three stories, says everything again until it is answered, and writes down what it was told:
  * two machines race for a one-off key; a machine logs in and then again with another node key; an ephemeral node logs
  * in and out. `verify` asks a running coordinator about every one of them, and then looks into its database.
+ * `streams` keeps so many map streams; when they end, all come back at once. Each worker writes DIR/full.W with a line for
+ * each full map: the time of the day in milliseconds, the peers in it, and how many of them it calls offline; and at the
+ * end prints what it heard besides: who is offline, who is online, and who was removed.
  * `flood` keeps so many connections that say the beginning of a request and nothing more; one that ends is replaced.
  */
 #include <getopt.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/un.h>
 #include <sys/wait.h>
+#include <time.h>
 
 #include "tests/nodeclient.h"
 
@@ -365,6 +371,163 @@ static int load(struct joinload *l)
 	return bad;
 }
 
+/* ---- streams that come back together */
+
+struct watcher {
+	struct node_client c;
+	unsigned int maps; /* full ones */
+};
+
+struct heard {
+	unsigned int messages, full, online, offline, removed, ended, again;
+};
+
+static unsigned int count_in(const char *p, size_t len, const char *what)
+{
+	const char *end = p + len;
+	unsigned int n = 0;
+
+	while ((p = memmem(p, (size_t)(end - p), what, strlen(what)))) {
+		p += strlen(what);
+		n++;
+	}
+	return n;
+}
+
+static uint64_t wall_msec(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+/* Texts are counted, not read: a thousand maps of a thousand nodes would take longer here than there. */
+static void watch_message(struct joinload *l, struct watcher *w, struct heard *h, const char *p, size_t len)
+{
+	unsigned int offline = count_in(p, len, "\"Online\":false"), online = count_in(p, len, "\"Online\":true");
+
+	h->messages++;
+	if (memmem(p, len, "\"Peers\":[", 9)) {
+		w->maps++;
+		h->full++;
+		fprintf(l->out, "%llu %u %u\n", (unsigned long long)wall_msec(), online + offline - 1, offline);
+		fflush(l->out);
+		return;
+	}
+	h->online += online;
+	h->offline += offline;
+	h->removed += memmem(p, len, "\"PeersRemoved\"", 14) != NULL;
+}
+
+/* What is there already; false: the stream is over. */
+static bool watch_read(struct joinload *l, struct watcher *w, struct heard *h)
+{
+	const char *p;
+	size_t len;
+	int r;
+
+	r = node_client_read(&w->c, 0);
+	if (r < 0 && r != -ETIMEDOUT)
+		return false;
+	while ((r = ts2021_frames_next(&w->c.frames, &p, &len)) == 1)
+		watch_message(l, w, h, p, len);
+	return r == 0 && !w->c.stream_over;
+}
+
+/* All who have no stream: each step is taken by all of them before the next, as when a thousand begin at once. */
+static void watch_open(struct joinload *l, struct watcher *w, int n, struct heard *h)
+{
+	bool *went = calloc((size_t)n, sizeof(*went));
+
+	if (!went)
+		die("out of memory");
+	for (int i = 0; i < n; i++)
+		went[i] = w[i].c.fd < 0 && node_client_dial(&w[i].c, l->port, &l->server) == 0;
+	for (int i = 0; i < n; i++)
+		went[i] = went[i] && node_client_dialled(&w[i].c) == 0;
+	for (int i = 0; i < n; i++)
+		went[i] = went[i] && node_client_stream(&w[i].c, "") == 0;
+	for (int i = 0; i < n; i++) {
+		if (went[i] || w[i].c.stream)
+			continue;
+		node_client_close(&w[i].c);
+		h->again++;
+	}
+	free(went);
+}
+
+static void watch_round(struct joinload *l, struct watcher *w, int n, struct heard *h)
+{
+	struct pollfd *p = calloc((size_t)n, sizeof(*p));
+
+	if (!p)
+		die("out of memory");
+	for (int i = 0; i < n; i++)
+		p[i] = (struct pollfd){ .fd = w[i].c.fd, .events = POLLIN };
+	poll(p, (nfds_t)n, 100);
+	for (int i = 0; i < n; i++) {
+		if (p[i].fd < 0 || !p[i].revents || watch_read(l, &w[i], h))
+			continue;
+		node_client_close(&w[i].c);
+		h->ended++;
+	}
+	free(p);
+}
+
+static bool watch_missing(const struct watcher *w, int n)
+{
+	for (int i = 0; i < n; i++)
+		if (w[i].c.fd < 0)
+			return true;
+	return false;
+}
+
+static int watch(struct joinload *l, int number)
+{
+	int n = l->count / l->workers + (number < l->count % l->workers);
+	struct watcher *w = calloc((size_t)n, sizeof(*w));
+	char auth[192], error[128], path[4096];
+	struct heard h = { 0 };
+
+	alarm(PATIENCE_SEC);
+	snprintf(path, sizeof(path), "%s/full.%d", l->dir, number);
+	l->out = fopen(path, "w");
+	if (!w || !l->out)
+		die("%s: %s", path, strerror(errno));
+	auth_text(l->reusable, auth);
+	for (int i = 0; i < n; i++) {
+		node_client_init(&w[i].c);
+		if (do_register(l, &w[i].c, auth, error) != SAID_YES)
+			die("a node was not let in: %s", error);
+		node_client_close(&w[i].c);
+	}
+	while (!has_file(l, "stop")) {
+		if (watch_missing(w, n))
+			watch_open(l, w, n, &h);
+		watch_round(l, w, n, &h);
+	}
+	printf("worker %d: %d nodes, %u messages, %u full, %u told online, %u told offline, %u with removed, %u ended, %u tried again\n",
+	       number, n, h.messages, h.full, h.online, h.offline, h.removed, h.ended, h.again);
+	return 0;
+}
+
+static int streams(struct joinload *l)
+{
+	int status, bad = 0;
+
+	alarm(PATIENCE_SEC);
+	json_decref(ask(l, true, "POST", "/api/v1/user", "{\"name\":\"load\"}"));
+	ask_key(l, "{\"user\":\"1\",\"reusable\":true}", l->reusable);
+	fflush(stdout);
+	for (int i = 0; i < l->workers; i++)
+		if (fork() == 0)
+			exit(watch(l, i));
+	while (wait(&status) > 0)
+		bad |= !WIFEXITED(status) || WEXITSTATUS(status);
+	return bad;
+}
+
 /* ---- afterwards */
 
 static void nodes_get(struct joinload *l)
@@ -549,6 +712,7 @@ int main(int argc, char **argv)
 		{ "bytes", required_argument, NULL, 'n' }, { NULL, 0, NULL, 0 },
 	};
 	struct joinload l = { .workers = 6, .count = 200, .bytes = 5, .dir = "." };
+	struct rlimit files;
 	json_t *j;
 	int o;
 
@@ -582,6 +746,10 @@ int main(int argc, char **argv)
 	if (optind != argc - 1 || !l.port)
 		return 2;
 	signal(SIGPIPE, SIG_IGN);
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+		files.rlim_cur = files.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &files);
+	}
 	if (key_init() < 0)
 		return 1;
 	if (!strcmp(argv[optind], "flood"))
@@ -594,5 +762,7 @@ int main(int argc, char **argv)
 	json_decref(j);
 	if (!strcmp(argv[optind], "load"))
 		return load(&l);
+	if (!strcmp(argv[optind], "streams"))
+		return streams(&l);
 	return strcmp(argv[optind], "verify") || !l.db ? 2 : verify(&l);
 }

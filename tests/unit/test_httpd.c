@@ -634,10 +634,13 @@ static void test_unix_stale(void **state)
 	close_world(&w);
 }
 
+/* Who comes waits for a place, and whoever has asked nothing for longest makes it, but not within its first moments. */
 static void test_limits(void **state)
 {
 	struct httpd_opts o = { .max_conns = 2 };
+	uint64_t from = loop_clock();
 	struct world w;
+	char c;
 	int a, b;
 
 	(void)state;
@@ -645,10 +648,13 @@ static void test_limits(void **state)
 	listen_tcp(&w);
 	a = connect_raw(&w);
 	b = connect_raw(&w);
-	raw(&w, NULL, "GET /hello HTTP/1.1\r\n\r\n");
+	raw(&w, NULL, "GET /hello HTTP/1.1\r\nConnection: close\r\n\r\n");
 	assert_int_equal(w.raw_closed, 1);
-	assert_int_equal(w.in.len, 0);
-	assert_int_equal(httpd_conns(w.h), 2);
+	assert_memory_equal(w.in.data, "HTTP/1.1 200 ", 13);
+	assert_true(loop_clock() - from >= 250 * USEC_PER_MSEC);
+	assert_int_equal(httpd_conns(w.h), 1);
+	assert_int_equal(recv(a, &c, 1, MSG_DONTWAIT), 0);
+	assert_int_equal(recv(b, &c, 1, MSG_DONTWAIT), -1);
 	close(a);
 	close(b);
 	close_world(&w);

@@ -551,7 +551,7 @@ static void http(const struct server *s, const char *request, char *answer, size
 static void test_silent_ones(void **state)
 {
 	struct server s = { .cfg = { .max_greeting = 2, .max_clients = 4 } };
-	struct client silent[3], good;
+	struct client silent[3], good, more;
 	struct derp_frame f;
 	char a[1024];
 
@@ -569,15 +569,19 @@ static void test_silent_ones(void **state)
 	client_start(&silent[0], &s, false);
 	client_done(&silent[1]);
 	client_start(&silent[1], &s, false);
-	/* All four places are taken: silent[2], good and two more. */
+	/* All four places are taken: one more that does not greet takes that of the one that has not. */
+	client_start(&more, &s, false);
+	assert_int_equal(client_get(&silent[2], 2000, &f), -ECONNRESET);
+	client_done(&silent[2]);
 	http(&s, "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n", a, sizeof(a));
 	assert_memory_equal(a, "HTTP/1.1 503 ", 13);
-	for (int i = 0; i < 3; i++)
-		client_done(&silent[i]);
+	client_done(&silent[0]);
+	client_done(&silent[1]);
+	client_done(&more);
 	client_sync(&good); /* and so the server has seen the others go */
 	client_done(&good);
 	server_stop(&s);
-	assert_int_equal(s.end.over_limit, 3);
+	assert_int_equal(s.end.over_limit, 4);
 	assert_int_equal(s.end.greeting, 0);
 }
 
