@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/netmap/netmap_routes.h"
 #include "daemon/node_priv.h"
 #include "lib/log.h"
 #include "proto/wireguard.h"

@@ -129,21 +129,6 @@ bool netmap_peer_expired(const struct netmap *nm, const struct tailcfg_node *n);
 /* Not expired, and reachable in principle: a disco key, or plain WireGuard (control.md 8.1). */
 bool netmap_peer_usable(const struct netmap *nm, const struct tailcfg_node *n);
 
-enum netmap_route_kind {
-	NETMAP_ROUTE_OWN,     /* always routed */
-	NETMAP_ROUTE_SUBNET,  /* where the user accepts routes */
-	NETMAP_ROUTE_DEFAULT, /* for a chosen exit node only */
-};
-enum netmap_route_kind netmap_route_kind(const struct tailcfg_node *n, const struct prefix *p);
-
-/* WireGuard allowed-ips of a peer: none for one that is not usable, or that no relay and no disco
- * key leads to. Writes at most max, returns how many there are. */
-size_t netmap_peer_routes(const struct netmap *nm, const struct tailcfg_node *n, bool accept_routes,
-			  struct prefix *out, size_t max);
-
-/* Whatever a peer may send (netmap_peer_routes() of each), the filter lets in, to any address and port:
- * rules from "*", or as servers write out that word: from the mesh's ranges. Changes with filter and peers. */
-bool netmap_filter_is_allow_all(const struct netmap *nm, bool accept_routes);
 /* MagicDNS suffix: own name without its first label, without the trailing dot. "" = none. */
 const char *netmap_suffix(const struct netmap *nm, char *out, size_t max);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "daemon/netmap/netmap.h"
+#include "daemon/netmap/netmap_routes.h"
 #include "tests/fuzz/json_mutator.h"
 
 #define NOW INT64_C(1800000000000000000)

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "daemon/control/control.h"
+#include "daemon/netmap/netmap_routes.h"
 #include "daemon/state.h"
 #include "lib/log.h"
 

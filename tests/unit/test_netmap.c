@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "daemon/netmap/netmap.h"
+#include "daemon/netmap/netmap_routes.h"
 #include "lib/file.h"
 #include "tests/unit/netmap_text.h"
 
