@@ -56,13 +56,21 @@ static int request_key(const json_t *o, const char *name, enum key_kind kind, st
 	return r == -ENOENT ? 0 : r;
 }
 
-static int request_version(const json_t *o, uint32_t *ret)
+/* What every request is: an object that tells the version of its client. */
+static int request_open(const void *p, size_t len, json_t **ret, uint32_t *ret_version)
 {
-	int64_t v = json_get_int(o, "Version", -1);
+	CLEANUP(json_decref) json_t *o = NULL;
+	int64_t version;
+	int r;
 
-	if (v < 0 || v > UINT16_MAX)
+	r = json_read(p, len, REQUEST_BYTES_MAX, &o);
+	if (r < 0)
+		return r;
+	version = json_is_object(o) ? json_get_int(o, "Version", -1) : -1;
+	if (version < 0 || version > UINT16_MAX)
 		return -EBADMSG;
-	*ret = (uint32_t)v;
+	*ret = TAKE(o);
+	*ret_version = (uint32_t)version;
 	return 0;
 }
 
@@ -139,11 +147,9 @@ int register_request_parse(const void *p, size_t len, struct register_request *r
 	int r;
 
 	*ret = q;
-	r = json_read(p, len, REQUEST_BYTES_MAX, &o);
+	r = request_open(p, len, &o, &q.version);
 	if (r < 0)
 		return r;
-	if (!json_is_object(o) || request_version(o, &q.version) < 0)
-		return -EBADMSG;
 	ret->version = q.version;
 	r = register_request_read(o, &q);
 	if (r < 0) {
@@ -201,11 +207,9 @@ int map_request_parse(const void *p, size_t len, struct map_request *ret)
 	int r;
 
 	*ret = q;
-	r = json_read(p, len, REQUEST_BYTES_MAX, &o);
+	r = request_open(p, len, &o, &q.version);
 	if (r < 0)
 		return r;
-	if (!json_is_object(o) || request_version(o, &q.version) < 0)
-		return -EBADMSG;
 	ret->version = q.version;
 	r = map_request_read(o, &q);
 	if (r < 0) {
