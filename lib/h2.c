@@ -267,7 +267,7 @@ static int send_now(struct h2 *h)
 }
 
 /* Sends what is due, unless a callback of nghttp2 is running: then its caller does. */
-static int flush(struct h2 *h)
+static int send_due(struct h2 *h, bool tell)
 {
 	int r;
 
@@ -279,12 +279,17 @@ static int flush(struct h2 *h)
 	r = send_now(h);
 	if (r < 0 && !h->dead) {
 		session_fail(h, r);
-		if (h->on_error && !h->told && !h->dead) {
+		if (tell && h->on_error && !h->told && !h->dead) {
 			h->told = true;
 			h->on_error(h->error_data, r, strerror(-r));
 		}
 	}
 	return leave(h);
+}
+
+static int flush(struct h2 *h)
+{
+	return send_due(h, true);
 }
 
 /* DATA from the stream's queue. */
@@ -676,17 +681,7 @@ int h2_feed(struct h2 *h, const uint8_t *p, size_t n)
 
 int h2_drained(struct h2 *h)
 {
-	int r;
-
-	if (h->dead || h->failed)
-		return -EPIPE;
-	if (h->busy)
-		return 0;
-	enter(h);
-	r = send_now(h);
-	if (r < 0 && !h->dead)
-		session_fail(h, r);
-	return leave(h);
+	return send_due(h, false); /* by its result */
 }
 
 void h2_goaway(struct h2 *h)
