@@ -3,7 +3,7 @@
 # for libraries before any target runs.
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
 again = +$(Q)$(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(JOBS))
-shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/words.sh tests/scenario/* \
+shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/*.sh tests/scenario/* \
 	tests/fuzz/run tests/vm/* tests/bench/* tests/interop/* tests/native/* 2>/dev/null)
 
 .PHONY: check check-unit check-fuzz-replay check-units check-native check-scenario check-systemd check-vm test-programs programs deps \

@@ -21,10 +21,7 @@ measure() {
 	echo "$1 $((nsec / n))" >>"$OUT/figures"
 }
 
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start echo bob "$BIN/tests/bench/netload" echo 7777
 wait_until 10 on bob sh -c 'ss -Hlun sport 7777 | grep -q .' || fail "the echo does not come up"
 : >"$OUT/figures"
@@ -38,12 +35,10 @@ done
 
 [ -x "$BIN/kernscaled" ] || exit 0
 start_coordinator
-join alice
-join bob
+join alice bob
 # A path is looked for when there is traffic, from either side.
 wait_until 10 reach alice bob || fail "alice does not reach bob"
 wait_until 10 reach bob alice || fail "bob does not reach alice"
-wait_until 30 direct bob alice || fail "bob has no direct path to alice: $(wgctl bob status)"
-wait_until 30 direct alice bob || fail "alice has no direct path to bob: $(wgctl alice status)"
+both_direct 30 bob alice
 measure ours "$(ip4 bob)"
 direct alice bob >/dev/null || fail "the path was not direct to the end: $(wgctl alice status)"

@@ -9,20 +9,16 @@
 . "$(dirname "$0")/../scenario/load.sh"
 need wg
 RATE=${KERNSCALE_RATE:-1000}
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 host carol 198.51.100.13
 firewall_no_udp carol
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 wait_until 20 reach alice bob || fail "no session of alice and bob"
 wait_until 20 reach alice carol || fail "no session of alice and carol"
 load alice bob "$RATE" "$RATE" 1200
 drip alice bob
-wait_until 20 direct alice bob || fail "not direct: $(wgctl alice status)"
-wait_until 20 direct bob alice || fail "not direct: $(wgctl bob status)"
+both_direct 20 alice bob
 
 endpoints() {
 	for n in alice bob; do on $n wg show kernscale0 endpoints | grep '198.51.100.1[12]:'; done

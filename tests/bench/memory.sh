@@ -6,17 +6,12 @@
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice, n1, n2, n3
 . "$(dirname "$0")/../scenario/lib.sh"
 need sqlite3 wg
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
+hosts alice
 for i in 1 2 3; do host n$i 198.51.100.2$i; done
 start_coordinator
 for i in 1 2 3; do join n$i; done
 : >"$OUT/figures"
 
-rss() {
-	awk '/^RssAnon/ { print $2 }' "/proc/${PIDS[$1]}/status"
-}
 peers() {
 	[ "$(on alice wg show kernscale0 peers | wc -l)" -ge "$1" ]
 }
@@ -26,8 +21,8 @@ measure() {
 	wgctl alice status >"$LOGS/status-$1"
 	check wgctl alice ping -c 3 n1
 	sleep 3
-	echo "$1 peers: $(rss alice) KiB"
-	echo "$1 $(rss alice)" >>"$OUT/figures"
+	echo "$1 peers: $(status_of alice RssAnon) KiB"
+	echo "$1 $(status_of alice RssAnon)" >>"$OUT/figures"
 }
 
 join alice

@@ -7,11 +7,7 @@
 #   carol - no UDP 198.51.100.13
 . "$(dirname "$0")/lib.sh"
 need_programs kernscaled wgctl
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
-nat carol 198.51.100.13 192.168.3
+nats alice bob carol
 firewall_no_udp carol
 start_headscale true ""
 step "headscale is up"

@@ -7,10 +7,7 @@
 #   stan  (stock) - NAT 198.51.100.12 -+
 . "$(dirname "$0")/lib.sh"
 need_stock tailscaled tailscale
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat stan 198.51.100.12 192.168.2
+nats alice stan
 start_coordinator
 start_stock stan
 expect 0 ts_up stan

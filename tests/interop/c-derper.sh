@@ -7,17 +7,13 @@
 #   bob   - NAT 198.51.100.12 -+- inet - pub 198.51.100.10: our coordinator without relay; derper :8443
 #   carol - no UDP 198.51.100.13
 . "$(dirname "$0")/lib.sh"
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
-nat carol 198.51.100.13 192.168.3
+nats alice bob carol
 firewall_no_udp carol
 start_derper
 step "derper is up"
 coordinator_config false "$W/derp.yaml"
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 expect 0 wgctl alice netcheck
 said 'Nearest DERP: Stock'
 expect 0 wgctl alice ping --until-direct=false -c 2 carol

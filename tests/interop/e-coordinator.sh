@@ -8,11 +8,7 @@
 #   sid  - no UDP 198.51.100.13
 . "$(dirname "$0")/lib.sh"
 need_stock tailscaled tailscale
-inet
-host pub 198.51.100.10
-nat stan 198.51.100.11 192.168.1
-nat sue 198.51.100.12 192.168.2
-nat sid 198.51.100.13 192.168.3
+nats stan sue sid
 firewall_no_udp sid
 start_coordinator
 for n in stan sue sid; do

@@ -7,44 +7,18 @@
 #   alice 198.51.100.2 -+
 #   bob   198.51.100.3 -+- inet - pub 198.51.100.10: headscale
 . "$(dirname "$0")/lib.sh"
+. "$TOP/tests/talk.sh"
 CTLCAT=$BIN/tests/interop/ctlcat
 need_programs tests/interop/ctlcat
 inet
 host pub 198.51.100.10
 host alice 198.51.100.2
 host bob 198.51.100.3
-declare -A SEEN=()
 
-# node NAME ARGUMENT...: ctlcat there, commands by `tell`
+# node NAME ARGUMENT...: ctlcat there
 node() {
-	local n=$1
-
-	shift
-	mkdir -p "$W/$n"
-	[ -p "$W/$n.in" ] || mkfifo "$W/$n.in"
-	: >>"$LOGS/$n.log"
-	mark "$n"
-	# shellcheck disable=SC2016
-	start "$n" "$n" bash -c 'exec "$@" <>"$0"' "$W/$n.in" "$CTLCAT" --server "$URL" --dir "$W/$n" \
-		--ca "$W/tls.pem" --hostname "$n" "$@"
-}
-
-tell() {
-	mark "$1"
-	echo "${*:2}" >"$W/$1.in"
-}
-
-mark() {
-	SEEN[$1]=$(($(wc -l <"$LOGS/$1.log") + 1))
-}
-
-has() {
-	tail -n "+${SEEN[$1]}" "$LOGS/$1.log" | grep -qE "$2"
-}
-
-# hears NAME PATTERN: since the last mark of NAME, within 20 s
-hears() {
-	wait_until 20 has "$1" "$2" || fail "line ${BASH_LINENO[0]}: $1 does not hear '$2': $(tail -n 5 "$LOGS/$1.log")"
+	talking "$1" --server "$URL" --ca "$W/tls.pem" "${@:2}"
+	start "$1" "$1" "${TALKING[@]}"
 }
 
 id_of() {

@@ -11,10 +11,7 @@
 . "$(dirname "$0")/../scenario/load.sh"
 need_stock tailscaled tailscale
 ROUNDS=${KERNSCALE_ROUNDS:-10}
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat stan 198.51.100.12 192.168.2
+nats alice stan
 start_coordinator
 start_stock stan
 expect 0 ts_up stan

@@ -9,10 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 need_stock tailscaled tailscale
 need curl
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat stan 198.51.100.12 192.168.2
+nats alice stan
 start_coordinator
 join alice
 start_stock stan

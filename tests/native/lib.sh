@@ -6,8 +6,7 @@
 #   start_coordinator            and wait until it answers
 #   start NAME COMMAND…          in the background, log in $LOGS/NAME.log; stop NAME [SIGNAL] ends it
 #   wait_until SECONDS COMMAND…  poll COMMAND until it succeeds
-#   node NAME ARGUMENT…          a node without a tunnel (ctlcat); tell NAME COMMAND says something to it, and
-#   hears NAME PATTERN           waits until it has printed a line since it was last told something
+#   node NAME ARGUMENT…          a node without a tunnel, to be talked with (talk.sh)
 #   step TEXT, fail TEXT, skip TEXT, check COMMAND…, refute COMMAND…
 set -u
 umask 077
@@ -23,6 +22,8 @@ mkdir -p "$LOGS"
 declare -A PIDS=()
 # shellcheck source=tests/words.sh
 . "$TOP/tests/words.sh"
+# shellcheck source=tests/talk.sh
+. "$TOP/tests/talk.sh"
 PORT=$((20000 + $$ % 20000))
 
 start() {
@@ -76,36 +77,9 @@ start_coordinator() {
 	wait_until 10 admin health || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
 }
 
-declare -A SEEN=()
-
 node() {
-	local n=$1
-
-	shift
-	mkdir -p "$W/$n"
-	[ -p "$W/$n.in" ] || mkfifo "$W/$n.in"
-	: >>"$LOGS/$n.log"
-	mark "$n"
-	# shellcheck disable=SC2016
-	start "$n" bash -c 'exec "$@" <>"$0"' "$W/$n.in" "$BIN/tests/interop/ctlcat" --server "http://127.0.0.1:$PORT" \
-		--dir "$W/$n" --hostname "$n" "$@"
-}
-
-mark() {
-	SEEN[$1]=$(($(wc -l <"$LOGS/$1.log") + 1))
-}
-
-tell() {
-	mark "$1"
-	echo "${*:2}" >"$W/$1.in"
-}
-
-has() {
-	tail -n "+${SEEN[$1]}" "$LOGS/$1.log" | grep -qE "$2"
-}
-
-hears() {
-	wait_until 20 has "$1" "$2" || fail "line ${BASH_LINENO[0]}: $1 does not hear '$2': $(tail -n 5 "$LOGS/$1.log")"
+	talking "$1" --server "http://127.0.0.1:$PORT" "${@:2}"
+	start "$1" "${TALKING[@]}"
 }
 
 # What joinload verify asks for: 20 nodes that were told that they are in, and 20 that are out. A slow machine

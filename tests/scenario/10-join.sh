@@ -5,10 +5,7 @@
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
 
 start_node alice

@@ -5,14 +5,11 @@
 #                              pub 198.51.100.10 (coordinator, relay)
 . "$(dirname "$0")/lib.sh"
 need wg
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
+nats alice
 nat carol 198.51.100.13 192.168.3
 firewall_no_udp carol
 start_coordinator
-join alice
-join carol
+join alice carol
 
 expect 0 wgctl alice ping --until-direct=false -c 1 carol
 said 'via DERP\(tst\) in'

@@ -6,13 +6,9 @@
 #                              pub 198.51.100.10 (coordinator, relay)
 . "$(dirname "$0")/lib.sh"
 need wg
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 bob_ip=$(ip4 bob)
 reach_bob() {
 	on alice ping -q -c 1 -W 1 "$bob_ip"

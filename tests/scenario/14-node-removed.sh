@@ -6,13 +6,9 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 wait_until 10 reach alice bob || fail "alice does not reach bob"
 bob_ip=$(ip4 bob)
 

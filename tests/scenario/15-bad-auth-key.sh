@@ -4,9 +4,7 @@
 #
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 . "$(dirname "$0")/lib.sh"
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
+hosts alice
 start_coordinator
 start_node alice
 

@@ -7,9 +7,7 @@
 #   web 198.51.100.20 (a relay and a TLS server nobody vouches for)
 . "$(dirname "$0")/lib.sh"
 need openssl
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
+hosts alice
 host web 198.51.100.20
 start_coordinator
 start_node alice

@@ -6,10 +6,7 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
 join alice
 before=$(on alice wg show kernscale0 public-key)

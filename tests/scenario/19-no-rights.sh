@@ -5,9 +5,7 @@
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 . "$(dirname "$0")/lib.sh"
 need setpriv
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
+hosts alice
 need_programs kernscaled
 start_coordinator
 # The checkout may lie where only root can look.

@@ -6,20 +6,15 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
 key=$(on alice wg show kernscale0 public-key)
 
 on alice ping -i 0.1 -c 100 -W 1 "$(ip4 bob)" >"$W/ping" 2>&1 &
 traffic=$!
-wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
-wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
+both_direct 10 alice bob
 stop alice KILL
 step "killed"
 [ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the interface went with the daemon"

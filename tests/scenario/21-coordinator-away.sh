@@ -8,18 +8,13 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 alice_ip=$(ip4 alice)
 expect 0 wgctl bob ping --until-direct -c 20 --timeout 5s alice
 start quiet bob ping -q -i 0.05 -c 900 -W 1 "$alice_ip"
-wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
-wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
+both_direct 10 alice bob
 sleep 2.5 # the map is on disk
 key=$(on alice wg show kernscale0 public-key)
 

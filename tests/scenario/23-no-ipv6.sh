@@ -6,14 +6,10 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg jq
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
 check on alice sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1
-join alice
-join bob
+join alice bob
 wait_until 10 reach alice bob || fail "alice does not reach bob: $(wgctl alice status)"
 wait_until 10 reach bob alice || fail "bob does not reach alice: $(wgctl bob status)"
 wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"

@@ -10,10 +10,7 @@
 #                                                 - mallory 198.51.100.66
 . "$(dirname "$0")/lib.sh"
 need wg nft nstat
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 host mallory 198.51.100.66
 start_coordinator
 manage alice
@@ -22,8 +19,7 @@ join bob
 alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
 start first alice ping -q -i 0.1 "$bob_ip"
-wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
-wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
+both_direct 10 alice bob
 sleep 2.5 # the map is on disk
 stop first INT
 

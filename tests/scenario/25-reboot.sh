@@ -10,10 +10,7 @@
 . "$(dirname "$0")/lib.sh"
 need wg nft
 need_programs kernscale-relay
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 make_cert
 cat >"$W/derp.yaml" <<-EOF
 	regions:

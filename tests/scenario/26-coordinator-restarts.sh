@@ -11,10 +11,7 @@
 . "$HERE/load.sh"
 need wg
 need_programs kernscale-relay
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 nat carol 198.51.100.13 192.168.3
 firewall_no_udp carol
 make_cert
@@ -38,13 +35,12 @@ chmod 644 "$W/derp.yaml"
 run_relay
 coordinator_config false "$W/derp.yaml"
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
 alice_ip=$(ip4 alice) carol_ip=$(ip4 carol)
 wait_until 10 reach alice carol || fail "no way to carol"
 load alice bob 50 50 100
-wait_until 15 direct alice bob || fail "not direct: $(wgctl alice status)"
-wait_until 15 direct bob alice || fail "not direct: $(wgctl bob status)"
+both_direct 15 alice bob
 nodes=$(admin nodes list -o json | grep -c '"nodeKey"')
 [ "$nodes" = 3 ] || fail "$nodes nodes at the start"
 

@@ -10,17 +10,13 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/load.sh"
 need wg tc
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
-nat carol 198.51.100.13 192.168.3
+nats alice bob carol
 firewall_no_udp carol
 for h in ralice rbob rcarol pub; do
 	on $h tc qdisc add dev eth0 root netem delay 20ms || skip "this kernel has no netem"
 done
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 sleep 5
 load alice bob 100 100 1000
 load alice carol 100 100 1000

@@ -10,18 +10,13 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/load.sh"
 need wg
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 wait_until 10 reach alice bob || fail "no session"
 load alice bob 100 100 1200
 drip alice bob
-wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
-wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
+both_direct 10 alice bob
 
 endpoints() {
 	echo "$(on alice wg show kernscale0 endpoints) $(on bob wg show kernscale0 endpoints)"

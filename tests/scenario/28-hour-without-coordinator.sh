@@ -12,25 +12,18 @@
 . "$(dirname "$0")/load.sh"
 need wg
 WAIT_STEP=1
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 host carol 198.51.100.13
 firewall_no_udp carol
 start_relay
 coordinator_config false "$W/derp.yaml"
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 for n in bob carol; do wait_until 10 reach alice $n || fail "no session of alice and $n"; done
 load alice bob 2 2 1000
 load alice carol 2 2 1000
-wait_until 10 direct alice bob || fail "not direct: $(wgctl alice status)"
-wait_until 10 direct bob alice || fail "not direct: $(wgctl bob status)"
+both_direct 10 alice bob
 check relayed alice carol
-connected() {
-	! wgctl "$1" status | grep -qi "not connected.*$URL"
-}
 stop coordinator KILL
 phase "no coordinator"
 sleep 3600

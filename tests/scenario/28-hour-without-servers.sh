@@ -11,13 +11,10 @@
 . "$(dirname "$0")/lib.sh"
 . "$(dirname "$0")/load.sh"
 need wg
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 host carol 198.51.100.13
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 wait_until 10 reach alice bob || fail "no session of alice and bob"
 wait_until 10 reach alice carol || fail "no session of alice and carol"
 load alice bob 2 2 1000
@@ -35,15 +32,8 @@ endpoints() {
 still() {
 	[ "$(endpoints)" = "$before" ] || fail "line ${BASH_LINENO[0]}: an endpoint moved: $(endpoints)"
 }
-# What a daemon did and has: times it went to sleep, KiB of its own memory.
-status_of() {
-	sed -n "s/^$2:[^0-9]*\([0-9]*\).*/\1/p" "/proc/${PIDS[$1]}/status"
-}
 handshake() {
 	on alice wg show kernscale0 latest-handshakes | awk '{ print $2 }' | sort -n | head -n 1
-}
-connected() {
-	! wgctl "$1" status | grep -qi "not connected.*$URL"
 }
 
 sleep 60

@@ -9,27 +9,15 @@
 . "$(dirname "$0")/lib.sh"
 need wg
 HOURS=${KERNSCALE_HOURS:-6}
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 host carol 198.51.100.13
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 # One contact in an hour: discovery, sessions and what ends them are part of a day.
 mesh() {
 	wait_until 5 reach alice bob || fail "alice does not reach bob: $(wgctl alice status)"
 	wait_until 5 reach carol alice || fail "carol does not reach alice: $(wgctl carol status)"
 	wait_until 5 reach bob carol || fail "bob does not reach carol: $(wgctl bob status)"
-}
-connected() {
-	! wgctl "$1" status | grep -qi "not connected.*$URL"
-}
-of() {
-	sed -n "s/^$2:[^0-9]*\([0-9]*\).*/\1/p" "/proc/${PIDS[$1]}/status"
-}
-fds() {
-	find "/proc/${PIDS[$1]}/fd" -mindepth 1 | wc -l
 }
 
 for _ in 1 2 3; do
@@ -38,7 +26,7 @@ for _ in 1 2 3; do
 done
 declare -A memory sleeps files
 for n in alice bob carol coordinator; do
-	memory[$n]=$(of $n RssAnon) sleeps[$n]=$(of $n voluntary_ctxt_switches) files[$n]=$(fds $n)
+	memory[$n]=$(status_of $n RssAnon) sleeps[$n]=$(status_of $n voluntary_ctxt_switches) files[$n]=$(descriptors $n)
 done
 for h in $(seq "$HOURS"); do
 	for _ in 1 2 3 4; do
@@ -49,9 +37,9 @@ for h in $(seq "$HOURS"); do
 done
 sleep 600
 for n in alice bob carol coordinator; do
-	m=$(of $n RssAnon) s=$((($(of $n voluntary_ctxt_switches) - sleeps[$n]) / (HOURS * 60 + 10)))
-	step "$n: RssAnon ${memory[$n]} and then $m KiB, woke $s times a minute, ${files[$n]} and $(fds $n) files"
+	m=$(status_of $n RssAnon) s=$((($(status_of $n voluntary_ctxt_switches) - sleeps[$n]) / (HOURS * 60 + 10)))
+	step "$n: RssAnon ${memory[$n]} and then $m KiB, woke $s times a minute, ${files[$n]} and $(descriptors $n) files"
 	[ "$m" -le $((memory[$n] + 64)) ] || fail "$n grows"
-	[ "$(fds $n)" -le $((files[$n] + 2)) ] || fail "$n keeps files open"
+	[ "$(descriptors $n)" -le $((files[$n] + 2)) ] || fail "$n keeps files open"
 	[ $s -lt 180 ] || fail "$n does not sleep"
 done

@@ -12,13 +12,9 @@
 . "$(dirname "$0")/load.sh"
 need wg
 WAIT_STEP=1
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
-host carol 198.51.100.13
+hosts alice bob carol
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 bob_ip=$(ip4 bob)
 for n in bob carol; do wait_until 10 reach alice $n || fail "no session of alice and $n"; done
 load alice bob 1 1 1000

@@ -19,20 +19,16 @@ for p in kernscale-coordinator wgctl tests/bench; do ln -s "$BIN/$p" "$W/bin/$p"
 cp "$BIN/kernscaled" "$W/bin/"
 BIN=$W/bin
 chmod 755 "$W/bin/kernscaled"
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 host carol 198.51.100.13
 firewall_no_udp carol
 start_coordinator
-for n in alice bob carol; do join $n; done
+join alice bob carol
 wait_until 10 reach alice bob || fail "no session of alice and bob"
 wait_until 10 reach alice carol || fail "no session of alice and carol"
 load alice bob 200 200 1200
 drip alice bob
-wait_until 10 direct alice bob || fail "not direct: $(wgctl alice status)"
-wait_until 10 direct bob alice || fail "not direct: $(wgctl bob status)"
+both_direct 10 alice bob
 
 endpoints() {
 	for n in alice bob; do on $n wg show kernscale0 endpoints | grep '198.51.100.1[12]:'; done

@@ -8,10 +8,7 @@
 #                        none 198.51.100.13 -+
 . "$(dirname "$0")/lib.sh"
 need wg setpriv
-inet
-host pub 198.51.100.10
-nat raw 198.51.100.11 192.168.1
-nat norw 198.51.100.12 192.168.2
+nats raw norw
 host none 198.51.100.13
 start_coordinator
 
@@ -49,8 +46,7 @@ check reach raw norw 3
 check reach norw raw 3
 firewall_open norw
 start traffic raw ping -q -i 0.2 "$(ip4 norw)"
-wait_until 40 direct raw norw || fail "not direct again: $(wgctl raw status)"
-wait_until 40 direct norw raw || fail "not direct again: $(wgctl norw status)"
+both_direct 40 raw norw
 stop traffic INT
 
 step "neither: refused in a sentence"

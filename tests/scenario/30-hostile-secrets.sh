@@ -9,10 +9,7 @@
 . "$(dirname "$0")/lib.sh"
 need setpriv
 need_programs kernscale-relay
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 make_cert
 coordinator_config true ""
 printf 'log:\n  level: debug\n' >>"$W/coord/config.yaml"
@@ -21,8 +18,7 @@ mkdir -p "$W/relay"
 chown "$NODE_USER" "$W/relay"
 start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun off --state "$W/relay" --hostname relay.test \
 	--user "$NODE_USER" --verbose debug
-join alice
-join bob
+join alice bob
 check running relay
 check wait_until 20 reach alice bob
 

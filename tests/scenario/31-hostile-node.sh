@@ -8,21 +8,14 @@
 #   bob   198.51.100.12 /
 . "$(dirname "$0")/lib.sh"
 need curl setpriv
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 
-node=${PIDS[alice]}
 sock=$W/alice/run/kernscaled.sock
-anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
-descriptors() { find "/proc/$node/fd" -type l | wc -l; }
-before=$(anon_kib) fds=$(descriptors) lines=$(wc -l <"$LOGS/alice.log")
+before=$(status_of alice RssAnon) fds=$(descriptors alice) lines=$(wc -l <"$LOGS/alice.log")
 
 # shoot WHERE ADDRESS PORT COUNT: datagrams to there from one port; fails when anything is answered.
 cat >"$W/shoot" <<'EOS'
@@ -76,10 +69,10 @@ check wgctl alice status >/dev/null
 check running alice
 
 step "afterwards"
-now_fewer() { [ "$(descriptors)" -le $((fds + 4)) ]; }
+now_fewer() { [ "$(descriptors alice)" -le $((fds + 4)) ]; }
 check wait_until 15 now_fewer
-after=$(anon_kib)
-echo "RssAnon $before -> $after KiB, descriptors $fds -> $(descriptors), log $lines -> $(wc -l <"$LOGS/alice.log") lines"
+after=$(status_of alice RssAnon)
+echo "RssAnon $before -> $after KiB, descriptors $fds -> $(descriptors alice), log $lines -> $(wc -l <"$LOGS/alice.log") lines"
 [ $((after - before)) -lt 2048 ] || fail "memory has grown from $before to $after KiB"
 [ $(($(wc -l <"$LOGS/alice.log") - lines)) -lt 60 ] || fail "strangers fill the log"
 check reach alice bob

@@ -11,11 +11,7 @@
 #   carol 198.51.100.13 ---+ (no UDP: by relay only)
 . "$(dirname "$0")/lib.sh"
 need_programs tests/interop/badrelay
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
-host carol 198.51.100.13
+hosts alice bob carol
 firewall_no_udp carol
 cat >"$W/derp.yaml" <<-EOF
 	regions:
@@ -40,14 +36,10 @@ check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 check wait_until 20 reach alice carol
 
-node=${PIDS[alice]}
-anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
-descriptors() { find "/proc/$node/fd" -type l | wc -l; }
-cpu_msec() { awk '{ print ($14 + $15) * 10 }' "/proc/$node/stat"; }
 lines() { wc -l <"$LOGS/alice.log"; }
 # Not counted: what is logged at debug level, here on for the sake of the scenario, and shown by default.
 loud() { grep -cE 'relay bad|lines like the next' "$LOGS/alice.log"; }
-before=$(anon_kib) fds=$(descriptors) loud=$(loud)
+before=$(status_of alice RssAnon) fds=$(descriptors alice) loud=$(loud)
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 
 # try MODE SECONDS: for so long; then what it cost.
@@ -55,14 +47,14 @@ try() {
 	local cpu=0 said
 
 	mode "$1"
-	cpu=$(cpu_msec)
+	cpu=$(cpu_msec alice)
 	sleep "$2"
-	cpu=$((($(cpu_msec) - cpu) / $2))
+	cpu=$((($(cpu_msec alice) - cpu) / $2))
 	check wgctl alice status >/dev/null
 	check direct alice bob
 	mode good
 	said=$(wait_until 2 grep -q "^$1 " "$LOGS/badrelay.log" && grep "^$1 " "$LOGS/badrelay.log" | tail -n 1)
-	step "$said; alice: CPU $cpu ms a second, RssAnon $(anon_kib) KiB, descriptors $(descriptors)"
+	step "$said; alice: CPU $cpu ms a second, RssAnon $(status_of alice RssAnon) KiB, descriptors $(descriptors alice)"
 	[ "$cpu" -lt "$3" ] || fail "$1: $cpu ms of CPU a second"
 	ACCEPTS=$(cut -d' ' -f3 <<<"$said")
 	check wait_until 30 reach alice carol
@@ -80,13 +72,11 @@ try mute 5 100
 try hole 5 100
 
 step "afterwards"
-stop traffic INT
-tail -n 3 "$LOGS/traffic.log"
+all_answered traffic
 grep -qE '[1-9][0-9][0-9] packets transmitted' "$LOGS/traffic.log" || fail "no traffic"
-grep -q ' 0% packet loss' "$LOGS/traffic.log" || fail "packets of the direct path were lost"
-after=$(anon_kib)
+after=$(status_of alice RssAnon)
 [ $((after - before)) -lt 3072 ] || fail "memory has grown from $before to $after KiB"
-now_fewer() { [ "$(descriptors)" -le $((fds + 2)) ]; }
+now_fewer() { [ "$(descriptors alice)" -le $((fds + 2)) ]; }
 check wait_until 10 now_fewer
 grep -q 'relay bad: does not keep a connection' "$LOGS/alice.log" || fail "nothing tells of the relay"
 [ "$(($(loud) - loud))" -lt 150 ] || fail "the relay fills the log: $(($(loud) - loud)) lines"

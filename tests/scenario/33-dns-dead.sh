@@ -7,10 +7,7 @@
 #   bob   198.51.100.12 /
 . "$(dirname "$0")/lib.sh"
 need openssl
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 -subj /CN=coord.test \
 	-addext subjectAltName=DNS:coord.test -keyout "$W/tls.key" -out "$W/tls.pem" 2>/dev/null || fail "no certificate"
 chmod 644 "$W/tls.pem"
@@ -30,8 +27,7 @@ EOF
 URL=https://coord.test
 NODE_UNDER=$W/under
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"

@@ -12,16 +12,11 @@
 . "$(dirname "$0")/lib.sh"
 [ "${KERNEL_INSIDE:-host}" != host ] || skip "sets the clock, and this is the machine's own kernel"
 need wg
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
-check wait_until 20 direct alice bob
-check wait_until 20 direct bob alice
+both_direct 20 alice bob
 # wait_until measures by the clock that is set here.
 tries() {
 	local n=$1

@@ -8,17 +8,12 @@
 #                                                  inet - pub 198.51.100.10 (coordinator, relay)
 #   bob, carol                                    /
 . "$(dirname "$0")/lib.sh"
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
-host carol 198.51.100.13
+hosts alice bob carol
 start_coordinator
 mkdir -p "$W/alice/state"
 mount -t tmpfs -o size=256k,mode=700 none "$W/alice/state" || skip "no tmpfs can be mounted"
 at_end() { umount -l "$W/alice/state"; }
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 state=$W/alice/state

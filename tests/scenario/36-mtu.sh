@@ -7,15 +7,12 @@
 #   alice 192.168.1.2, 2001:db8:1::2 -(1,280)- ralice 198.51.100.11 - inet - bob 198.51.100.12
 #                                                                        \- pub 198.51.100.10
 . "$(dirname "$0")/lib.sh"
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
+nats alice
 host bob 198.51.100.12
 ip -n "${P}alice" link set eth0 mtu 1280
 ip -n "${P}ralice" link set lan0 mtu 1280
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 [ "$(on alice cat /sys/class/net/kernscale0/mtu)" = 1280 ] || fail "the tunnel's MTU is not 1,280"

@@ -9,20 +9,13 @@
 . "$(dirname "$0")/lib.sh"
 need setpriv
 need_programs tests/interop/crowd
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
-node=${PIDS[alice]}
 sock=$W/alice/run/kernscaled.sock
-anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
-descriptors() { find "/proc/$node/fd" -type l | wc -l; }
-before=$(anon_kib) fds=$(descriptors)
+before=$(status_of alice RssAnon) fds=$(descriptors alice)
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 
 # crowd USERS COUNT TEXT: for 5 s; root asks meanwhile
@@ -39,12 +32,12 @@ crowd() {
 		check timeout 5 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$sock" status >/dev/null
 		t=$(($(now_msec) - t))
 		all+="$t "
-		[ "$(descriptors)" -le "$most" ] || most=$(descriptors)
+		[ "$(descriptors alice)" -le "$most" ] || most=$(descriptors alice)
 		sleep 0.3
 	done
 	for ((i = 0; i < $1; i++)); do stop "crowd$i" CONT >/dev/null; done
 	read -r _ _ _ middle _ _ worst <<<"$(tr ' ' '\n' <<<"$all" | grep . | sort -n | tr '\n' ' ')"
-	step "$1 users with $2 connections: root waits $middle ms, $worst at most; $most descriptors, RssAnon $(anon_kib) KiB"
+	step "$1 users with $2 connections: root waits $middle ms, $worst at most; $most descriptors, RssAnon $(status_of alice RssAnon) KiB"
 	# The crowd and root share the processor of the test kernel: one slow answer proves nothing.
 	[ "$middle" -lt $((1000 * ${WAIT_FACTOR:-1})) ] || fail "root's status took $middle ms"
 	# Full queues are tried again after a pause, and one processor serves ten attackers: 3.7 s was seen on a quiet
@@ -61,8 +54,8 @@ crowd 10 100 'GARBAGE \r\n'
 
 step "afterwards"
 all_answered traffic
-now_fewer() { [ "$(descriptors)" -le $((fds + 4)) ]; }
+now_fewer() { [ "$(descriptors alice)" -le $((fds + 4)) ]; }
 check wait_until 15 now_fewer
-after=$(anon_kib)
+after=$(status_of alice RssAnon)
 echo "RssAnon $before -> $after KiB"
 [ $((after - before)) -lt 4096 ] || fail "memory has grown from $before to $after KiB"

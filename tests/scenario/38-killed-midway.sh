@@ -9,17 +9,12 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg nft
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 start first alice ping -q -i 0.1 "$bob_ip"
-wait_until 20 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
-wait_until 20 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
+both_direct 20 alice bob
 sleep 2.5 # the map is on disk
 stop first INT
 

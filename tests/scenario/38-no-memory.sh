@@ -8,17 +8,14 @@
 #   bob, carol, dave     /
 . "$(dirname "$0")/lib.sh"
 need prlimit
-inet
-host pub 198.51.100.10
-for n in alice:11 bob:12 carol:13 dave:14; do host "${n%:*}" "198.51.100.${n#*:}"; done
+hosts alice bob carol dave
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 node=${PIDS[alice]}
 starve() { # leaves KIB more than it has
-	check prlimit --pid "$node" --as=$((($(awk '/^VmSize:/ { print $2 }' "/proc/$node/status") + $1) * 1024))
+	check prlimit --pid "$node" --as=$((($(status_of alice VmSize) + $1) * 1024))
 }
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 

@@ -9,33 +9,26 @@
 #   bob   198.51.100.12 /
 . "$(dirname "$0")/lib.sh"
 need_programs tests/interop/flood
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 check wait_until 10 grep -q bob "$W/alice/state/netmap.json"
 key=$(grep -oE 'discokey:[0-9a-f]{64}' "$W/alice/state/netmap.json" | cut -d: -f2 | sort -u)
 [ -n "$key" ] || fail "no disco key in the maps"
-node=${PIDS[alice]}
-anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
-cpu_msec() { awk '{ print ($14 + $15) * 10 }' "/proc/$node/stat"; }
 changes() { grep -cE 'peer bob: .* → (doubtful|relay|held)' "$LOGS/alice.log"; }
-before=$(anon_kib) moved=$(changes)
+before=$(status_of alice RssAnon) moved=$(changes)
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 
 # flood KEY...: 10,000 a second for 10 s: longer than a path is trusted without a pong
 flood() {
 	local cpu said
 
-	cpu=$(cpu_msec)
+	cpu=$(cpu_msec alice)
 	said=$(on pub "$BIN/tests/interop/flood" 198.51.100.11 41641 10000 10 "$@")
-	cpu=$((($(cpu_msec) - cpu) / 10))
-	step "$said; alice: CPU $cpu ms a second, RssAnon $(anon_kib) KiB"
+	cpu=$((($(cpu_msec alice) - cpu) / 10))
+	step "$said; alice: CPU $cpu ms a second, RssAnon $(status_of alice RssAnon) KiB"
 	[ "${said##* }" = 0 ] || fail "forged disco is answered"
 	check direct alice bob
 	check direct bob alice
@@ -46,5 +39,5 @@ flood
 step "afterwards"
 all_answered traffic
 [ "$(changes)" = "$moved" ] || fail "the path moved: $(grep 'peer bob:' "$LOGS/alice.log")"
-after=$(anon_kib)
+after=$(status_of alice RssAnon)
 [ $((after - before)) -lt 1024 ] || fail "memory has grown from $before to $after KiB"

@@ -8,13 +8,9 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg nft
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 alice_ip=$(ip4 alice)
 bob_reaches() {
 	on bob ping -q -c 1 -W 1 "$alice_ip"

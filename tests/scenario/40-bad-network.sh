@@ -8,10 +8,7 @@
 #      \--------------- NAT 198.51.100.21 -+     \- NAT 198.51.100.12 - bob 192.168.2.2
 . "$(dirname "$0")/lib.sh"
 need wg tc
-inet
-host pub 198.51.100.10
-nat alice 198.51.100.11 192.168.1
-nat bob 198.51.100.12 192.168.2
+nats alice bob
 start_coordinator
 
 # netem WHAT...: on what both NATs send into the internet; `netem` alone ends it
@@ -37,14 +34,9 @@ heals() {
 	step "$1: direct after $(($(now_msec) - since)) ms"
 }
 
-fds() {
-	find "/proc/${PIDS[$1]}/fd" | wc -l
-}
-
 step "joining while every tenth packet is lost, some are doubled, late and out of order"
 netem delay 40ms 10ms loss 10% duplicate 2% reorder 10%
-join alice
-join bob
+join alice bob
 start load alice ping -q -i 0.2 "$(ip4 bob)"
 heals "bad network" 20
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
@@ -57,7 +49,7 @@ sleep 10
 for n in alice bob; do expect 0 wgctl $n status; done
 netem
 heals "the network is good" 20
-before=$(fds alice)
+before=$(descriptors alice)
 
 step "the NAT restarts and gets another address"
 ip_batch ralice <<-EOF
@@ -101,7 +93,7 @@ for _ in $(seq 10); do
 done
 heals "the cable" 15
 stop load INT
-after=$(fds alice)
+after=$(descriptors alice)
 [ "$after" -le $((before + 2)) ] || fail "alice had $before descriptors, now $after"
 expect 0 wgctl alice down
 nothing_left alice

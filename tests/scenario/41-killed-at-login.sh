@@ -8,17 +8,12 @@
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
 need wg
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
+hosts alice bob
 start_coordinator
-join alice
-join bob
+join alice bob
 alice_ip=$(ip4 alice)
 start quiet bob ping -i 0.1 -W 1 "$alice_ip"
-check wait_until 20 direct alice bob
-check wait_until 20 direct bob alice
+both_direct 20 alice bob
 sleep 2.5 # the map is on disk
 stop quiet INT
 key=$(on alice wg show kernscale0 public-key)

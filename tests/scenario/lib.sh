@@ -9,6 +9,8 @@
 #   host NAME ADDR             a host on it (public address)
 #   nat NAME ADDR LAN          NAME at LAN.2 behind a router rNAME that masquerades as ADDR
 #   nat_hard NAME ADDR LAN     the same with a new random port for every destination
+#   hosts NAME…                the internet, pub at 198.51.100.10, and these hosts from .11 on
+#   nats NAME…                 the same, but the first behind .11 at 192.168.1.2, the second behind .12 at 192.168.2.2
 #   firewall_no_udp NAME       the router (or, without one, the host) of NAME drops all UDP
 #   firewall_open NAME         and lets it through again
 #   on NAME COMMAND...         run COMMAND there
@@ -159,6 +161,22 @@ nat_hard() {
 	nat "$1" "$2" "$3" fully-random
 }
 
+hosts() {
+	local n i=10
+
+	inet
+	host pub 198.51.100.10
+	for n in "$@"; do host "$n" "198.51.100.$((++i))"; done
+}
+
+nats() {
+	local n i=0
+
+	inet
+	host pub 198.51.100.10
+	for n in "$@"; do nat "$n" "198.51.100.$((++i + 10))" "192.168.$i"; done
+}
+
 router_of() {
 	if ip -n "${P}r$1" link show lo >/dev/null 2>&1; then echo "r$1"; else echo "$1"; fi
 }
@@ -219,11 +237,16 @@ all_answered() {
 #   pid_of NAME                   of the kernscaled there
 #   wgctl NAME ARGUMENT...        wgctl there; admin ARGUMENT... speaks to the coordinator
 #   up NAME [ARGUMENT...]         wgctl up with server, key and name
-#   join NAME                     start_node and up
+#   join NAME...                  start_node and up, one after the other
 #   ip4 NAME, ip6 NAME            its address in the mesh
 #   direct A B, relayed A B       how A reaches B, as `wgctl status` says; for wait_until
+#   both_direct SECONDS A B       waits until A and B reach each other directly
+#   connected NAME                `wgctl status` does not say that its coordinator is out of reach
 #   reach A B                     one ICMP echo through the tunnel
 #   tcp A B [SECONDS]             a TCP stream from A to B; its figures are printed, $BYTES and $MBITS set
+#   status_of NAME FIELD          a number of /proc/PID/status of the daemon there, such as RssAnon in KiB
+#   descriptors NAME              how many it has open
+#   cpu_msec NAME                 how much CPU it has used
 #   expect CODE COMMAND...        run it: exit status CODE or the scenario fails; output in $SAID
 #   said TEXT                     $SAID contains TEXT
 URL=https://198.51.100.10
@@ -352,8 +375,12 @@ up() {
 }
 
 join() {
-	start_node "$1"
-	check up "$1"
+	local n
+
+	for n in "$@"; do
+		start_node "$n"
+		check up "$n"
+	done
 }
 
 ip4() {
@@ -372,6 +399,15 @@ relayed() {
 	wgctl "$1" status | grep -E "^[0-9.]+ +$2 .* relay "
 }
 
+both_direct() {
+	wait_until "$1" direct "$2" "$3" || fail "line ${BASH_LINENO[0]}: $2 has no direct path to $3: $(wgctl "$2" status)"
+	wait_until "$1" direct "$3" "$2" || fail "line ${BASH_LINENO[0]}: $3 has no direct path to $2: $(wgctl "$3" status)"
+}
+
+connected() {
+	! wgctl "$1" status | grep -qi "not connected.*$URL"
+}
+
 reach() {
 	on "$1" ping -q -c 1 -W "${3:-1}" "$(ip4 "$2")"
 }
@@ -386,6 +422,18 @@ tcp() {
 	# shellcheck disable=SC2034 # for the scenario
 	read -r _ BYTES _ _ _ MBITS <<<"$line"
 	echo "TCP $1 to $2: $MBITS Mbit/s"
+}
+
+status_of() {
+	sed -n "s/^$2:[^0-9]*\([0-9]*\).*/\1/p" "/proc/${PIDS[$1]}/status"
+}
+
+descriptors() {
+	find "/proc/${PIDS[$1]}/fd" -type l | wc -l
+}
+
+cpu_msec() {
+	awk '{ print ($14 + $15) * 10 }' "/proc/${PIDS[$1]}/stat"
 }
 
 expect() {
