@@ -141,7 +141,7 @@ static void print_help(void)
 {
 	printf("usage: kernscaled [options]\n\n"
 	       "Joins this host to a mesh: programs the kernel's WireGuard, finds direct paths and\n"
-	       "bridges relays. Told what to do by wgctl(1).\n\n");
+	       "bridges relays. Told what to do by wgctl(8).\n\n");
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
 		printf("  --%s%s%-*s %s\n", settings[i].name, settings[i].arg ? " " : "",
 		       (int)(22 - strlen(settings[i].name) - (settings[i].arg ? 1 : 0)),
