@@ -149,6 +149,8 @@ int netmap_decode(struct json_slice text, const char *server_url, const struct k
 		r = netmap_apply(nm, &m, wall_now, &c);
 	if (r < 0)
 		return r == -EPROTO ? -EBADMSG : r;
+	if (!nm->self) /* a message that changes nothing is no map */
+		return -EBADMSG;
 	if (node_key && key_cmp(&nm->self->key, node_key) != 0)
 		return -ESTALE;
 	/* Who is online is the one thing that certainly went stale. */

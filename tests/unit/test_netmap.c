@@ -392,6 +392,12 @@ static void test_cache_file(void **state)
 		assert_true(netmap_decode((struct json_slice){ (const char *)buf_data(&b), n }, NULL,
 					  NULL, NOW, &none) < 0);
 	}
+	/* nor a message that only says that the server lives */
+	buf_clear(&b);
+	buf_put_str(&b, "{\"KernscaleNetmap\":1,\"ServerURL\":\"http://a\",\"Map\":{" SELF ",\"KeepAlive\":true}}");
+	netmap_free(TAKE(again));
+	assert_int_equal(netmap_decode((struct json_slice){ buf_str(&b), b.len }, NULL, &nm->self->key, NOW, &again),
+			 -EBADMSG);
 	unlink(path);
 	rmdir(dir);
 }
