@@ -356,7 +356,7 @@ static void race_start(struct dial *d)
 		try_next(d);
 		return;
 	}
-	if (d->looked_up && !d->cached)
+	if (d->o.cache && d->looked_up && !d->cached)
 		dial_cache_put(d->o.cache, d->host, d->addrs, d->n);
 	dial_end(d);
 	d->found(d->data, 0, d->addrs, d->n, "");

@@ -890,6 +890,17 @@ static void dial_answer(void *data, int fd, const struct endpoint *to, const cha
 	loop_exit(w->loop, 0);
 }
 
+static void lookup_answer(void *data, int r, const struct addr *a, size_t n, const char *why)
+{
+	struct world *w = data;
+
+	(void)why;
+	w->r = r;
+	assert_int_equal(n, r < 0 ? 0 : 1);
+	assert_true(r < 0 || addr_is_loopback(a));
+	loop_exit(w->loop, 0);
+}
+
 static void test_dial(void **state)
 {
 	struct addr bad_first[] = { addr_v4(127, 0, 0, 3), addr_v4(127, 0, 0, 1) };
@@ -927,6 +938,18 @@ static void test_dial(void **state)
 	if (w.r < 0)
 		fail_msg("%s", w.why);
 	close_world(&w);
+	/* only the look-up, with a cache and without one */
+	for (int i = 0; i < 2; i++) {
+		open_world(&w, NULL);
+		if (i == 0)
+			assert_int_equal(dial_cache_new(&o.cache), 0);
+		assert_int_equal(dial_lookup(w.loop, "localhost", &o, lookup_answer, &w, &d), 0);
+		loop_run(w.loop);
+		assert_int_equal(w.r, 0);
+		assert_int_equal(dial_cache_get(o.cache, "localhost", bad_first, 2), i == 0);
+		dial_cache_free(TAKE(o.cache));
+		close_world(&w);
+	}
 	/* given up */
 	open_world(&w, NULL);
 	assert_int_equal(dial_start(w.loop, "127.0.0.1", at.port, NULL, dial_answer, &w, &d), 0);
