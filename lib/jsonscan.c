@@ -158,6 +158,35 @@ bool json_slice_is(struct json_slice s, const char *text)
 	return s.p && s.len == strlen(text) && memcmp(s.p, text, s.len) == 0;
 }
 
+/* About what jansson takes for it on 64 bits. */
+static size_t tree_bytes(struct json_slice s)
+{
+	const char *end = s.p + s.len;
+	size_t n = s.len;
+
+	for (const char *p = s.p; p < end; p++) {
+		switch (*p) {
+		case '"':
+			p = json_string_end(p + 1, end);
+			if (!p)
+				return n;
+			n += 80;
+			break;
+		case '{':
+			n += 224;
+			break;
+		case '[':
+			n += 128;
+			break;
+		case ':':
+		case ',':
+			n += 64;
+			break;
+		}
+	}
+	return n;
+}
+
 int json_slice_read(struct json_slice s, json_t **ret)
 {
 	struct json_scan at = { .p = s.p, .end = s.p + s.len };
@@ -170,6 +199,8 @@ int json_slice_read(struct json_slice s, json_t **ret)
 	/* The parser recurses: what nests too deep never reaches it. */
 	if (at.p < at.end && (*at.p == '{' || *at.p == '[') && !bracket_end(at.p, at.end))
 		return -EBADMSG;
+	if (s.len > JSON_TREE_MAX / 256 && tree_bytes(s) > JSON_TREE_MAX)
+		return -ENOBUFS;
 	j = json_loadb(s.p, s.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &err);
 	if (!j)
 		return -EBADMSG;

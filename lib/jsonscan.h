@@ -44,7 +44,10 @@ static inline bool json_slice_is_null(struct json_slice s)
 	return !s.p || json_slice_is(s, "null");
 }
 
-/* Parses one value of any type. -EBADMSG, -ENOBUFS (too deep). */
+/* What a tree may take in memory: of some texts, "[[],[],[]…", it is a hundred times as large as they are. */
+#define JSON_TREE_MAX (64u << 20)
+
+/* Parses one value of any type. -EBADMSG (also for too deep), -ENOBUFS (over JSON_TREE_MAX). */
 int json_slice_read(struct json_slice s, json_t **ret);
 
 /* An integer member of an object text, without parsing the rest. -ENOENT, -EBADMSG. */

@@ -319,6 +319,36 @@ static void test_register_answer(void **state)
 	assert_int_equal(tailcfg_server_key_decode(S("{}"), &k), -EBADMSG);
 }
 
+/* Lists of nothing take fifty times their text: refused before they do. Long texts that are what they say are read. */
+static void test_tree_limit(void **state)
+{
+	static const char *const items[] = { "[],", "{},", "0,", "\"\"," };
+	CLEANUP(buf_done) struct buf b = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(items); i++) {
+		CLEANUP(json_decref) json_t *j = NULL;
+
+		buf_clear(&b);
+		buf_put_u8(&b, '[');
+		while (b.len < (16u << 20))
+			buf_put_str(&b, items[i]);
+		buf_put_str(&b, "0]");
+		assert_int_equal(json_slice_read((struct json_slice){ buf_str(&b), b.len }, &j), -ENOBUFS);
+	}
+	buf_clear(&b);
+	buf_put_u8(&b, '[');
+	for (int i = 0; i < 100000; i++)
+		buf_printf(&b, "\"fd7a:115c:a1e0::%x:%x/128\",", (unsigned int)i >> 16, (unsigned int)i & 0xffff);
+	buf_put_str(&b, "\"\"]");
+	{
+		CLEANUP(json_decref) json_t *j = NULL;
+
+		assert_int_equal(json_slice_read((struct json_slice){ buf_str(&b), b.len }, &j), 0);
+		assert_int_equal(json_array_size(j), 100001);
+	}
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -326,6 +356,7 @@ int main(void)
 		cmocka_unit_test(test_node_refused), cmocka_unit_test(test_rules),
 		cmocka_unit_test(test_map),	cmocka_unit_test(test_patch),
 		cmocka_unit_test(test_requests), cmocka_unit_test(test_register_answer),
+		cmocka_unit_test(test_tree_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
