@@ -59,10 +59,24 @@ static bool stderr_is_journal(void)
 	return known;
 }
 
+/* Bytes of what acts on a terminal there: C0, DEL, C1; marks that turn the direction of text, line and paragraph
+ * separators, what has no width. */
+static size_t acts_on_terminal(const unsigned char *p)
+{
+	if (p[0] < 0x20 || p[0] == 0x7f)
+		return 1;
+	if ((p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) || (p[0] == 0xd8 && p[1] == 0x9c))
+		return 2;
+	if (p[0] == 0xe2 && ((p[1] == 0x80 && ((p[2] >= 0x8b && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae))) ||
+			     (p[1] == 0x81 && p[2] >= 0xa0 && p[2] <= 0xaf)))
+		return 3;
+	return p[0] == 0xef && p[1] == 0xbb && p[2] == 0xbf ? 3 : 0;
+}
+
 static void log_line(enum log_level level, char *line)
 {
-	for (char *p = line; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
+	for (unsigned char *p = (unsigned char *)line; *p; p++)
+		for (size_t n = acts_on_terminal(p); n; n--, p += n > 0)
 			*p = '?';
 	if (stderr_is_journal())
 		sd_journal_send("MESSAGE=%s", line, "PRIORITY=%d", (int)level, NULL);
