@@ -287,6 +287,8 @@ static int check_send(void *data, const struct endpoint *to, const void *p, size
 	return path_send_udp(data, to, NULL, p, len);
 }
 
+#define LOOKUPS_MAX 32 /* at once; who finds no place is asked in the next round */
+
 /* Names of relays, for STUN. */
 struct lookup {
 	struct node *n;
@@ -324,8 +326,12 @@ static void check_lookup(void *data, const char *host, uint8_t family, uint32_t 
 {
 	struct node *n = data;
 	struct dial_opts o = { .mark = DIAL_MARK, .family = family, .total_usec = NETCHECK_STUN_USEC };
-	struct lookup *l = calloc(1, sizeof(*l));
+	struct lookup *l;
+	size_t running = 0;
 
+	for (l = n->lookups; l; l = l->next)
+		running++;
+	l = running < LOOKUPS_MAX ? calloc(1, sizeof(*l)) : NULL;
 	if (!l)
 		return;
 	*l = (struct lookup){ .n = n, .cookie = cookie, .family = family };

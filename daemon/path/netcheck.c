@@ -36,12 +36,14 @@ static bool add_try(struct netcheck_list *l, const struct derp_region *r, size_t
 
 static size_t plan_full(const struct netcheck_input *in, struct netcheck_list *out)
 {
-	size_t n = 0;
+	size_t n = 0, others = 0;
 
 	for (size_t i = 0; i < in->map->n_regions; i++) {
 		const struct derp_region *r = &in->map->regions[i];
 
 		if (r->no_measure_no_home || !r->n_nodes)
+			continue;
+		if (r->id != in->home && others++ >= NETCHECK_REGIONS_MAX - 1)
 			continue;
 		for (uint8_t family = 4; family <= 6; family += 2) {
 			struct netcheck_list l = { .region = (uint32_t)i, .family = family };
@@ -415,13 +417,16 @@ static bool all_over(const struct netcheck *n)
 
 static void https_start(struct netcheck *n)
 {
+	size_t others = 0;
+
 	if (n->https || !n->ops->https || !n->map)
 		return;
 	n->https = calloc(n->map->n_regions + 1, sizeof(*n->https));
 	if (!n->https)
 		return;
 	for (size_t i = 0; i < n->map->n_regions; i++)
-		if (can_be_home(&n->map->regions[i]))
+		if (can_be_home(&n->map->regions[i]) &&
+		    (n->map->regions[i].id == n->home || others++ < NETCHECK_HTTPS_MAX - 1))
 			n->https[n->n_https++].region = n->map->regions[i].id;
 	for (size_t i = 0; i < n->n_https; i++)
 		n->ops->https(n->data, n->https[i].region);

@@ -21,6 +21,8 @@
 #define NETCHECK_STUN_USEC	UINT64_C(3000000)
 #define NETCHECK_REPORT_USEC	UINT64_C(5000000)
 #define NETCHECK_FULL_USEC	UINT64_C(300000000) /* between full rounds */
+#define NETCHECK_REGIONS_MAX	64 /* asked in one round: servers that a map names by the thousand are not ours to storm */
+#define NETCHECK_HTTPS_MAX	16 /* of them by HTTPS, which takes a connection each */
 #define NETCHECK_ENOUGH		3		    /* regions: then the rest gets as long again */
 #define NETCHECK_HTTPS_USEC	UINT64_C(500000) /* silence after which HTTPS is tried beside STUN */
 #define NETCHECK_AGAIN_MIN_USEC UINT64_C(20000000)

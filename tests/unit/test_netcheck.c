@@ -97,6 +97,22 @@ static void test_full_plan(void **state)
 	derp_map_done(&m);
 }
 
+/* A map of more regions than anybody has: some of them are asked, and home is among them. */
+static void test_plan_is_bounded(void **state)
+{
+	struct derp_map m = map_of(70, NULL);
+	struct netcheck_input in = { .map = &m, .have4 = true, .have6 = true, .full = true, .home = 70 };
+	struct netcheck_list l[140];
+
+	(void)state;
+	assert_int_equal(netcheck_plan(&in, l), 2 * NETCHECK_REGIONS_MAX);
+	assert_int_equal(l[2 * NETCHECK_REGIONS_MAX - 1].region, 69);
+	in.home = 1;
+	assert_int_equal(netcheck_plan(&in, l), 2 * NETCHECK_REGIONS_MAX);
+	assert_int_equal(l[2 * NETCHECK_REGIONS_MAX - 1].region, 63);
+	derp_map_done(&m);
+}
+
 static void test_incremental_plan(void **state)
 {
 	struct derp_map m = map_of(6, NULL);
@@ -905,6 +921,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_full_plan),
+		cmocka_unit_test(test_plan_is_bounded),
 		cmocka_unit_test(test_incremental_plan),
 		cmocka_unit_test(test_provisional),
 		cmocka_unit_test(test_effects),
