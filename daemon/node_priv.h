@@ -7,6 +7,11 @@
  *   node_net.c    relays, STUN, own endpoints, packets between sockets and paths
  *   node_api.c    what wgctl asks
  */
+#include <stddef.h>
+
+/* A server chooses the ids of peers: it must not be able to choose those that share a bucket. */
+unsigned int node_hash(const void *p, size_t len);
+#define HASH_FUNCTION(p, len, v) ((v) = node_hash((p), (len)))
 #include <uthash.h>
 
 #include "daemon/api/api.h"
