@@ -225,9 +225,14 @@ static void conn_input(void *data, struct stream *s)
 		client_finish(c, in);
 	if (c->dead || (c->state != CONN_STATE_EARLY && c->state != CONN_STATE_OPEN) || in->len == 0)
 		return;
+	if (c->ops->on_batch)
+		c->ops->on_batch(c->data, c, true);
 	records_input(c, buf_data(in), in->len);
-	if (!c->dead && c->state != CONN_STATE_CLOSED)
-		buf_consume(in, in->len);
+	if (c->dead || c->state == CONN_STATE_CLOSED)
+		return;
+	buf_consume(in, in->len);
+	if (c->ops->on_batch)
+		c->ops->on_batch(c->data, c, false);
 }
 
 static void conn_drained(void *data, struct stream *s)

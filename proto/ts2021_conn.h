@@ -20,6 +20,9 @@ struct ts2021_conn_ops {
 	/* Plaintext behind the early payload. */
 	void (*on_input)(void *data, struct ts2021_conn *c, const uint8_t *p, size_t n);
 	void (*on_drained)(void *data, struct ts2021_conn *c); /* optional */
+	/* Around the work on what one turn of the loop received, on_input calls and records without any: to know what it
+	 * costs. Optional. */
+	void (*on_batch)(void *data, struct ts2021_conn *c, bool begins);
 	/* Last callback; the owner frees. error 0: the peer's orderly end. -EKEYREJECTED: the server has another key
 	 * or refuses the version (closed right after 101, control.md T3; or status 400); -EPROTO: it did not upgrade (why holds the status). */
 	void (*on_closed)(void *data, struct ts2021_conn *c, int error, const char *why);

@@ -64,6 +64,11 @@ void control_drop_session(struct control *c)
 	session_free(s);
 }
 
+unsigned int control_trouble(const struct control *c)
+{
+	return c->failures + c->stream_failures + c->flaps;
+}
+
 void control_retry(struct control *c, bool keep_session, const char *fmt, ...)
 {
 	char text[sizeof(c->text)];
@@ -75,7 +80,8 @@ void control_retry(struct control *c, bool keep_session, const char *fmt, ...)
 	va_end(ap);
 	if (!keep_session)
 		control_drop_session(c);
-	wait = control_backoff_usec(++c->failures, control_random());
+	c->failures++;
+	wait = control_backoff_usec(control_trouble(c), control_random());
 	loop_timer_in(c->retry, wait);
 	/* One failure is the ordinary end of a connection; the second one is news. */
 	if (c->failures == 2) {
@@ -197,7 +203,12 @@ static void session_is_over(void *data, int error, const char *why)
 	control_retry(c, false, "%s: %s", c->server_url, why);
 }
 
-static const struct session_ops session_ops = { session_is_ready, session_is_over };
+static void session_has_turn(void *data)
+{
+	control_stream_read(data);
+}
+
+static const struct session_ops session_ops = { session_is_ready, session_is_over, session_has_turn };
 
 static void connect_session(struct control *c)
 {
@@ -230,7 +241,7 @@ void control_kick(struct control *c)
 {
 	if (!c->running)
 		return;
-	c->failures = c->stream_failures = c->lite_failures = 0;
+	c->failures = c->stream_failures = c->lite_failures = c->flaps = 0;
 	if (c->state == CONTROL_STATE_SERVER_KEY_CHANGED) /* another network, another answer */
 		c->parked = false;
 	if (!c->parked)

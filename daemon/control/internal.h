@@ -48,6 +48,7 @@ struct control {
 	bool need_register, login_wanted, force_new_key, fresh_key, use_auth_key;
 	char *auth_key; /* secret */
 	char *followup; /* AuthURL being waited for */
+	unsigned int urls; /* that this login was sent to */
 	struct control_request reg;
 
 	/* Map. */
@@ -56,10 +57,14 @@ struct control {
 	struct loop_timer *watchdog; /* with a stream: it is dead; without: it may be tried again */
 	struct loop_timer *expiry, *pong;
 	bool map_live;
+	uint64_t live_since;
 	unsigned int stream_failures;
+	unsigned int flaps; /* times the map was live and did not stay so */
 	uint64_t last_message, bytes;
 	unsigned int maps;
 	char *last_ping, *last_browse;
+	unsigned int pings; /* answered of late */
+	uint64_t ping_time;
 	struct httpc *ping_request;
 	struct h2_stream *ping_stream;
 
@@ -89,6 +94,8 @@ void control_set_state(struct control *c, enum control_state state, const char *
 void control_retry(struct control *c, bool keep_session, const char *fmt, ...)
 	__attribute__((format(printf, 3, 4)));
 void control_drop_session(struct control *c);
+/* What has gone wrong of late, however it did: what pauses go by. */
+unsigned int control_trouble(const struct control *c);
 uint32_t control_random(void);
 
 /* request.c */
@@ -103,6 +110,7 @@ void control_request_on_data(void *data, struct h2_stream *st, const uint8_t *p,
 
 /* login.c */
 void control_register(struct control *c);
+void control_not_known(struct control *c); /* the server says so: it has to say what is to be done */
 void control_login_reset(struct control *c); /* forgets wish, key and URL */
 void control_say_goodbye(struct control *c);
 /* Forgets the node keys, stops, and tells who asked for the logout: r is what the server did not hear. */
@@ -111,6 +119,8 @@ void control_logged_out(struct control *c, int r);
 /* map.c */
 void control_stream(struct control *c);
 void control_stream_drop(struct control *c);
+/* Goes on with what the stream has brought, until there is no more or it has had its time. */
+void control_stream_read(struct control *c);
 void control_expiry_check(void *data);
 void control_watchdog(void *data);
 /* The state that the map by itself gives. */

@@ -9,6 +9,7 @@
 #define DEADLINE_USEC	       (30 * USEC_PER_SEC)
 #define FOLLOWUP_DEADLINE_USEC (20 * 60 * USEC_PER_SEC) /* servers end theirs after 15 minutes */
 #define LOGOUT_DEADLINE_USEC   (10 * USEC_PER_SEC)
+#define URLS_MAX	       3 /* that follow each other at once */
 #define EXPIRED_CHECK_USEC     (5 * 60 * USEC_PER_SEC)
 
 static const char lock_text[] = "the server wants a tailnet lock signature";
@@ -26,6 +27,22 @@ void control_login_reset(struct control *c)
 	wipe_auth_key(c);
 	free(TAKE(c->followup));
 	c->login_wanted = c->force_new_key = c->fresh_key = false;
+	c->urls = 0;
+}
+
+void control_not_known(struct control *c)
+{
+	unsigned int before = control_trouble(c);
+
+	control_stream_drop(c);
+	c->need_register = true;
+	/* A server that registers us and does not know us, again and again, must not make us spin. */
+	c->stream_failures++;
+	if (before) {
+		control_set_state(c, CONTROL_STATE_SYNCING, "the server does not know this node");
+		loop_timer_in(c->retry, control_backoff_usec(control_trouble(c), control_random()));
+	}
+	control_advance(c);
 }
 
 /* A new node key is on disk before anything uses it (control.md T13). */
@@ -84,11 +101,13 @@ static void show_url(struct control *c, const char *url)
 		}
 		control_set_state(c, CONTROL_STATE_AUTHENTICATING, "waiting for a login at %s", url);
 		c->ops->on_auth_url(c->data, url);
-		c->failures = 0;
-		control_advance(c);
-		return;
+		if (c->urls++ < URLS_MAX) {
+			c->failures = 0;
+			control_advance(c);
+			return;
+		}
 	}
-	/* A server that answers at once with the same URL must not make us spin. */
+	/* A server that answers at once with the same URL, or always with another one, must not make us spin. */
 	control_retry(c, true, "waiting for a login at %s", url);
 }
 

@@ -8,6 +8,7 @@
 
 #define WATCHDOG_USEC	(120 * USEC_PER_SEC)
 #define EXPIRY_MAX_USEC (3600 * USEC_PER_SEC)
+#define STEADY_USEC	(30 * USEC_PER_SEC) /* a map that was live for less is as good as none */
 #define TRIM_BYTES	(1u << 20)
 
 void control_stream_drop(struct control *c)
@@ -15,16 +16,20 @@ void control_stream_drop(struct control *c)
 	control_request_cancel(&c->stream);
 	ts2021_frames_done(&c->frames);
 	loop_timer_stop(c->watchdog);
+	if (c->map_live)
+		c->flaps = loop_now(c->loop) - c->live_since < STEADY_USEC ? c->flaps + 1 : 0;
 	c->map_live = false;
 }
 
 /* The stream is over; the next one not before a while. */
 static void stream_again(struct control *c, const char *why)
 {
-	uint64_t wait = control_backoff_usec(++c->stream_failures, control_random());
+	uint64_t wait;
 
-	log_debug("control: map stream: %s, again in %u ms", why, (unsigned int)(wait / 1000));
 	control_stream_drop(c);
+	c->stream_failures++;
+	wait = control_backoff_usec(control_trouble(c), control_random());
+	log_debug("control: map stream: %s, again in %u ms", why, (unsigned int)(wait / 1000));
 	loop_timer_in(c->watchdog, wait);
 	if (c->state == CONTROL_STATE_RUNNING)
 		control_set_state(c, CONTROL_STATE_SYNCING, "map stream: %s", why);
@@ -116,6 +121,7 @@ static void map_changed(struct control *c, const struct netmap_changes *changes)
 
 	if (changes->full) {
 		c->map_live = true;
+		c->live_since = loop_now(c->loop);
 		c->stream_failures = 0;
 		c->failures = 0;
 	}
@@ -162,12 +168,39 @@ static int message(struct control *c, struct json_slice text)
 	return 0;
 }
 
+static void stream_fail(struct control *c, int r)
+{
+	stream_again(c, r == -EPROTO ? "the first message has no node of ours" :
+			r == -ENOMEM ? "no memory for what it says" :
+				       "a message that cannot be read");
+}
+
+void control_stream_read(struct control *c)
+{
+	const struct h2_stream *st = c->stream.st;
+	const char *text;
+	size_t len;
+	int r = 0;
+
+	while (st && !session_tired(c->session)) {
+		r = ts2021_frames_next(&c->frames, &text, &len);
+		if (r <= 0)
+			break;
+		r = message(c, (struct json_slice){ text, len });
+		if (c->stream.st != st)
+			return;
+		if (len > TRIM_BYTES)
+			malloc_trim(0);
+		if (r < 0)
+			break;
+	}
+	if (r < 0)
+		stream_fail(c, r);
+}
+
 static void stream_data(void *data, struct h2_stream *st, const uint8_t *p, size_t n)
 {
 	struct control_request *q = data;
-	struct control *c = q->c;
-	const char *text;
-	size_t len;
 	int r;
 
 	if (q->st != st)
@@ -176,21 +209,11 @@ static void stream_data(void *data, struct h2_stream *st, const uint8_t *p, size
 		buf_put(&q->body, p, n);
 		return;
 	}
-	r = ts2021_frames_feed(&c->frames, p, n);
-	while (r >= 0) {
-		r = ts2021_frames_next(&c->frames, &text, &len);
-		if (r <= 0)
-			break;
-		r = message(c, (struct json_slice){ text, len });
-		if (q->st != st)
-			return;
-		if (len > TRIM_BYTES)
-			malloc_trim(0);
-	}
+	r = ts2021_frames_feed(&q->c->frames, p, n);
 	if (r < 0)
-		stream_again(c, r == -EPROTO ? "the first message has no node of ours" :
-				r == -ENOMEM ? "no memory for what it says" :
-					       "a message that cannot be read");
+		stream_fail(q->c, r);
+	else
+		control_stream_read(q->c);
 }
 
 static void stream_headers(void *data, struct h2_stream *st, int status)
@@ -214,10 +237,8 @@ static void stream_end(void *data, struct h2_stream *st, int error)
 		control_stream_drop(c);
 		return;
 	}
-	if (error == 0 && q->status == 404) { /* deleted, or another machine's: the server has to say */
-		control_stream_drop(c);
-		c->need_register = true;
-		control_advance(c);
+	if (error == 0 && q->status == 404) { /* deleted, or another machine's */
+		control_not_known(c);
 		return;
 	}
 	if (error < 0)

@@ -7,6 +7,7 @@
 #include "lib/log.h"
 
 #define PING_USEC (15 * USEC_PER_SEC)
+#define PINGS_MAX 5 /* at once, then one a second */
 #define C2N_MAX	  65536
 
 static void head_done(void *data, int r, const struct httpc_answer *a, const char *why)
@@ -19,6 +20,15 @@ static void head_done(void *data, int r, const struct httpc_answer *a, const cha
 		log_debug("control: ping answer failed: %s", why);
 }
 
+/* A node is nobody's way to what listens on its own host, or in the networks around it. */
+static bool is_servers_own(const struct control *c, const char *url)
+{
+	struct http_url u, server;
+
+	return http_url_parse(url, &u) == 0 && http_url_parse(c->server_url, &server) == 0 &&
+	       strcasecmp(u.host, server.host) == 0;
+}
+
 static void head_over_https(struct control *c, const char *url)
 {
 	struct httpc_opts o = { .url = url,
@@ -27,6 +37,11 @@ static void head_over_https(struct control *c, const char *url)
 				.tls = c->tls,
 				.dial = { .mark = c->mark, .cache = c->dial_cache } };
 
+	if (!is_servers_own(c, url)) {
+		log_remote(LOG_LEVEL_WARNING, "control: the server asks for a call to %s, which is not its own host: not done",
+			   url);
+		return;
+	}
 	httpc_cancel(TAKE(c->ping_request));
 	if (httpc_start(c->loop, &o, head_done, c, &c->ping_request) < 0)
 		c->ping_request = NULL;
@@ -112,11 +127,24 @@ static void c2n(struct control *c, const struct tailcfg_ping *p)
 	over_noise(c, "POST", p->url, &out);
 }
 
+static bool too_many(struct control *c)
+{
+	uint64_t now = loop_now(c->loop);
+
+	for (; c->pings && now - c->ping_time >= USEC_PER_SEC; c->pings--)
+		c->ping_time += USEC_PER_SEC;
+	if (c->pings == PINGS_MAX)
+		return true;
+	if (c->pings++ == 0)
+		c->ping_time = now;
+	return false;
+}
+
 void control_ping(struct control *c, const struct tailcfg_ping *p)
 {
 	static const struct buf empty;
 
-	if (c->last_ping && strcmp(c->last_ping, p->url) == 0)
+	if ((c->last_ping && strcmp(c->last_ping, p->url) == 0) || too_many(c))
 		return;
 	free(c->last_ping);
 	c->last_ping = strdup(p->url);

@@ -25,6 +25,25 @@ uint64_t control_retry_after_usec(const char *value, uint32_t rnd)
 	return secs * SEC;
 }
 
+uint64_t control_toll_usec(struct control_toll *t, uint64_t now, uint64_t used)
+{
+	uint64_t earned, pause;
+
+	if (!t->begun)
+		*t = (struct control_toll){ CONTROL_TOLL_BURST_USEC, now, true };
+	earned = now > t->since ? (now - t->since) / CONTROL_TOLL_SHARE : 0;
+	t->since += earned * CONTROL_TOLL_SHARE;
+	t->credit_usec = MIN(t->credit_usec + earned, CONTROL_TOLL_BURST_USEC);
+	if (used <= t->credit_usec) {
+		t->credit_usec -= used;
+		return 0;
+	}
+	pause = MIN((used - t->credit_usec) * CONTROL_TOLL_SHARE, CONTROL_TOLL_PAUSE_USEC);
+	t->credit_usec = 0;
+	t->since = now + pause; /* that time is paid with */
+	return pause;
+}
+
 /* Servers tell by text alone (control.md 6.5): what is about the key or its tags stays as it is. */
 static bool about_the_key(const char *error)
 {

@@ -13,6 +13,21 @@ uint64_t control_backoff_usec(unsigned int failures, uint32_t rnd);
 /* Retry-After in whole seconds; what is missing, zero or above an hour gives 5 to 10 s. */
 uint64_t control_retry_after_usec(const char *value, uint32_t rnd);
 
+/*
+ * What the conversation may cost: a server that has this host busy with reading is read more slowly.
+ * A burst of CONTROL_TOLL_BURST_USEC of CPU time for free, a first map of ten thousand nodes or a dozen of
+ * them, then one part in CONTROL_TOLL_SHARE.
+ */
+#define CONTROL_TOLL_BURST_USEC UINT64_C(2000000)
+#define CONTROL_TOLL_SHARE	5
+#define CONTROL_TOLL_PAUSE_USEC UINT64_C(3000000) /* at most; answers to pings wait as long */
+struct control_toll {
+	uint64_t credit_usec, since;
+	bool begun;
+};
+/* used of CPU time have gone by since the last call. How long to read nothing: 0 = go on. */
+uint64_t control_toll_usec(struct control_toll *t, uint64_t now, uint64_t used);
+
 enum control_verdict {
 	CONTROL_VERDICT_SUCCESS,
 	CONTROL_VERDICT_REFUSED,     /* Error that no repetition changes: the auth key is no good */

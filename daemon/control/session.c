@@ -2,11 +2,15 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
+#include "daemon/control/policy.h"
 #include "lib/http.h"
 #include "lib/stream.h"
 #include "proto/tailcfg.h"
 #include "proto/ts2021_conn.h"
+
+#define TURN_USEC (50 * USEC_PER_MSEC) /* of CPU time; so long others wait at the most, but for one message */
 
 struct session {
 	struct loop *loop;
@@ -20,6 +24,10 @@ struct session {
 	struct dial *dial;
 	struct ts2021_conn *conn;
 	struct h2 *h2;
+	struct control_toll toll;
+	struct loop_timer *rest; /* nothing is read until then */
+	uint64_t turn;		 /* CPU time at its beginning */
+	bool tired;
 	bool dead; /* freed by its owner; the memory goes at the end of the turn */
 };
 
@@ -34,6 +42,8 @@ static void drop_transport(struct session *s)
 	struct h2 *h2 = TAKE(s->h2);
 
 	dial_cancel(TAKE(s->dial));
+	if (s->rest)
+		loop_timer_stop(s->rest);
 	h2_free(h2);
 	ts2021_conn_free(conn);
 }
@@ -44,6 +54,7 @@ void session_free(struct session *s)
 		return;
 	s->dead = true;
 	drop_transport(s);
+	loop_timer_free(s->rest);
 	tls_ctx_unref(s->tls);
 	key_pair_wipe(&s->machine);
 	loop_defer_free(s->loop, s, session_bury);
@@ -94,6 +105,57 @@ static void conn_ready(void *data, struct ts2021_conn *c)
 	s->ops->on_ready(s->data);
 }
 
+static uint64_t cpu_usec(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+	return (uint64_t)ts.tv_sec * USEC_PER_SEC + (uint64_t)ts.tv_nsec / 1000;
+}
+
+static void turn_begin(struct session *s)
+{
+	s->turn = cpu_usec();
+}
+
+static void turn_end(struct session *s)
+{
+	struct stream *stream = s->conn ? ts2021_conn_stream(s->conn) : NULL;
+	uint64_t wait;
+
+	if (s->dead || !stream)
+		return;
+	wait = control_toll_usec(&s->toll, loop_clock(), cpu_usec() - s->turn);
+	if (wait || s->tired) {
+		stream_pause(stream);
+		loop_timer_in(s->rest, MAX(wait, USEC_PER_MSEC));
+	}
+}
+
+bool session_tired(struct session *s)
+{
+	s->tired = s->tired || cpu_usec() - s->turn > TURN_USEC;
+	return s->tired;
+}
+
+static void rested(void *data)
+{
+	struct session *s = data;
+	struct stream *stream;
+	bool waits = s->tired;
+
+	s->tired = false;
+	turn_begin(s);
+	if (waits)
+		s->ops->on_turn(s->data);
+	turn_end(s);
+	if (s->dead || !s->conn || loop_timer_armed(s->rest))
+		return;
+	stream = ts2021_conn_stream(s->conn);
+	if (stream)
+		stream_resume(stream);
+}
+
 static void conn_input(void *data, struct ts2021_conn *c, const uint8_t *p, size_t n)
 {
 	struct session *s = data;
@@ -103,6 +165,15 @@ static void conn_input(void *data, struct ts2021_conn *c, const uint8_t *p, size
 	r = s->h2 ? h2_feed(s->h2, p, n) : -EPROTO;
 	if (r < 0 && !s->dead && s->conn)
 		session_fail(s, r, "HTTP/2 broke off");
+}
+
+static void conn_batch(void *data, struct ts2021_conn *c, bool begins)
+{
+	(void)c;
+	if (begins)
+		turn_begin(data);
+	else
+		turn_end(data);
 }
 
 static void conn_drained(void *data, struct ts2021_conn *c)
@@ -124,6 +195,7 @@ static const struct ts2021_conn_ops conn_ops = {
 	.on_ready = conn_ready,
 	.on_input = conn_input,
 	.on_drained = conn_drained,
+	.on_batch = conn_batch,
 	.on_closed = conn_closed,
 };
 
@@ -181,7 +253,9 @@ int session_new(struct loop *l, const struct session_opts *o, const struct sessi
 	s->data = data;
 	s->machine = *o->machine;
 	s->server_key = *o->server_key;
-	r = http_url_parse(o->server_url, &s->url);
+	r = loop_timer_new(l, rested, s, &s->rest);
+	if (r == 0)
+		r = http_url_parse(o->server_url, &s->url);
 	if (r == 0 && s->url.tls && !o->tls)
 		r = -EINVAL;
 	if (r == 0) {

@@ -2,7 +2,8 @@
 /*
  * session: one connection to the coordination server: TCP, TLS, upgrade, Noise, HTTP/2.
  *
- * Owns everything below it. Never dials again by itself: when it has closed, its owner frees it.
+ * Owns everything below it. Never dials again by itself: when it has closed, its owner frees it. Reads no
+ * faster than policy.h's toll allows, and gives the loop its turn: session_tired().
  */
 #include "lib/cleanup.h"
 #include "lib/dial.h"
@@ -18,6 +19,8 @@ struct session_ops {
 	/* Once, last; every request has ended with -EPIPE. error: -EKEYREJECTED where the server has another
 	 * key or refuses our version; 0 its orderly end; else what went wrong. */
 	void (*on_closed)(void *data, int error, const char *why);
+	/* After session_tired() was true: time to go on with what waits. */
+	void (*on_turn)(void *data);
 };
 
 struct session_opts {
@@ -40,5 +43,8 @@ bool session_ready(const struct session *s);
 int session_request(struct session *s, const char *method, const char *path, const struct key *node,
 		    const void *body, size_t len, const struct h2_client_ops *ops, void *data,
 		    struct h2_stream **ret);
+/* Asked between two pieces of work on what was received: true when this turn of the loop has had its time. What is
+ * left has to wait then; nothing more is read, and on_turn comes. */
+bool session_tired(struct session *s);
 /* fn when the server has answered. */
 int session_ping(struct session *s, void (*fn)(void *data), void *data);

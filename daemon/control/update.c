@@ -70,9 +70,7 @@ static void lite_end(void *data, struct h2_stream *st, int error)
 	}
 	if (error == 0 && q->status == 404) {
 		/* Deleted: an open stream would go on with keep-alives and nothing else. */
-		control_stream_drop(c);
-		c->need_register = true;
-		control_advance(c);
+		control_not_known(c);
 		return;
 	}
 	if (error == -EPIPE || !c->session)

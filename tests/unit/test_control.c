@@ -44,6 +44,7 @@ struct world {
 	size_t n_register;
 	struct h2_stream *held;	    /* a register that waits for a person */
 	int map_status;
+	bool flaps; /* a good map, and at once a bad one */
 	struct h2_stream *stream;
 	unsigned int n_streams;
 	unsigned int lost_streams;
@@ -97,6 +98,9 @@ static void answer_register(struct world *w, struct h2_stream *st, const char *b
 	}
 }
 
+static void send_map(struct world *w, const char *json);
+static const char *first_map(struct world *w, const char *more, char out[static 1024]);
+
 static void answer_map(struct world *w, struct h2_stream *st, const char *body)
 {
 	if (w->map_status != 200) {
@@ -106,6 +110,12 @@ static void answer_map(struct world *w, struct h2_stream *st, const char *body)
 		w->stream = st;
 		h2_on_closed(st, map_closed, w);
 		h2_respond_start(st, 200, NULL);
+		if (w->flaps) {
+			char map[1024];
+
+			send_map(w, first_map(w, "", map));
+			send_map(w, "{\"Node\":");
+		}
 	} else {
 		w->n_lite++;
 		h2_respond(st, 200, NULL, NULL, 0);
@@ -720,6 +730,83 @@ static void test_hostile_map(void **state)
 	assert_int_equal(w->n_conns, 1);
 }
 
+static void settle_for(struct world *w, uint64_t msec)
+{
+	settle_until = loop_now(w->loop) + msec * USEC_PER_MSEC;
+	run(w, settled);
+}
+
+/* A server whose map does not stay, or that registers a node and then does not know it, is asked less and less often. */
+static void test_flapping(void **state)
+{
+	static const char *const answers[] = { OK, NULL };
+	struct world *w = *state;
+
+	w->answers = answers;
+	make_control(w, false);
+	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
+	come_up(w);
+	w->flaps = true;
+	send_map(w, "{\"Node\":");
+	settle_for(w, 600);
+	assert_in_range(w->n_streams, 4, 14);
+	assert_int_equal(w->n_conns, 1);
+	w->flaps = false;
+	w->map_status = 404;
+	w->n_register = 0;
+	control_kick(w->control);
+	settle_for(w, 600);
+	assert_in_range(w->n_register, 4, 14);
+	w->map_status = 200;
+	control_kick(w->control);
+	come_up(w);
+}
+
+/* Small on the way: thirty mebibytes of blanks around a keep-alive. */
+static void put_blank(struct buf *b)
+{
+	size_t n = 30u << 20;
+	char *text = malloc(n + 1);
+
+	assert_non_null(text);
+	memset(text, ' ', n);
+	memcpy(text, "{\"KeepAlive\":true", 17);
+	memcpy(text + n - 1, "}", 2);
+	assert_int_equal(ts2021_frame_put(b, TS2021_ENCODING_ZSTD, text, n), 0);
+	free(text);
+}
+
+/* A server that sends more than can be read in good time: others have their turn all the while. */
+static void test_flood(void **state)
+{
+	static const char *const answers[] = { OK, NULL };
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct world *w = *state;
+	struct control_status s;
+	unsigned int first, before;
+
+	w->answers = answers;
+	make_control(w, false);
+	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
+	come_up(w);
+	for (int i = 0; i < 12; i++)
+		put_blank(&b);
+	assert_in_range(b.len, 1, 60000);
+	control_status(w->control, &s);
+	first = before = s.maps;
+	assert_int_equal(h2_send(w->stream, buf_data(&b), b.len), 0);
+	while (before < first + 6) {
+		assert_true(loop_iterate(w->loop, USEC_PER_SEC) >= 0);
+		control_status(w->control, &s);
+		assert_in_range(s.maps - before, 0, 3);
+		before = s.maps;
+	}
+	assert_int_equal(w->state, CONTROL_STATE_RUNNING);
+	/* what waits goes with the conversation */
+	control_stop(w->control);
+	settle(w);
+}
+
 static bool key_changed(struct world *w)
 {
 	return w->state == CONTROL_STATE_SERVER_KEY_CHANGED;
@@ -782,6 +869,18 @@ static void test_pings(void **state)
 			    "HTTP/1.1 200 OK\r\nContent-Type: text/plain; charset=utf-8\r\n"
 			    "Content-Length: 2\r\n\r\nhi");
 	assert_true(running(w));
+	/* nobody's way to other hosts, nor to this one by another name; and not as often as somebody wishes */
+	snprintf(m, sizeof(m), "{\"PingRequest\":{\"URL\":\"http://localhost%s/ping?id=2\"}}", strrchr(w->url, ':'));
+	send_map(w, m);
+	settle(w);
+	assert_int_equal(w->heads, 1);
+	for (int i = 0; i < 20; i++) {
+		snprintf(m, sizeof(m), "{\"PingRequest\":{\"URL\":\"%s/ping?id=%d\"}}", w->url, 10 + i);
+		send_map(w, m);
+		settle_for(w, 10);
+	}
+	settle(w);
+	assert_in_range(w->heads, 2, 4);
 }
 
 static void test_self_expires(void **state)
@@ -933,7 +1032,8 @@ int main(void)
 		world_test(test_server_key),   world_test(test_pings),
 		world_test(test_self_expires), world_test(test_approval),
 		world_test(test_logout),       world_test(test_logout_elsewhere),
-		       world_test(test_stop_and_start),
+		world_test(test_flapping),     world_test(test_stop_and_start),
+		world_test(test_flood),
 		world_test(test_config),       world_test(test_hostile_map),
 	};
 

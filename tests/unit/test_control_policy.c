@@ -74,6 +74,28 @@ static void test_pauses(void **state)
 	assert_int_equal(control_retry_after_usec(NULL, 0), 5000000);
 }
 
+/* A burst for free, then a fifth of the time; what is not used for long is not saved up. */
+static void test_toll(void **state)
+{
+	struct control_toll t = { 0 };
+	uint64_t now = UINT64_C(1) << 40, used = 0, until;
+
+	(void)state;
+	assert_int_equal(control_toll_usec(&t, now, CONTROL_TOLL_BURST_USEC), 0);
+	assert_int_equal(control_toll_usec(&t, now, 1000), 5000);
+	assert_int_equal(control_toll_usec(&t, now + 5000, 0), 0);
+	assert_int_equal(control_toll_usec(&t, now + 5000, 1000), 5000);
+	assert_int_equal(control_toll_usec(&t, now + 10000, UINT64_C(1) << 50), CONTROL_TOLL_PAUSE_USEC);
+	now += UINT64_C(3600000000);
+	assert_int_equal(control_toll_usec(&t, now, CONTROL_TOLL_BURST_USEC), 0);
+	assert_int_equal(control_toll_usec(&t, now, 1), 5);
+	/* work in small pieces, as fast as it may go */
+	now += 5;
+	for (until = now + 10000000; now < until; used += 7)
+		now += 7 + control_toll_usec(&t, now + 7, 7);
+	assert_in_range(used, 1850000, 2100000);
+}
+
 static void test_c2n(void **state)
 {
 	static const char echo[] = "POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello+more";
@@ -96,6 +118,7 @@ int main(void)
 	static const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_judge),
 		cmocka_unit_test(test_pauses),
+		cmocka_unit_test(test_toll),
 		cmocka_unit_test(test_c2n),
 	};
 
