@@ -267,7 +267,7 @@ static int message_of(struct ts2021_frames *f, const uint8_t *p, size_t n)
 
 	switch (f->coding) {
 	case TS2021_CODING_ZSTD:
-		return inflate(f, p, n, max);
+		return inflate(f, p, n, MIN(max, n * TS2021_GROWTH_MAX + TS2021_GROWTH_FREE));
 	case TS2021_CODING_PLAIN:
 		if (n > max)
 			return -ENOBUFS;

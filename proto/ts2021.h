@@ -19,6 +19,10 @@
 #define TS2021_EARLY_MAX	(10u << 20) /* as stock */
 #define TS2021_FRAME_MAX	(64u << 20)
 #define TS2021_MESSAGE_MAX	(64u << 20) /* 10,000 nodes take 15 MiB */
+/* What a compressed frame may grow to: so many times its size, and so much more. Maps have keys in them, which do not
+ * shrink: 4 to 15 times. */
+#define TS2021_GROWTH_MAX	128
+#define TS2021_GROWTH_FREE	(1u << 20)
 
 /* Upgrade. host: with port. */
 void ts2021_put_request(struct buf *b, const char *host,

@@ -31,7 +31,7 @@ static void stream_again(struct control *c, const char *why)
 	wait = control_backoff_usec(control_trouble(c), control_random());
 	log_debug("control: map stream: %s, again in %u ms", why, (unsigned int)(wait / 1000));
 	loop_timer_in(c->watchdog, wait);
-	if (c->state == CONTROL_STATE_RUNNING)
+	if (c->state == CONTROL_STATE_RUNNING || c->state == CONTROL_STATE_SYNCING)
 		control_set_state(c, CONTROL_STATE_SYNCING, "map stream: %s", why);
 }
 
@@ -270,6 +270,7 @@ void control_stream(struct control *c)
 		return;
 	}
 	loop_timer_in(c->watchdog, WATCHDOG_USEC);
-	if (c->state != CONTROL_STATE_EXPIRED)
+	/* Why it is not the first one says more than that it is awaited. */
+	if (c->state != CONTROL_STATE_EXPIRED && (c->state != CONTROL_STATE_SYNCING || !c->stream_failures))
 		control_set_state(c, CONTROL_STATE_SYNCING, "waiting for the first map");
 }

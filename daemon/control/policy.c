@@ -30,14 +30,20 @@ uint64_t control_toll_usec(struct control_toll *t, uint64_t now, uint64_t used)
 	uint64_t earned, pause;
 
 	if (!t->begun)
-		*t = (struct control_toll){ CONTROL_TOLL_BURST_USEC, now, true };
+		*t = (struct control_toll){ CONTROL_TOLL_BURST_USEC, now, 0, true };
 	earned = now > t->since ? (now - t->since) / CONTROL_TOLL_SHARE : 0;
 	t->since += earned * CONTROL_TOLL_SHARE;
 	t->credit_usec = MIN(t->credit_usec + earned, CONTROL_TOLL_BURST_USEC);
+	if (t->credit_usec >= CONTROL_TOLL_BURST_USEC / 4)
+		t->behind = 0;
 	if (used <= t->credit_usec) {
 		t->credit_usec -= used;
 		return 0;
 	}
+	if (!t->behind)
+		t->behind = now;
+	if (now - t->behind > CONTROL_TOLL_PATIENCE_USEC)
+		return UINT64_MAX;
 	pause = MIN((used - t->credit_usec) * CONTROL_TOLL_SHARE, CONTROL_TOLL_PAUSE_USEC);
 	t->credit_usec = 0;
 	t->since = now + pause; /* that time is paid with */

@@ -15,17 +15,20 @@ uint64_t control_retry_after_usec(const char *value, uint32_t rnd);
 
 /*
  * What the conversation may cost: a server that has this host busy with reading is read more slowly.
- * A burst of CONTROL_TOLL_BURST_USEC of CPU time for free, a first map of ten thousand nodes or a dozen of
- * them, then one part in CONTROL_TOLL_SHARE.
+ * A burst of CONTROL_TOLL_BURST_USEC of CPU time for free, which is a first map of ten thousand nodes, then one part
+ * in CONTROL_TOLL_SHARE. Who is behind all the time for CONTROL_TOLL_PATIENCE_USEC will not catch up: what the
+ * server says then is as old as what waits in front of it.
  */
-#define CONTROL_TOLL_BURST_USEC UINT64_C(2000000)
+#define CONTROL_TOLL_BURST_USEC UINT64_C(1000000)
 #define CONTROL_TOLL_SHARE	5
 #define CONTROL_TOLL_PAUSE_USEC UINT64_C(3000000) /* at most; answers to pings wait as long */
+#define CONTROL_TOLL_PATIENCE_USEC UINT64_C(15000000)
 struct control_toll {
 	uint64_t credit_usec, since;
+	uint64_t behind; /* since when there is next to no credit; 0 = there is some */
 	bool begun;
 };
-/* used of CPU time have gone by since the last call. How long to read nothing: 0 = go on. */
+/* used of CPU time have gone by since the last call. How long to read nothing: 0 = go on, UINT64_MAX = for good. */
 uint64_t control_toll_usec(struct control_toll *t, uint64_t now, uint64_t used);
 
 enum control_verdict {

@@ -126,7 +126,9 @@ static void turn_end(struct session *s)
 	if (s->dead || !stream)
 		return;
 	wait = control_toll_usec(&s->toll, loop_clock(), cpu_usec() - s->turn);
-	if (wait || s->tired) {
+	if (wait == UINT64_MAX) {
+		session_fail(s, -EBUSY, "the server sends more than can be read in good time");
+	} else if (wait || s->tired) {
 		stream_pause(stream);
 		loop_timer_in(s->rest, MAX(wait, USEC_PER_MSEC));
 	}

@@ -78,7 +78,7 @@ static void test_pauses(void **state)
 static void test_toll(void **state)
 {
 	struct control_toll t = { 0 };
-	uint64_t now = UINT64_C(1) << 40, used = 0, until;
+	uint64_t now = UINT64_C(1) << 40, used = 0, until, pause;
 
 	(void)state;
 	assert_int_equal(control_toll_usec(&t, now, CONTROL_TOLL_BURST_USEC), 0);
@@ -89,11 +89,20 @@ static void test_toll(void **state)
 	now += UINT64_C(3600000000);
 	assert_int_equal(control_toll_usec(&t, now, CONTROL_TOLL_BURST_USEC), 0);
 	assert_int_equal(control_toll_usec(&t, now, 1), 5);
+	/* who would have us read all the time, for longer than we are patient */
+	for (until = now + CONTROL_TOLL_PATIENCE_USEC, pause = 0; now <= until + 10000 && pause != UINT64_MAX;
+	     now += pause + 1000) {
+		control_toll_usec(&t, now, 0); /* nothing for once does not make up for it */
+		pause = control_toll_usec(&t, now, 1000);
+	}
+	assert_int_equal(pause, UINT64_MAX);
+	assert_in_range(now, until, until + 10000);
+	assert_int_equal(control_toll_usec(&t, now += 2000000, 100000), 0);
+	assert_int_equal(t.behind, 0);
 	/* work in small pieces, as fast as it may go */
-	now += 5;
 	for (until = now + 10000000; now < until; used += 7)
 		now += 7 + control_toll_usec(&t, now + 7, 7);
-	assert_in_range(used, 1850000, 2100000);
+	assert_in_range(used, 1850000, 2250000);
 }
 
 static void test_c2n(void **state)

@@ -514,7 +514,7 @@ static void test_frames_recorded(void **state)
 
 static void test_frame_limits(void **state)
 {
-	static char zeros[2 << 20];
+	static char zeros[1 << 20], more[9 << 20];
 	struct buf wire = { 0 };
 	struct ts2021_frames f;
 	const char *msg;
@@ -529,6 +529,19 @@ static void test_frame_limits(void **state)
 	assert_int_equal(ts2021_frames_feed(&f, buf_data(&wire), wire.len), 0);
 	assert_int_equal(ts2021_frames_next(&f, &msg, &len), -ENOBUFS);
 	ts2021_frames_done(&f);
+	/* one that grows as no map does, though the message might be so long; and one that just does not */
+	ts2021_frames_init(&f, TS2021_CODING_ZSTD);
+	for (int i = 0; i < 2; i++) {
+		struct buf big = { 0 };
+
+		randombytes_buf(more, i << 16);
+		assert_int_equal(ts2021_frame_put(&big, TS2021_ENCODING_ZSTD, more, sizeof(more)), 0);
+		assert_int_equal(ts2021_frames_feed(&f, buf_data(&big), big.len), 0);
+		assert_int_equal(ts2021_frames_next(&f, &msg, &len), i ? 1 : -ENOBUFS);
+		ts2021_frames_done(&f);
+		ts2021_frames_init(&f, TS2021_CODING_ZSTD);
+		buf_done(&big);
+	}
 	/* cut, or with something behind it */
 	ts2021_frames_init(&f, TS2021_CODING_ZSTD);
 	wire.data[wire.head]--;
