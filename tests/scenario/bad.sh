@@ -1,0 +1,155 @@
+# shellcheck shell=bash
+# bad.sh: alice and bob have joined by a good coordinator, and now badcontrol stands in its place: at its
+# address, with its certificate and its key. Comes after lib.sh.
+#
+#   alice 198.51.100.11 \
+#                        inet - pub 198.51.100.10 (coordinator, then badcontrol :443; relay :8443)
+#   bob   198.51.100.12 /
+#
+#   try MODE SECONDS CPU MIB CAUSE   see there
+#   recovered                        the good coordinator is back, and all is well; no packet was lost
+. "$HERE/load.sh"
+need_programs tests/interop/badcontrol kernscale-relay
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+make_cert
+mkdir -p "$W/relay"
+chown "$NODE_USER" "$W/relay"
+cat >"$W/derp.yaml" <<-EOF
+	regions:
+	  902:
+	    regionid: 902
+	    regioncode: our
+	    regionname: Ours
+	    nodes: [{name: 902a, regionid: 902, hostname: 198.51.100.10, ipv4: 198.51.100.10, stunport: 3478, derpport: 8443}]
+EOF
+chmod 644 "$W/derp.yaml"
+start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun 198.51.100.10:3478 \
+	--cert "$W/tls.pem" --key "$W/tls.key" --state "$W/relay" --user "$NODE_USER"
+wait_until 10 on pub sh -c 'ss -Hltn sport 8443 | grep -q .' || fail "the relay does not come up"
+coordinator_config false "$W/derp.yaml"
+start_coordinator
+join alice
+join bob
+check wait_until 20 reach alice bob
+load alice bob 50 50 100
+check wait_until 20 direct alice bob
+check wait_until 20 direct bob alice
+
+# What the two were told last, for the server to come.
+known() { grep -q "\"Hostname\":\"$2\"" "$W/$1/state/netmap.json"; }
+check wait_until 10 known alice bob
+check wait_until 10 known bob alice
+cp "$W/alice/state/netmap.json" "$W/alice.map"
+cp "$W/bob/state/netmap.json" "$W/bob.map"
+
+node=${PIDS[alice]}
+anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
+most_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$node/status"; }
+descriptors() { find "/proc/$node/fd" -type l | wc -l; }
+cpu_msec() { awk '{ print ($14 + $15) * 10 }' "/proc/$node/stat"; }
+live() { wgctl "$1" status --json --peers=false | grep -q '"ControlConnected": true'; }
+mode() { echo "$1" >"$W/mode.new" && mv "$W/mode.new" "$W/mode"; }
+
+# Whoever alice calls because a server says so is counted.
+check on alice nft -f - <<-EOF
+	table inet calls { chain out { type filter hook output priority 0; tcp dport 7777 counter; }; }
+EOF
+calls() { on alice nft list table inet calls | sed -n 's/.*packets \([0-9]*\).*/\1/p'; }
+
+stop coordinator KILL
+mode good
+start badcontrol pub "$BIN/tests/interop/badcontrol" 443 "$W/mode" "$W/tls.pem" "$W/tls.key" \
+	"$W/coord/noise.key" "$W/alice.map" "$W/bob.map"
+for n in alice bob; do wait_until 20 live $n || fail "$n does not take the stand-in: $(wgctl $n status)"; done
+sleep 1
+before=$(anon_kib) fds=$(descriptors)
+step "the stand-in serves; RssAnon $before KiB, $fds descriptors"
+
+ask() {
+	timeout 20 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status
+}
+again() { [ "$(grep -c '^good served' "$LOGS/badcontrol.log")" -gt "$SERVED" ] && live alice; }
+# Coming and going as often as here, any server looks like a bad one. A change of the network makes alice try as
+# if nothing had been.
+stir() { ip -n "${P}alice" link add stir type dummy && ip -n "${P}alice" link del stir; }
+
+# try MODE SECONDS CPU MIB CAUSE: that misdeed for so long. CPU: ms a second at most; MIB: how much more memory
+# at the most, ever; CAUSE: what status says of it, '' where nothing is wrong, or nothing said in so short a time.
+try() {
+	local m=$1 secs=$2 cause=$5 begin end t took='' middle most=0 fd left hwm cpu said='' bad='' n=''
+
+	phase "$m"
+	echo 5 >"/proc/$node/clear_refs"
+	hwm=$(most_kib) cpu=$(cpu_msec)
+	mode "$m"
+	stir
+	begin=$(now_msec)
+	end=$((begin + secs * 1000))
+	# Longer where the cause has not been seen: there may be other work on this machine.
+	while t=$(now_msec) && { [ "$t" -lt $end ] || { [ -n "$cause" ] && [ "$t" -lt $((end + 10000)) ] &&
+		! grep -qE "Not connected.*$cause" <<<"$said"; }; }; do
+		ask >"$W/said" || bad+=" status fails;"
+		took+="$(($(now_msec) - t)) "
+		fd=$(descriptors)
+		[ "$fd" -le "$most" ] || most=$fd
+		grep -qE "Not connected.*$cause" <<<"$said" || said=$(grep "Not connected" "$W/said")
+		cat "$W/said" >>"$W/all-said"
+		sleep 0.2
+	done
+	t=$(($(now_msec) - begin))
+	cpu=$((($(cpu_msec) - cpu) * 1000 / t))
+	check running alice
+	hwm=$(($(most_kib) - hwm))
+	SERVED=$(grep -c '^good served' "$LOGS/badcontrol.log")
+	mode good
+	end=$(now_msec)
+	wait_until 60 again || fail "$m: alice is not back: $(ask)"
+	end=$(($(now_msec) - end))
+	left=$(($(anon_kib) - before))
+	# One slow answer proves nothing: server and client have the same processor.
+	middle=$(tr ' ' '\n' <<<"$took" | grep . | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')
+	n=$(sed -n "s/^$m accepts \([0-9]*\) asks \([0-9]*\)/\1+\2/p" "$LOGS/badcontrol.log")
+	step "$m: $((n)) connections and requests in $t ms, CPU $cpu ms/s, memory +$hwm KiB at most, +$left left," \
+		"$most descriptors, status ${took}ms, back after $end ms"
+	[ -z "$said" ] || echo "            $said"
+	[ "$((n))" -le $((30 + t * 20 / 1000)) ] || bad+=" $((n)) connections and requests;"
+	[ "$cpu" -le "$3" ] || bad+=" $cpu ms of CPU a second;"
+	[ "$hwm" -le $(($4 * 1024)) ] || bad+=" $hwm KiB more at the most;"
+	[ "$left" -le 4096 ] || bad+=" $left KiB more are left;"
+	[ "$most" -le $((fds + ${FDS:-8})) ] || bad+=" $most descriptors;"
+	[ "$middle" -lt $((1000 * ${WAIT_FACTOR:-1})) ] || bad+=" status took $middle ms;"
+	[ $end -lt $((${BACK:-5000} * ${WAIT_FACTOR:-1})) ] || bad+=" back only after $end ms;"
+	[ -z "$cause" ] || grep -qE "Not connected.*$cause" <<<"$said" || bad+=" status does not say '$cause': $said;"
+	[ -z "$bad" ] || fail "$m:$bad"
+}
+
+# What came from the server is not obeyed by anybody's terminal: neither what wgctl prints nor the log has control
+# characters, marks that turn the direction of text, or lines of somebody else's making.
+nothing_acts() {
+	local acts='[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]'
+
+	wgctl alice status --json >>"$W/all-said"
+	wgctl alice status --detail >>"$W/all-said"
+	for f in "$W/all-said" "$LOGS/alice.log"; do
+		! LC_ALL=C grep -nPa "$acts" "$f" | head -n 3 | cat -A | grep . || fail "hostile text acts on the terminal: $f"
+		! grep -n '^100.64.0.9 forged' "$f" || fail "a line is forged: $f"
+	done
+}
+
+recovered() {
+	local t
+
+	stop badcontrol
+	sleep 1
+	run_coordinator
+	t=$(now_msec)
+	for n in alice bob; do wait_until 20 live $n || fail "$n is not back at the coordinator: $(wgctl $n status)"; done
+	step "the good coordinator is back; so are both, after $(($(now_msec) - t)) ms"
+	no_loss
+	check wait_until 5 direct alice bob
+	nothing_acts
+	[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = 2 ] || fail "not alice and bob: $(admin nodes list)"
+}
