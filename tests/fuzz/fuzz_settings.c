@@ -1,5 +1,6 @@
 /*
- * The coordinator's configuration: any text gives settings or problems, never both, never neither.
+ * The coordinator's configuration: any text gives settings or problems, never both, never neither. JSON is
+ * YAML too, and can be changed as a tree.
  *
  * words: coordinator/settings.c
  */
@@ -9,6 +10,7 @@
 #include <stdlib.h>
 
 #include "coordinator/settings.h"
+#include "tests/fuzz/json_mutator.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
