@@ -37,10 +37,14 @@ same() {
 filtered() {
 	[ -z "$(on alice wg show kernscale0 peers 2>/dev/null)" ] || on alice nft list chain inet kernscale forward >/dev/null
 }
-# killed_at N SECONDS: 0 if the daemon died of it, 1 if it does not send so many in that time.
+# killed_at N SECONDS: 0 if the daemon died of it, 1 if it does not send so many in that time after it is up.
 killed_at() {
 	NODE_UNDER="env LD_PRELOAD=$BIN/tests/scenario/killer.so KILL_AT=$1" start_doomed
+	wait_until 60 died_or_up || fail "neither up nor killed at message $1: $(wgctl alice status)"
 	wait_until "$2" died && unset "PIDS[alice]"
+}
+died_or_up() {
+	died || wgctl alice status
 }
 start_doomed() {
 	mkdir -p "$W/alice/run"
