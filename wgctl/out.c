@@ -54,8 +54,16 @@ void out_safe(struct buf *b, const char *s)
 
 	while (*p) {
 		uint32_t c;
-		size_t n = utf8_at(p, &c);
+		size_t n = 0;
 
+		while (p[n] >= ' ' && p[n] <= '~')
+			n++;
+		if (n) {
+			buf_put(b, p, n);
+			p += n;
+			continue;
+		}
+		n = utf8_at(p, &c);
 		if (!n) {
 			buf_printf(b, "\\x%02x", *p++);
 			continue;
