@@ -2,6 +2,7 @@
  * Map messages on a standing map: any message leaves it whole, and it survives its own cache.
  *
  * words: proto/tailcfg*.c proto/derpmap.c
+ * max_len: 3100
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -3,6 +3,7 @@
  * terminal.
  *
  * words: wgctl/view.c wgctl/out.c
+ * max_len: 3000
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -19,9 +20,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 					      .header = true,
 					      .detail = true,
 					      .now_unix_nsec = INT64_C(1795000000000000000) };
+	static const bool acting[256] = { [0 ... 8] = true, [11 ... 31] = true, [127] = true };
 	struct buf b = { 0 };
 	json_t *j = NULL;
-	bool direct, self;
+	bool direct, self, acts = false;
 	int status;
 
 	if (json_read(data, size, 1 << 20, &j) < 0)
@@ -34,12 +36,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	view_pong(j, &b, &direct);
 	view_netcheck(j, true, &b);
 	view_whois(j, &b);
-	for (size_t i = 0; i < b.len; i++) {
-		uint8_t c = buf_data(&b)[i];
-
-		if ((c < 0x20 && c != '\n' && c != '\t') || c == 0x7f)
-			abort();
-	}
+	for (size_t i = 0; i < b.len; i++)
+		acts |= acting[buf_data(&b)[i]];
+	if (acts)
+		abort();
 	buf_done(&b);
 	json_decref(j);
 	return 0;
