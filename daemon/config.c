@@ -146,7 +146,8 @@ static void print_help(void)
 		printf("  --%s%s%-*s %s\n", settings[i].name, settings[i].arg ? " " : "",
 		       (int)(22 - strlen(settings[i].name) - (settings[i].arg ? 1 : 0)),
 		       settings[i].arg ? settings[i].arg : "", settings[i].help);
-	printf("  --%-22s %s\n  --%-22s %s\n  --%-22s %s\n", "check-config",
+	printf("  --%-22s %s\n  --%-22s %s\n  --%-22s %s\n  --%-22s %s\n", "hold-filter",
+	       "after the daemon's death: keep the packet filter, and end", "check-config",
 	       "check the settings and end", "version", "print the version", "help", "print this");
 }
 
@@ -177,13 +178,13 @@ static int check_names(const struct config *c, char *error)
 	return 0;
 }
 
-enum { OPT_FIRST = 1000, OPT_VERSION = 2000, OPT_HELP, OPT_CHECK };
+enum { OPT_FIRST = 1000, OPT_VERSION = 2000, OPT_HELP, OPT_CHECK, OPT_HOLD };
 
 /* Fills given, one for each of settings[]. 1: help or version has been printed. */
 static int read_options(int argc, char **argv, const char *given[static ARRAY_SIZE(settings)],
-			bool *ret_check_only, char *error)
+			struct config *ret, char *error)
 {
-	struct option longs[ARRAY_SIZE(settings) + 4] = { 0 };
+	struct option longs[ARRAY_SIZE(settings) + 5] = { 0 };
 	int o;
 
 	for (size_t i = 0; i < ARRAY_SIZE(settings); i++)
@@ -193,6 +194,7 @@ static int read_options(int argc, char **argv, const char *given[static ARRAY_SI
 	longs[ARRAY_SIZE(settings)] = (struct option){ "version", no_argument, NULL, OPT_VERSION };
 	longs[ARRAY_SIZE(settings) + 1] = (struct option){ "help", no_argument, NULL, OPT_HELP };
 	longs[ARRAY_SIZE(settings) + 2] = (struct option){ "check-config", no_argument, NULL, OPT_CHECK };
+	longs[ARRAY_SIZE(settings) + 3] = (struct option){ "hold-filter", no_argument, NULL, OPT_HOLD };
 	optind = 0;
 	opterr = 0;
 	while ((o = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
@@ -205,7 +207,11 @@ static int read_options(int argc, char **argv, const char *given[static ARRAY_SI
 			return 1;
 		}
 		if (o == OPT_CHECK) {
-			*ret_check_only = true;
+			ret->check_only = true;
+			continue;
+		}
+		if (o == OPT_HOLD) {
+			ret->hold_filter = true;
 			continue;
 		}
 		if (o < OPT_FIRST) {
@@ -238,13 +244,17 @@ int config_load(int argc, char **argv, struct config *ret, char error[static CON
 		.log_level = LOG_LEVEL_INFO,
 	};
 	const char *given[ARRAY_SIZE(settings)] = { 0 };
-	int r = read_options(argc, argv, given, &c.check_only, error);
+	int r = read_options(argc, argv, given, &c, error);
 
 	if (r != 0)
 		return r;
 	if (given[0])
 		snprintf(c.file, sizeof(c.file), "%s", given[0]);
 	r = load_file(c.file, given[0], &c, error);
+	if (r < 0 && c.hold_filter) { /* what keeps the daemon from starting must not open the filter */
+		log_warning("%s", error);
+		r = 0;
+	}
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(settings); i++)
 		if (given[i])
 			r = set_value(&settings[i], given[i], &c, error);

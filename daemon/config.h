@@ -36,9 +36,12 @@ struct config {
 	bool port_sharing_raw;		 /* raw sockets instead of nftables' tproxy */
 	bool allow_plain_relay;		 /* relays without TLS, for closed networks */
 	bool check_only;
+	bool hold_filter;		 /* not the daemon, but what comes after its death */
 	enum log_level log_level;
 };
 
-/* Command line, then file, then defaults for what neither named. Returns 0; 1 when it has printed
+/* With hold_filter a file that cannot be used counts as far as it could be read.
+ *
+ * Command line, then file, then defaults for what neither named. Returns 0; 1 when it has printed
  * help or version and the program should end well; -EINVAL with one line in error. */
 int config_load(int argc, char **argv, struct config *ret, char error[static CONFIG_ERROR_MAX]);

@@ -60,21 +60,21 @@ __attribute__((format(printf, 3, 4))) static int fail(char *error, int r, const 
 }
 
 /* Abstract sockets belong to the network namespace, as interfaces do, and end with their process. */
-static int lock_name(struct dataplane *d, char *error)
+int dataplane_claim(const char *interface, char error[static DATAPLANE_ERROR_MAX])
 {
+	CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	int n = snprintf(un.sun_path + 1, sizeof(un.sun_path) - 1, "kernscaled/%s", d->cfg->interface);
+	int n = snprintf(un.sun_path + 1, sizeof(un.sun_path) - 1, "kernscaled/%s", interface);
 
-	d->name_lock = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (d->name_lock < 0)
+	if (fd < 0)
 		return fail(error, -errno, "cannot make a socket: %s", strerror(errno));
-	if (bind(d->name_lock, (struct sockaddr *)&un,
+	if (bind(fd, (struct sockaddr *)&un,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0)
 		return fail(error, -EBUSY,
 			    "another kernscaled has interface %s: stop it or give --interface, --port, "
 			    "--table, --statedir and --socket of its own",
-			    d->cfg->interface);
-	return 0;
+			    interface);
+	return TAKE_FD(fd);
 }
 
 /* Ends our use of the kernel's objects; they stay. */
@@ -110,7 +110,6 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX])
 {
 	CLEANUP(dataplane_close) struct dataplane *d = calloc(1, sizeof(*d));
-	int r;
 
 	if (!d)
 		return fail(error, -ENOMEM, "no memory");
@@ -122,9 +121,9 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 	d->filter = NFT_FILTER_REPLIES_ONLY;
 	if (loop_timer_new(l, table_again, d, &d->table_timer) < 0)
 		return fail(error, -ENOMEM, "no memory");
-	r = lock_name(d, error);
-	if (r < 0)
-		return r;
+	d->name_lock = dataplane_claim(cfg->interface, error);
+	if (d->name_lock < 0)
+		return d->name_lock;
 	d->kept = notify_take(KEPT_NAME);
 	*ret = TAKE(d);
 	return 0;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/config.h"
+#include "daemon/hold.h"
 #include "daemon/kernel/privs.h"
 #include "daemon/node.h"
 #include "lib/key.h"
@@ -28,16 +29,22 @@ static int give_up_root(const struct config *c)
 {
 	char error[PRIVS_ERROR_MAX];
 	struct user u;
+	int r = 0;
 
-	if (geteuid() != 0)
-		return 0;
-	if (privs_user_find(c->user, &u, error) < 0 ||
-	    privs_own_folder(c->statedir, 0700, &u, error) < 0 ||
-	    privs_own_folder(c->runtimedir, 0755, &u, error) < 0 || privs_drop(&u, error) < 0) {
-		log_err("%s", error);
-		return -EPERM;
+	if (geteuid() == 0) {
+		r = privs_user_find(c->user, &u, error);
+		if (r == 0 && !c->hold_filter)
+			r = privs_own_folder(c->statedir, 0700, &u, error);
+		if (r == 0 && !c->hold_filter)
+			r = privs_own_folder(c->runtimedir, 0755, &u, error);
+		if (r == 0)
+			r = privs_drop(&u, error);
 	}
-	return 0;
+	if (r == 0)
+		r = privs_check(error);
+	if (r < 0)
+		log_err("%s", error);
+	return r;
 }
 
 static int run(const struct config *c)
@@ -101,9 +108,7 @@ int main(int argc, char **argv)
 	if (give_up_root(&c) < 0)
 		return 1;
 	user_hide_memory(); /* a change of user makes a process dumpable again */
-	if (privs_check(error) < 0) {
-		log_err("%s", error);
-		return 1;
-	}
+	if (c.hold_filter)
+		return hold_filter(&c) < 0 ? 1 : 0;
 	return run(&c) < 0 ? 1 : 0;
 }

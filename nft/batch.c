@@ -18,8 +18,9 @@
 
 #include "lib/cleanup.h"
 #include "lib/netlink.h"
+#include "nft/copy.h"
+#include "nft/writer.h"
 
-#define MESSAGE_MAX 65536
 #define DESCRIBE_MAX 4096
 #define FAMILY	    NFPROTO_INET
 
@@ -435,161 +436,46 @@ static struct nftnl_set *make_set(const struct nft_ruleset *r, const struct nft_
 	return TAKE(set);
 }
 
-static struct nftnl_table *make_table(const char *name, bool whole, uint32_t flags)
-{
-	CLEANUP(nftnl_table_free) struct nftnl_table *t = nftnl_table_alloc();
-
-	if (!t || nftnl_table_set_str(t, NFTNL_TABLE_NAME, name) < 0)
-		return NULL;
-	nftnl_table_set_u32(t, NFTNL_TABLE_FAMILY, FAMILY);
-	if (!whole) /* its name, to delete it */
-		return TAKE(t);
-	nftnl_table_set_u32(t, NFTNL_TABLE_FLAGS, flags);
-	if (nftnl_table_set_data(t, NFTNL_TABLE_USERDATA, NFT_TAG, sizeof(NFT_TAG)) < 0)
-		return NULL;
-	return TAKE(t);
-}
-
 /* Messages */
 
-struct writer {
-	struct buf *out;
-	uint32_t seq;
-	size_t last; /* where the last message begins */
-};
-
-/* Room for one message; its header is at the end of the buffer. NULL: no memory. */
-static struct nlmsghdr *begin(struct writer *w, uint16_t type, uint16_t family, uint16_t flags)
-{
-	struct nfgenmsg *nfg;
-	struct nlmsghdr *nlh = (struct nlmsghdr *)(void *)buf_tail(w->out, MESSAGE_MAX);
-
-	if (!nlh)
-		return NULL;
-	nlh = mnl_nlmsg_put_header(nlh);
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = NLM_F_REQUEST | flags;
-	nlh->nlmsg_seq = w->seq++;
-	nfg = mnl_nlmsg_put_extra_header(nlh, sizeof(*nfg));
-	nfg->nfgen_family = (uint8_t)family;
-	nfg->version = NFNETLINK_V0;
-	w->last = w->out->len;
-	return nlh;
-}
-
-static void end(struct writer *w, const struct nlmsghdr *nlh)
-{
-	buf_commit(w->out, NLMSG_ALIGN(nlh->nlmsg_len));
-}
-
-static struct nlmsghdr *begin_nft(struct writer *w, uint16_t msg, uint16_t flags)
-{
-	return begin(w, (uint16_t)(NFNL_SUBSYS_NFTABLES << 8 | msg), FAMILY, flags);
-}
-
-static int put_marker(struct writer *w, uint16_t type)
-{
-	struct nlmsghdr *nlh;
-
-	/* The last message before the end is the one to be acknowledged: kernels before 6.10
-	 * acknowledge neither the begin nor the end. */
-	if (type == NFNL_MSG_BATCH_END && !w->out->bad)
-		((struct nlmsghdr *)(void *)(w->out->data + w->out->head + w->last))->nlmsg_flags |= NLM_F_ACK;
-	nlh = begin(w, type, AF_UNSPEC, 0);
-	if (!nlh)
-		return -ENOMEM;
-	((struct nfgenmsg *)mnl_nlmsg_get_payload(nlh))->res_id = htons(NFNL_SUBSYS_NFTABLES);
-	end(w, nlh);
-	return 0;
-}
-
-static int put_table(struct writer *w, uint16_t msg, uint16_t flags, const char *name,
-		     uint32_t table_flags)
-{
-	CLEANUP(nftnl_table_free) struct nftnl_table *t =
-		make_table(name, msg == NFT_MSG_NEWTABLE, table_flags);
-	struct nlmsghdr *nlh = begin_nft(w, msg, flags);
-
-	if (!t || !nlh)
-		return -ENOMEM;
-	nftnl_table_nlmsg_build_payload(nlh, t);
-	end(w, nlh);
-	return 0;
-}
-
-static int put_chain(struct writer *w, const struct nft_ruleset *r, const struct nft_chain *c)
+static int put_chain(struct nft_writer *w, const struct nft_ruleset *r, const struct nft_chain *c)
 {
 	CLEANUP(nftnl_chain_free) struct nftnl_chain *chain = make_chain(r, c);
-	struct nlmsghdr *nlh = begin_nft(w, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
+	struct nlmsghdr *nlh = nft_writer_begin(w, NFT_MSG_NEWCHAIN, NLM_F_CREATE);
 
 	if (!chain || !nlh)
 		return -ENOMEM;
 	nftnl_chain_nlmsg_build_payload(nlh, chain);
-	end(w, nlh);
+	nft_writer_end(w, nlh);
 	return 0;
 }
 
-static int put_rule(struct writer *w, const struct nft_ruleset *r, const struct nft_chain *c,
+static int put_rule(struct nft_writer *w, const struct nft_ruleset *r, const struct nft_chain *c,
 		    const struct nft_rule *x)
 {
 	CLEANUP(nftnl_rule_free) struct nftnl_rule *rule = make_rule(r, c, x);
-	struct nlmsghdr *nlh = begin_nft(w, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
+	struct nlmsghdr *nlh = nft_writer_begin(w, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
 
 	if (!rule || !nlh)
 		return -ENOMEM;
 	nftnl_rule_nlmsg_build_payload(nlh, rule);
-	end(w, nlh);
+	nft_writer_end(w, nlh);
 	return 0;
 }
 
-static int put_set(struct writer *w, const struct nft_ruleset *r, const struct nft_set *s, uint32_t id)
+static int put_set(struct nft_writer *w, const struct nft_ruleset *r, const struct nft_set *s, uint32_t id)
 {
 	CLEANUP(nftnl_set_free) struct nftnl_set *set = make_set(r, s, id);
-	struct nlmsghdr *nlh = begin_nft(w, NFT_MSG_NEWSET, NLM_F_CREATE);
+	struct nlmsghdr *nlh = nft_writer_begin(w, NFT_MSG_NEWSET, NLM_F_CREATE);
 
 	if (!set || !nlh)
 		return -ENOMEM;
 	nftnl_set_nlmsg_build_payload(nlh, set);
-	end(w, nlh);
+	nft_writer_end(w, nlh);
 	return 0;
 }
 
-static int put_element_chunk(struct writer *w, uint16_t msg, const char *table, const char *set,
-			     const struct addr *v, size_t n)
-{
-	struct nlmsghdr *nlh = begin_nft(w, msg, msg == NFT_MSG_NEWSETELEM ? NLM_F_CREATE : 0);
-	struct nlattr *list;
-
-	if (!nlh)
-		return -ENOMEM;
-	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_TABLE, table);
-	mnl_attr_put_strz(nlh, NFTA_SET_ELEM_LIST_SET, set);
-	list = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_LIST_ELEMENTS);
-	for (size_t i = 0; i < n; i++) {
-		struct nlattr *elem = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
-		struct nlattr *key = mnl_attr_nest_start(nlh, NFTA_SET_ELEM_KEY);
-
-		mnl_attr_put(nlh, NFTA_DATA_VALUE, addr_len(&v[i]), v[i].b);
-		mnl_attr_nest_end(nlh, key);
-		mnl_attr_nest_end(nlh, elem);
-	}
-	mnl_attr_nest_end(nlh, list);
-	end(w, nlh);
-	return 0;
-}
-
-/* Chunks stay below the 64 KiB that one attribute can hold: 1,024 members of 28 bytes. */
-static int put_elements(struct writer *w, uint16_t msg, const char *table, const char *set,
-			const struct addr *v, size_t n)
-{
-	int r = 0;
-
-	for (size_t i = 0; i < n && r == 0; i += NFT_ELEMENT_CHUNK)
-		r = put_element_chunk(w, msg, table, set, v + i, MIN(n - i, (size_t)NFT_ELEMENT_CHUNK));
-	return r;
-}
-
-static int put_body(struct writer *w, const struct nft_ruleset *r)
+static int put_body(struct nft_writer *w, const struct nft_ruleset *r)
 {
 	int e = 0;
 
@@ -601,72 +487,75 @@ static int put_body(struct writer *w, const struct nft_ruleset *r)
 		for (size_t k = 0; k < r->chains[i].n && e == 0; k++)
 			e = put_rule(w, r, &r->chains[i], &r->rules[r->chains[i].first + k]);
 	for (size_t i = 0; i < r->n_sets && e == 0; i++)
-		e = put_elements(w, NFT_MSG_NEWSETELEM, r->table, r->sets[i].name, r->sets[i].addrs,
-				 r->sets[i].n);
+		e = nft_writer_elements(w, NFT_MSG_NEWSETELEM, r->table, r->sets[i].name,
+					r->sets[i].addrs, r->sets[i].n);
 	return e;
 }
 
 int nft_batch_replace(const struct nft_ruleset *r, const struct nft_batch_opts *o, struct buf *out)
 {
-	struct writer w = { out, o->first_seq, 0 };
-	int e = put_marker(&w, NFNL_MSG_BATCH_BEGIN);
+	struct nft_writer w = { out, o->first_seq, 0 };
+	int e = nft_writer_marker(&w, NFNL_MSG_BATCH_BEGIN);
 
 	if (e == 0 && o->delete_first)
-		e = put_table(&w, NFT_MSG_DELTABLE, 0, r->table, 0);
+		e = nft_writer_delete_table(&w, r->table);
 	if (e == 0)
-		e = put_table(&w, NFT_MSG_NEWTABLE, NLM_F_CREATE | NLM_F_EXCL, r->table, o->table_flags);
+		e = nft_writer_table(&w, NLM_F_CREATE | NLM_F_EXCL, r->table, o->table_flags,
+				     o->tag ? o->tag : NFT_TAG);
 	if (e == 0)
 		e = put_body(&w, r);
-	return e < 0 ? e : put_marker(&w, NFNL_MSG_BATCH_END);
+	if (e == 0 && o->delete_also)
+		e = nft_writer_delete_table(&w, o->delete_also);
+	return e < 0 ? e : nft_writer_marker(&w, NFNL_MSG_BATCH_END);
 }
 
 int nft_batch_try(const struct nft_ruleset *r, uint32_t table_flags, uint32_t first_seq,
 		  struct buf *out)
 {
-	struct writer w = { out, first_seq, 0 };
-	int e = put_marker(&w, NFNL_MSG_BATCH_BEGIN);
+	struct nft_writer w = { out, first_seq, 0 };
+	int e = nft_writer_marker(&w, NFNL_MSG_BATCH_BEGIN);
 
 	if (e == 0)
-		e = put_table(&w, NFT_MSG_NEWTABLE, NLM_F_CREATE, r->table, table_flags);
+		e = nft_writer_table(&w, NLM_F_CREATE, r->table, table_flags, NFT_TAG);
 	if (e == 0)
 		e = put_body(&w, r);
 	if (e == 0)
-		((struct nlmsghdr *)(void *)(out->data + out->head + w.last))->nlmsg_flags |= NLM_F_ACK;
+		nft_writer_ask_ack(&w);
 	return e;
 }
 
-int nft_batch_delete(const char *table, uint32_t first_seq, struct buf *out)
+int nft_batch_delete(const char *const *tables, size_t n, uint32_t first_seq, struct buf *out)
 {
-	struct writer w = { out, first_seq, 0 };
-	int e = put_marker(&w, NFNL_MSG_BATCH_BEGIN);
+	struct nft_writer w = { out, first_seq, 0 };
+	int e = nft_writer_marker(&w, NFNL_MSG_BATCH_BEGIN);
 
-	if (e == 0)
-		e = put_table(&w, NFT_MSG_DELTABLE, 0, table, 0);
-	return e < 0 ? e : put_marker(&w, NFNL_MSG_BATCH_END);
+	for (size_t i = 0; i < n && e == 0; i++)
+		e = nft_writer_delete_table(&w, tables[i]);
+	return e < 0 ? e : nft_writer_marker(&w, NFNL_MSG_BATCH_END);
 }
 
 int nft_batch_own(const char *table, uint32_t first_seq, struct buf *out)
 {
-	struct writer w = { out, first_seq, 0 };
-	int e = put_marker(&w, NFNL_MSG_BATCH_BEGIN);
+	struct nft_writer w = { out, first_seq, 0 };
+	int e = nft_writer_marker(&w, NFNL_MSG_BATCH_BEGIN);
 
 	if (e == 0)
-		e = put_table(&w, NFT_MSG_NEWTABLE, 0, table, NFT_OWNER | NFT_PERSIST);
-	return e < 0 ? e : put_marker(&w, NFNL_MSG_BATCH_END);
+		e = nft_writer_table(&w, 0, table, NFT_OWNER | NFT_PERSIST, NFT_TAG);
+	return e < 0 ? e : nft_writer_marker(&w, NFNL_MSG_BATCH_END);
 }
 
 int nft_batch_elements(const char *table, const struct nft_set_change *c, size_t n, uint32_t first_seq,
 		       struct buf *out)
 {
-	struct writer w = { out, first_seq, 0 };
-	int e = put_marker(&w, NFNL_MSG_BATCH_BEGIN);
+	struct nft_writer w = { out, first_seq, 0 };
+	int e = nft_writer_marker(&w, NFNL_MSG_BATCH_BEGIN);
 
 	for (size_t i = 0; i < n && e == 0; i++) {
-		e = put_elements(&w, NFT_MSG_NEWSETELEM, table, c[i].set, c[i].add, c[i].n_add);
+		e = nft_writer_elements(&w, NFT_MSG_NEWSETELEM, table, c[i].set, c[i].add, c[i].n_add);
 		if (e == 0)
-			e = put_elements(&w, NFT_MSG_DELSETELEM, table, c[i].set, c[i].del, c[i].n_del);
+			e = nft_writer_elements(&w, NFT_MSG_DELSETELEM, table, c[i].set, c[i].del, c[i].n_del);
 	}
-	return e < 0 ? e : put_marker(&w, NFNL_MSG_BATCH_END);
+	return e < 0 ? e : nft_writer_marker(&w, NFNL_MSG_BATCH_END);
 }
 
 /* Reading back */
@@ -733,7 +622,7 @@ void nft_table_seen_done(struct nft_table_seen *t)
 	*t = (struct nft_table_seen){ 0 };
 }
 
-static bool is_message(const struct nlmsghdr *nlh, uint16_t msg)
+bool nft_is_message(const struct nlmsghdr *nlh, uint16_t msg)
 {
 	const struct nfgenmsg *nfg = mnl_nlmsg_get_payload(nlh);
 
@@ -741,24 +630,35 @@ static bool is_message(const struct nlmsghdr *nlh, uint16_t msg)
 	       mnl_nlmsg_get_payload_len(nlh) >= sizeof(*nfg) && nfg->nfgen_family == FAMILY;
 }
 
+static bool has_tag(const struct nftnl_table *t, const char *want)
+{
+	uint32_t len = 0;
+	const void *tag = nftnl_table_get_data(t, NFTNL_TABLE_USERDATA, &len);
+
+	return tag && len == strlen(want) + 1 && memcmp(tag, want, len) == 0;
+}
+
 int nft_read_table(const struct nlmsghdr *nlh, const char *table, struct nft_table_seen *t)
 {
 	CLEANUP(nftnl_table_free) struct nftnl_table *seen = nftnl_table_alloc();
-	const void *tag;
-	uint32_t len = 0;
+	char copy[NFT_NAME_MAX];
+	const char *name;
 
 	if (!seen)
 		return -ENOMEM;
-	if (!is_message(nlh, NFT_MSG_NEWTABLE) || nftnl_table_nlmsg_parse(nlh, seen) < 0 ||
-	    !equal_text(nftnl_table_get_str(seen, NFTNL_TABLE_NAME), table))
+	if (!nft_is_message(nlh, NFT_MSG_NEWTABLE) || nftnl_table_nlmsg_parse(nlh, seen) < 0)
+		return 0;
+	name = nftnl_table_get_str(seen, NFTNL_TABLE_NAME);
+	if (nft_copy_name(table, copy) == 0 && equal_text(name, copy))
+		t->copied = has_tag(seen, NFT_TAG_COPY) && !nftnl_table_is_set(seen, NFTNL_TABLE_OWNER);
+	if (!equal_text(name, table))
 		return 0;
 	t->there = true;
 	t->flags = nftnl_table_get_u32(seen, NFTNL_TABLE_FLAGS);
 	t->owner = nftnl_table_is_set(seen, NFTNL_TABLE_OWNER) ?
 			   nftnl_table_get_u32(seen, NFTNL_TABLE_OWNER) :
 			   0;
-	tag = nftnl_table_get_data(seen, NFTNL_TABLE_USERDATA, &len);
-	t->ours = tag && len == sizeof(NFT_TAG) && memcmp(tag, NFT_TAG, len) == 0;
+	t->ours = has_tag(seen, NFT_TAG);
 	return 0;
 }
 
@@ -768,7 +668,7 @@ int nft_read_chain(const struct nlmsghdr *nlh, const char *table, struct nft_tab
 
 	if (!c)
 		return -ENOMEM;
-	if (!is_message(nlh, NFT_MSG_NEWCHAIN) || nftnl_chain_nlmsg_parse(nlh, c) < 0 ||
+	if (!nft_is_message(nlh, NFT_MSG_NEWCHAIN) || nftnl_chain_nlmsg_parse(nlh, c) < 0 ||
 	    !equal_text(nftnl_chain_get_str(c, NFTNL_CHAIN_TABLE), table) ||
 	    !nftnl_chain_is_set(c, NFTNL_CHAIN_NAME))
 		return 0;
@@ -787,7 +687,7 @@ int nft_read_rule(const struct nlmsghdr *nlh, const char *table, struct nft_tabl
 
 	if (!rule)
 		return -ENOMEM;
-	if (!is_message(nlh, NFT_MSG_NEWRULE))
+	if (!nft_is_message(nlh, NFT_MSG_NEWRULE))
 		return 0;
 	/* What libnftnl cannot read is no rule of ours: it makes the table differ. */
 	if (nftnl_rule_nlmsg_parse(nlh, rule) < 0)
@@ -834,7 +734,7 @@ int nft_read_elements(const struct nlmsghdr *nlh, uint8_t family, struct nft_ele
 	const struct nlattr *attr, *elem;
 	int r = 0;
 
-	if (!is_message(nlh, NFT_MSG_NEWSETELEM))
+	if (!nft_is_message(nlh, NFT_MSG_NEWSETELEM))
 		return 0;
 	netlink_attr_for_each(attr, nlh, sizeof(struct nfgenmsg)) {
 		if (mnl_attr_get_type(attr) != NFTA_SET_ELEM_LIST_ELEMENTS)

@@ -13,20 +13,21 @@
 #include "lib/buf.h"
 #include "nft/ruleset.h"
 
-#define NFT_TAG		  "kernscale 1" /* in the table's user data: ours, and of which layout */
-#define NFT_OWNER	  0x2U
-#define NFT_PERSIST	  0x4U /* newer than bookworm's headers */
-#define NFT_ELEMENT_CHUNK 1024 /* members of a set in one message */
+#define NFT_TAG	    "kernscale 1" /* in the table's user data: ours, and of which layout */
+#define NFT_OWNER   0x2U
+#define NFT_PERSIST 0x4U /* newer than bookworm's headers */
 
 struct nft_batch_opts {
 	uint32_t first_seq; /* of BATCH_BEGIN; each message has one more */
 	bool delete_first;  /* the table exists */
 	uint32_t table_flags;
+	const char *tag;	 /* NULL: NFT_TAG */
+	const char *delete_also; /* another table, which exists; NULL: none */
 };
 
 /* The whole transaction, acknowledged at its last message. -ENOMEM. */
 int nft_batch_replace(const struct nft_ruleset *r, const struct nft_batch_opts *o, struct buf *out);
-int nft_batch_delete(const char *table, uint32_t first_seq, struct buf *out);
+int nft_batch_delete(const char *const *tables, size_t n, uint32_t first_seq, struct buf *out);
 /* Takes an orphan (NFT_PERSIST whose owner is gone) as it is; nothing else may be in that batch. */
 int nft_batch_own(const char *table, uint32_t first_seq, struct buf *out);
 /* add, del: sorted addresses of the set's family. */
@@ -45,6 +46,7 @@ int nft_batch_try(const struct nft_ruleset *r, uint32_t table_flags, uint32_t fi
 /* What the kernel says of our table, or what it would say of a ruleset. */
 struct nft_table_seen {
 	bool there, ours;
+	bool copied; /* the copy stands (copy.h), whether the table does or not */
 	uint32_t flags;
 	uint32_t owner; /* port id; 0 = none */
 	struct buf chains; /* one line for each, sorted by nothing: as they were made */
@@ -60,6 +62,8 @@ int nft_describe(const struct nft_ruleset *r, struct nft_table_seen *ret);
 int nft_read_table(const struct nlmsghdr *nlh, const char *table, struct nft_table_seen *t);
 int nft_read_chain(const struct nlmsghdr *nlh, const char *table, struct nft_table_seen *t);
 int nft_read_rule(const struct nlmsghdr *nlh, const char *table, struct nft_table_seen *t);
+/* Whether it is a message of that type (NFT_MSG_*) and of our family, with a whole header. */
+bool nft_is_message(const struct nlmsghdr *nlh, uint16_t msg);
 /* Members of one set. */
 struct nft_elements {
 	struct addr *v;

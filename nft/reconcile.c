@@ -12,6 +12,7 @@
 
 #include "lib/netlink.h"
 #include "nft/batch.h"
+#include "nft/copy.h"
 
 #define REST_USEC (250 * USEC_PER_MSEC) /* between two calls of the watcher */
 
@@ -116,7 +117,7 @@ static void forget_tables(void *data)
 {
 	struct reading *r = data;
 
-	r->seen.there = false;
+	r->seen.there = r->seen.copied = false;
 }
 
 static void forget_chains(void *data)
@@ -347,14 +348,37 @@ static int apply_elements(struct nft *n, const struct nft_ruleset *rs)
 	return r < 0 ? r : changes > 0;
 }
 
-static int replace(struct nft *n, const struct nft_ruleset *rs, bool there)
+/* A copy that held the place of the table ends with the transaction that makes the table. */
+static int replace(struct nft *n, const struct nft_ruleset *rs, const struct nft_table_seen *seen)
 {
 	CLEANUP(buf_done) struct buf b = { 0 };
+	char copy[NFT_NAME_MAX];
 	struct nft_batch_opts o = { .first_seq = reserve_seqs(n),
-				    .delete_first = there,
-				    .table_flags = wanted_flags(n) };
-	int r = nft_batch_replace(rs, &o, &b);
+				    .delete_first = seen->there,
+				    .table_flags = wanted_flags(n),
+				    .delete_also = seen->copied ? copy : NULL };
+	int r = nft_copy_name(rs->table, copy);
 
+	if (r == 0)
+		r = nft_batch_replace(rs, &o, &b);
+	return r < 0 ? r : send_batch(n, &b);
+}
+
+/* Ours of that name, as far as they are there. */
+static int delete(struct nft *n, const char *table, bool there, bool copied)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	char copy[NFT_NAME_MAX];
+	const char *which[2];
+	size_t k = 0;
+	int r = nft_copy_name(table, copy);
+
+	if (there)
+		which[k++] = table;
+	if (copied)
+		which[k++] = copy;
+	if (r == 0)
+		r = nft_batch_delete(which, k, reserve_seqs(n), &b);
 	return r < 0 ? r : send_batch(n, &b);
 }
 
@@ -378,6 +402,11 @@ static int keep(struct nft *n, const struct nft_ruleset *rs, const struct nft_ta
 		       own(n, rs->table) < 0))
 		return -EAGAIN;
 	r = apply_elements(n, rs);
+	if (r >= 0 && seen->copied) {
+		int e = delete(n, rs->table, false, true);
+
+		r = e < 0 ? e : 1;
+	}
 	return r < 0 ? r : r || !owned;
 }
 
@@ -413,7 +442,7 @@ int nft_apply(struct nft *n, const struct nft_config *c)
 	r = is_same(&rs, &seen) ? keep(n, &rs, &seen) : -EAGAIN;
 	if (r != -EAGAIN)
 		return r;
-	r = replace(n, &rs, seen.there);
+	r = replace(n, &rs, &seen);
 	return r < 0 ? r : 1;
 }
 
@@ -422,24 +451,123 @@ int nft_stands(struct nft *n, const char *table)
 	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
 	int r = read_table(n, table, &seen);
 
-	return r < 0 ? fail(n, r) : seen.there && seen.ours;
+	return r < 0 ? fail(n, r) : (seen.there && seen.ours) || seen.copied;
 }
 
 int nft_remove(struct nft *n, const char *table)
 {
 	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
-	CLEANUP(buf_done) struct buf b = { 0 };
 	int r = read_table(n, table, &seen);
 
 	n->table[0] = '\0';
 	if (r < 0)
 		return fail(n, r);
-	if (!seen.there)
-		return 0;
-	if (!seen.ours)
-		return -EEXIST;
-	r = nft_batch_delete(table, reserve_seqs(n), &b);
+	if ((seen.there && seen.ours) || seen.copied)
+		r = delete(n, table, seen.there && seen.ours, seen.copied);
+	return r == 0 && seen.there && !seen.ours ? -EEXIST : r;
+}
+
+/* Holding */
+
+static void rewind_copy(void *data)
+{
+	nft_copy_rewind(data);
+}
+
+static int copy_set(void *data, const struct nlmsghdr *nlh)
+{
+	return nft_copy_set(data, nlh);
+}
+
+static int copy_chain(void *data, const struct nlmsghdr *nlh)
+{
+	return nft_copy_chain(data, nlh);
+}
+
+static int copy_rule(void *data, const struct nlmsghdr *nlh)
+{
+	return nft_copy_rule(data, nlh);
+}
+
+/* One kind of what the table has. The attribute that names the table is the first in each. */
+static int copy_kind(struct nft *n, struct nft_copy *c, uint16_t msg, netlink_msg_fn *fn)
+{
+	uint8_t buf[256] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh = get(buf, msg);
+
+	nft_copy_set_mark(c);
+	mnl_attr_put_strz(nlh, NFTA_TABLE_NAME, c->from); /* some kernels give those of other tables as well */
+	return netlink_dump(n->nl, nlh, rewind_copy, fn, c);
+}
+
+static int copy_members(struct nft *n, struct nft_copy *c)
+{
+	int r = 0;
+
+	for (size_t i = 0; i < c->n_sets && r == 0; i++) {
+		struct nft_set set = { .name = c->sets[i].name, .family = c->sets[i].family };
+		struct nft_elements have = { 0 };
+
+		r = read_set(n, c->from, &set, &have);
+		if (r == 0)
+			r = nft_copy_elements(c, i, have.v, have.n);
+		free(have.v);
+	}
+	return r;
+}
+
+static int hold_copy(struct nft *n, const char *table, bool copied)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct nft_copy c;
+	int r = nft_copy_begin(&c, table, copied, reserve_seqs(n), &b);
+
+	if (r == 0)
+		r = copy_kind(n, &c, NFT_MSG_GETSET, copy_set);
+	if (r == 0)
+		r = copy_kind(n, &c, NFT_MSG_GETCHAIN, copy_chain);
+	if (r == 0)
+		r = copy_kind(n, &c, NFT_MSG_GETRULE, copy_rule);
+	if (r == 0)
+		r = copy_members(n, &c);
+	if (r == 0)
+		r = nft_copy_end(&c);
 	return r < 0 ? r : send_batch(n, &b);
+}
+
+/* Not what stands, but closed. */
+static int hold_closed(struct nft *n, const struct nft_config *closed, bool copied)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct nft_config c = *closed;
+	struct nft_ruleset rs;
+	struct nft_batch_opts o = { .first_seq = reserve_seqs(n), .delete_first = copied, .tag = NFT_TAG_COPY };
+	int r = nft_copy_name(closed->table, c.table);
+
+	c.filter = NFT_FILTER_REPLIES_ONLY;
+	if (r == 0)
+		r = nft_ruleset_make(&c, &rs);
+	if (r == 0)
+		r = nft_batch_replace(&rs, &o, &b);
+	return r < 0 ? r : send_batch(n, &b);
+}
+
+int nft_hold(struct nft *n, const struct nft_config *closed)
+{
+	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
+	int r = read_table(n, closed->table, &seen);
+
+	n->error[0] = '\0';
+	if (r < 0)
+		return fail(n, r);
+	if (!seen.there || !seen.ours || !(seen.flags & NFT_OWNER) || (seen.flags & NFT_PERSIST))
+		return NFT_HELD_NOTHING;
+	if (hold_copy(n, closed->table, seen.copied) == 0)
+		return NFT_HELD_COPY;
+	r = hold_closed(n, closed, seen.copied);
+	if (r == -EEXIST)
+		snprintf(n->error, sizeof(n->error), "table inet %s-held exists and is not ours", closed->table);
+	return r < 0 ? r : NFT_HELD_CLOSED;
 }
 
 /* Watching */

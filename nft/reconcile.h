@@ -41,10 +41,21 @@ unsigned int nft_probe(struct nft *n);
  * that name is somebody else's; -EOPNOTSUPP, -ENOENT: the kernel lacks something. Nothing has
  * changed after an error. */
 int nft_apply(struct nft *n, const struct nft_config *c);
-/* 1: a table of that name stands and is ours, of whatever contents; 0: there is none of ours. */
+/* 1: a table of that name stands and is ours, or its copy, of whatever contents; 0: neither. */
 int nft_stands(struct nft *n, const char *table);
-/* 0 also when there is none. */
+/* And its copy. 0 also when there is none. */
 int nft_remove(struct nft *n, const char *table);
+
+enum nft_held {
+	NFT_HELD_NOTHING, /* no table of ours is in danger */
+	NFT_HELD_COPY,
+	NFT_HELD_CLOSED, /* it could not be copied: replies only */
+};
+/* For after the owner's death: a table of ours that would go with the last who has its socket gets a
+ * copy without an owner beside it (copy.h), which filters on when that happens; the next nft_apply()
+ * takes the copy away. closed: its table, interface and ports, for when there can be no copy. Gives
+ * an enum nft_held or a negative errno. */
+int nft_hold(struct nft *n, const struct nft_config *closed);
 /* The kernel's words, or ours, for the last failure. */
 const char *nft_error(const struct nft *n);
 uint64_t nft_changes_sent(const struct nft *n);

@@ -15,7 +15,7 @@
 #include "lib/buf.h"
 
 #define NFT_TABLE	 "kernscale"
-#define NFT_NAME_MAX	 32
+#define NFT_NAME_MAX	 40
 #define NFT_EXPRS_MAX	 12
 #define NFT_RULES_MAX	 48
 #define NFT_CHAINS_MAX	 8

@@ -44,7 +44,7 @@ check-scenario:
 	$(Q)tests/run scenario
 
 check-systemd: deps
-	$(again) all
+	$(again) all $(B)/tests/scenario/killer.so
 	$(Q)tests/run systemd
 
 # KERNEL=6.12 or 6.1 says which of Debian's kernels (so does KERNEL_VERSION).
@@ -133,7 +133,7 @@ install: all
 	$(Q)for p in $(notdir $(programs)); do case $$p in \
 		wgctl) install -m 755 $(B)/$$p $(DESTDIR)$(BINDIR)/ ;; \
 		*) install -m 755 $(B)/$$p $(DESTDIR)$(SBINDIR)/ ;; esac || exit 1; done
-	$(Q)for u in $(unit_files); do sed 's|=/usr/sbin/|=$(SBINDIR)/|; s|=/usr/bin/|=$(BINDIR)/|' systemd/$$u \
+	$(Q)for u in $(unit_files); do sed 's|=\(-*\)/usr/sbin/|=\1$(SBINDIR)/|; s|=\(-*\)/usr/bin/|=\1$(BINDIR)/|' systemd/$$u \
 		>$(DESTDIR)$(UNITDIR)/$$u && chmod 644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	$(Q)install -m 644 systemd/sysusers.conf $(DESTDIR)$(SYSUSERSDIR)/kernscale.conf
 	$(Q)install -m 644 systemd/tmpfiles.conf $(DESTDIR)$(TMPFILESDIR)/kernscale.conf

@@ -1,9 +1,14 @@
 /* Our table in a real kernel: as its text says, idempotent, owned, restored, refused when not ours. */
 #include "tests/kernel/check.h"
 
+#include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/nfnetlink.h>
+#include <sys/socket.h>
+
 #include "lib/loop.h"
 #include "nft/batch.h"
 #include "nft/reconcile.h"
+#include "nft/writer.h"
 
 static struct loop *loop;
 static unsigned int changes_seen;
@@ -221,6 +226,123 @@ static void test_kept(struct nft **n)
 	step("handed over and taken back");
 }
 
+/* The table's and its copy's texts differ in the name and the owner alone. */
+static int same_text(void)
+{
+	return sh("nft -s list table inet kernscale | sed -E 's, # progname.*,,; /^.*flags owner/d; /^$/d' >/run/a; "
+		  "nft -s list table inet kernscale-held | sed 's/kernscale-held/kernscale/; /^$/d' >/run/b; "
+		  "test -s /run/a && diff /run/a /run/b");
+}
+
+/* What no table of ours has, by the socket that owns it: a rule that counts. */
+static void add_foreign_rule(struct nft *n)
+{
+	CLEANUP(buf_done) struct buf b = { 0 };
+	struct nft_writer w = { &b, 1, 0 };
+	struct nlattr *list, *elem;
+	struct nlmsghdr *nlh;
+	char answer[512];
+
+	CHECK_OK(nft_writer_marker(&w, NFNL_MSG_BATCH_BEGIN));
+	nlh = nft_writer_begin(&w, NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND);
+	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, "kernscale");
+	mnl_attr_put_strz(nlh, NFTA_RULE_CHAIN, "forward");
+	list = mnl_attr_nest_start(nlh, NFTA_RULE_EXPRESSIONS);
+	elem = mnl_attr_nest_start(nlh, NFTA_LIST_ELEM);
+	mnl_attr_put_strz(nlh, NFTA_EXPR_NAME, "counter");
+	mnl_attr_nest_end(nlh, mnl_attr_nest_start(nlh, NFTA_EXPR_DATA));
+	mnl_attr_nest_end(nlh, elem);
+	mnl_attr_nest_end(nlh, list);
+	nft_writer_end(&w, nlh);
+	CHECK_OK(nft_writer_marker(&w, NFNL_MSG_BATCH_END));
+	CHECK(send(nft_fd(n), buf_data(&b), b.len, 0) == (ssize_t)b.len);
+	CHECK(recv(nft_fd(n), answer, sizeof(answer), 0) > 0);
+	CHECK(sh("nft list chain inet kernscale forward | grep -q counter") == 0);
+}
+
+static void test_held_layouts(struct nft *n, struct nft *other)
+{
+	struct addr *peers = make_peers(3);
+
+	for (unsigned int bits = 0; bits < 512; bits += bits < 4 ? 1 : bits < 16 ? 4 : 67) {
+		struct nft_config c = config_of(bits);
+
+		c.peers = peers;
+		c.n_peers = bits % 3 ? 6 : 0;
+		CHECK(nft_apply(n, &c) >= 0);
+		CHECK_EQ(nft_hold(other, &c), NFT_HELD_COPY);
+		CHECK(same_text() == 0);
+		CHECK(sh("nft -a list table inet kernscale >/run/before") == 0);
+		CHECK_EQ(nft_hold(other, &c), NFT_HELD_COPY); /* a second death: once more */
+		CHECK(same_text() == 0);
+		CHECK_EQ(nft_apply(n, &c), 1); /* the socket was kept: the copy goes, the table stays */
+		CHECK(sh("nft -a list table inet kernscale | cmp - /run/before") == 0);
+		CHECK(sh("! nft list table inet kernscale-held 2>/dev/null") == 0);
+		CHECK_EQ(nft_apply(n, &c), 0);
+	}
+	free(peers);
+	step("held: each layout as it is, and gone when the table is looked after again");
+}
+
+/* Where a table goes with its owner: a copy stays. */
+static void test_held(struct nft **n)
+{
+	struct nft_config c = config_of(1 | 4 | 8);
+	struct addr *peers = make_peers(10000);
+	struct nft *other;
+	double t;
+
+	CHECK_OK(nft_open(-1, &other));
+	nft_set_kept(*n, true);
+	CHECK_EQ(nft_apply(*n, &c), 1);
+	if (nft_probe(*n) & NFT_HAS_PERSIST) {
+		CHECK_EQ(nft_hold(other, &c), NFT_HELD_NOTHING);
+		CHECK(sh("! nft list table inet kernscale-held 2>/dev/null") == 0);
+		nft_close(other);
+		step("nothing to hold: the table outlives its owner");
+		return;
+	}
+	test_held_layouts(*n, other);
+	c.peers = peers;
+	c.n_peers = 20000;
+	CHECK_EQ(nft_apply(*n, &c), 1);
+	t = now_msec();
+	CHECK_EQ(nft_hold(other, &c), NFT_HELD_COPY);
+	step("10,000 peers: held in %.0f ms", now_msec() - t);
+	nft_close(*n);
+	CHECK(sh("! nft list table inet kernscale 2>/dev/null") == 0);
+	CHECK(sh("nft get element inet kernscale-held peers4 '{ 100.64.39.15 }' >/dev/null") == 0);
+	CHECK_EQ(nft_stands(other, "kernscale"), 1);
+	CHECK_EQ(nft_hold(other, &c), NFT_HELD_NOTHING);
+	CHECK(sh("nft list table inet kernscale-held >/dev/null") == 0); /* not taken away for that */
+	nft_set_kept(other, true);
+	CHECK_EQ(nft_apply(other, &c), 1);
+	CHECK(sh("! nft list table inet kernscale-held 2>/dev/null") == 0);
+	step("held while there was no owner, and gone with the next table");
+
+	CHECK_OK(nft_open(-1, n));
+	CHECK_EQ(nft_hold(*n, &c), NFT_HELD_COPY);
+	CHECK_OK(nft_remove(other, "kernscale"));
+	CHECK(sh("! nft list tables | grep kernscale") == 0);
+	CHECK(sh("nft add table inet kernscale-held") == 0);
+	CHECK_EQ(nft_apply(other, &c), 1);
+	CHECK_EQ(nft_hold(*n, &c), -EEXIST);
+	CHECK_OK(nft_remove(other, "kernscale"));
+	CHECK(sh("nft list table inet kernscale-held | wc -l | grep -qx 2 && nft delete table inet kernscale-held") == 0);
+	step("removed with the table; another's of that name is let alone");
+
+	CHECK_EQ(nft_apply(other, &c), 1);
+	add_foreign_rule(other);
+	CHECK_EQ(nft_hold(*n, &c), NFT_HELD_CLOSED);
+	CHECK(sh("nft list chain inet kernscale-held input | tail -n 3 | grep -qx '[[:space:]]*drop'") == 0);
+	CHECK_EQ(nft_hold(*n, &c), NFT_HELD_CLOSED);
+	CHECK_OK(nft_remove(other, "kernscale"));
+	CHECK(sh("! nft list tables | grep kernscale") == 0);
+	step("what is not ours is not copied: closed");
+	free(peers);
+	nft_close(other);
+}
+
 int main(void)
 {
 	unsigned int has;
@@ -239,6 +361,7 @@ int main(void)
 	test_elements(n);
 	test_foreign(&n);
 	test_kept(&n);
+	test_held(&n);
 	CHECK_OK(nft_remove(n, "kernscale"));
 	nft_close(n);
 	CHECK(sh("test -z \"$(nft list ruleset)\"") == 0);

@@ -13,5 +13,11 @@ for p in "$BIN"/tests/kernel/test_*; do
 	"$p" || { [ $? = 77 ] && continue; fail "${p##*/}"; }
 	ran=$((ran + 1))
 done
+# As on kernels before 6.9.
+p=$BIN/tests/kernel/test_nft
+if [ -x "$p" ]; then
+	step "${p##*/}, tables that go with their owner"
+	LD_PRELOAD=$BIN/tests/scenario/killer.so NO_PERSIST=1 "$p" || fail "${p##*/}, tables that go with their owner"
+fi
 [ $ran -gt 0 ] || skip "no test programs in $BIN/tests/kernel"
 step "$ran programs"

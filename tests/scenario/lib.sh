@@ -233,7 +233,8 @@ all_answered() {
 #                                 makes user "mesh" and a reusable key in $W/key
 #   start_node NAME [ARGUMENT...] kernscaled in the namespace NAME, below the command $NODE_UNDER if any
 #   manage NAME [OPTION...]       the same, under a stand-in for systemd (standin.c) whose folder is
-#                                 $W/NAME/manager; its process is what `stop NAME` ends
+#                                 $W/NAME/manager; its process is what `stop NAME` ends. Below $NODE_UNDER,
+#                                 too; `old_kernel manage …`: on a kernel that refuses NFT_TABLE_F_PERSIST
 #   pid_of NAME                   of the kernscaled there
 #   wgctl NAME ARGUMENT...        wgctl there; admin ARGUMENT... speaks to the coordinator
 #   up NAME [ARGUMENT...]         wgctl up with server, key and name
@@ -352,8 +353,12 @@ manage() {
 
 	shift
 	mkdir -p "$W/$n/manager"
-	NODE_UNDER="$BIN/tests/scenario/standin $* $W/$n/manager" start_node "$n"
+	NODE_UNDER="${NODE_UNDER:-} $BIN/tests/scenario/standin --stop-post --hold-filter $* $W/$n/manager" start_node "$n"
 	wait_until 30 test -e "$W/$n/manager/ready" || fail "kernscaled of $n is not ready"
+}
+
+old_kernel() {
+	NODE_UNDER="env LD_PRELOAD=$BIN/tests/scenario/killer.so NO_PERSIST=1" "$@"
 }
 
 pid_of() {
@@ -452,6 +457,6 @@ said() {
 # nothing_left NAME: neither interface nor table nor route rule of ours in that namespace
 nothing_left() {
 	! ip -n "$P$1" link show kernscale0 >/dev/null 2>&1 || fail "$1: kernscale0 is left behind"
-	! on "$1" nft list table inet kernscale >/dev/null 2>&1 || fail "$1: the nft table is left behind"
+	! on "$1" nft list tables 2>/dev/null | grep kernscale || fail "$1: the nft table is left behind"
 	! ip -n "$P$1" rule | grep -q '^52[0-9][0-9]:' || fail "$1: rules are left behind: $(ip -n "$P$1" rule)"
 }

@@ -5,6 +5,10 @@
  *   standin [OPTION...] FOLDER COMMAND...
  *     --no-store        descriptors that come are closed (a unit without FileDescriptorStoreMax=)
  *     --watchdog MSEC   SIGABRT for who is silent for so long, and SIGKILL the next time
+ *     --stop-post ARG   after each end, and before anything else, the command runs once more with ARG
+ *                       behind it (ExecStopPost=); it gets none of what is kept
+ *     --limit N         it is started N times at most (StartLimitBurst=): then the store is emptied,
+ *                       and there is a file `failed`
  *
  * In FOLDER: `notify`, the socket; `pid` of the running command; `ready`, made at READY=1 and gone
  * with the process; `store`, the names of what is kept, one a line. While there is a file `hold` a
@@ -30,6 +34,7 @@
 
 enum {
 	STORE_MAX = 16,
+	ARGS_MAX = 64,
 	NAME_SIZE = 64,
 	RESTART_MSEC = 100,
 	KILL_MSEC = 10000, /* after SIGTERM */
@@ -41,6 +46,8 @@ struct standin {
 	char **command;
 	bool keeps;
 	int watchdog_msec;
+	char *stop_post;
+	int limit, starts;
 
 	int notify, signals;
 	struct {
@@ -49,7 +56,7 @@ struct standin {
 	} store[STORE_MAX];
 	int n_store;
 	pid_t child; /* 0: none */
-	bool stopping, ready, aborted;
+	bool stopping, ready, aborted, failed;
 	uint64_t heard, told_to_end, ended;
 };
 
@@ -251,10 +258,19 @@ static void set_env(const char *name, long value)
 	setenv(name, text, 1);
 }
 
+static void execute(char **command)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	execvp(command[0], command);
+	die(command[0]);
+}
+
 static void become_command(const struct standin *s)
 {
 	char names[STORE_MAX * NAME_SIZE] = "", path[108];
-	sigset_t none;
 
 	/* First out of the way, then to where they are looked for. */
 	for (int i = 0; i < s->n_store; i++) {
@@ -279,16 +295,54 @@ static void become_command(const struct standin *s)
 		set_env("WATCHDOG_USEC", s->watchdog_msec * 1000L);
 		set_env("WATCHDOG_PID", getpid());
 	}
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
-	execvp(s->command[0], s->command);
-	die(s->command[0]);
+	execute(s->command);
+}
+
+static void become_stop_post(const struct standin *s)
+{
+	char *args[ARGS_MAX];
+	int n = 0;
+
+	for (; s->command[n] && n < ARGS_MAX - 2; n++)
+		args[n] = s->command[n];
+	args[n++] = s->stop_post;
+	args[n] = NULL;
+	execute(args);
+}
+
+static void stop_post(const struct standin *s)
+{
+	uint64_t began = now_msec();
+	int status = 0;
+	char text[64];
+	pid_t pid = fork();
+
+	if (pid < 0)
+		die("fork");
+	if (pid == 0)
+		become_stop_post(s);
+	waitpid(pid, &status, 0);
+	snprintf(text, sizeof(text), "%s: status %d after %d ms", s->stop_post, status,
+		 (int)(now_msec() - began));
+	say(text);
+}
+
+static void give_up(struct standin *s)
+{
+	store_remove(s, NULL);
+	set_file(s, "failed", "");
+	s->failed = true;
+	say("started too often: the store is empty");
 }
 
 static void start(struct standin *s)
 {
 	char text[32];
 
+	if (s->limit && s->starts++ == s->limit) {
+		give_up(s);
+		return;
+	}
 	s->child = fork();
 	if (s->child < 0)
 		die("fork");
@@ -316,6 +370,8 @@ static void reap(struct standin *s)
 	s->ended = now_msec();
 	set_file(s, "ready", NULL);
 	set_file(s, "pid", NULL);
+	if (s->stop_post)
+		stop_post(s);
 }
 
 static void read_signals(struct standin *s)
@@ -348,7 +404,7 @@ static void watch(struct standin *s)
 		s->heard = now;
 		s->aborted = true;
 	}
-	if (!s->child && !s->stopping && now - s->ended >= RESTART_MSEC && !has_file(s, "hold"))
+	if (!s->child && !s->stopping && !s->failed && now - s->ended >= RESTART_MSEC && !has_file(s, "hold"))
 		start(s);
 }
 
@@ -359,6 +415,10 @@ static char **read_options(struct standin *s, char **argv)
 			s->keeps = false;
 		else if (strcmp(*argv, "--watchdog") == 0 && argv[1])
 			s->watchdog_msec = atoi(*++argv);
+		else if (strcmp(*argv, "--stop-post") == 0 && argv[1])
+			s->stop_post = *++argv;
+		else if (strcmp(*argv, "--limit") == 0 && argv[1])
+			s->limit = atoi(*++argv);
 		else
 			break;
 	}
@@ -373,7 +433,8 @@ int main(int argc, char **argv)
 	(void)argc;
 	argv = read_options(&s, argv);
 	if (!argv[0] || !argv[1] || argv[0][0] == '-') {
-		fprintf(stderr, "usage: standin [--no-store] [--watchdog MSEC] FOLDER COMMAND...\n");
+		fprintf(stderr, "usage: standin [--no-store] [--watchdog MSEC] [--stop-post ARG] [--limit N] "
+				"FOLDER COMMAND...\n");
 		return 2;
 	}
 	s.folder = argv[0];
@@ -386,6 +447,7 @@ int main(int argc, char **argv)
 	s.signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (s.signals < 0)
 		die("signalfd");
+	set_file(&s, "failed", NULL);
 	open_notify(&s);
 	tell_store(&s);
 	while (!s.stopping || s.child) {

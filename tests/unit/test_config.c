@@ -78,12 +78,30 @@ static void test_refused(void **state)
 	}
 }
 
+/* What comes after the daemon's death has to do its work with whatever the file is. */
+static void test_hold(void **state)
+{
+	char error[CONFIG_ERROR_MAX];
+	struct config c;
+
+	(void)state;
+	assert_int_equal(load(&c, error, "table: ks7\n", "--hold-filter", NULL), 0);
+	assert_true(c.hold_filter);
+	assert_string_equal(c.table, "ks7");
+	assert_int_equal(load(&c, error, "table: ks7\nprot: 1\n", "--hold-filter", NULL), 0);
+	assert_string_equal(c.table, "ks7");
+	assert_int_equal(load(&c, error, "table: ks7\n\t- {", "--hold-filter", NULL), 0);
+	assert_string_equal(c.table, "kernscale");
+	assert_int_equal(load(&c, error, "table: ks7\n\t- {", NULL, NULL), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_defaults),
 		cmocka_unit_test(test_order),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_hold),
 	};
 	int r, fd = mkstemp(path);
 

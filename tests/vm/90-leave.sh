@@ -8,7 +8,7 @@ nothing_left() {
 	local x
 
 	! ip link show kernscale0 >/dev/null 2>&1 || fail "$1: kernscale0 is left"
-	! nft list table inet kernscale >/dev/null 2>&1 || fail "$1: the table is left"
+	! nft list tables | grep kernscale || fail "$1: the table is left"
 	x=$(ip rule; ip -6 rule; ip route show table 52 2>/dev/null; ip -6 route show table 52 2>/dev/null)
 	! grep -E '^52[0-9][0-9]:|kernscale' <<<"$x" || fail "$1: rules or routes are left: $x"
 	step "$1: nothing is left"

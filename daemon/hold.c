@@ -1,0 +1,47 @@
+#include "daemon/hold.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "daemon/dataplane.h"
+#include "lib/cleanup.h"
+#include "lib/log.h"
+#include "nft/reconcile.h"
+
+static int say(int held, const struct config *cfg, const struct nft *n)
+{
+	if (held == NFT_HELD_COPY)
+		log_info("nftables table %s: a copy without an owner holds its place", cfg->table);
+	else if (held == NFT_HELD_CLOSED)
+		log_warning("nftables table %s cannot be copied: what holds its place lets in replies only",
+			    cfg->table);
+	else if (held < 0)
+		log_err("nftables table %s: nothing can hold its place: %s", cfg->table,
+			nft_error(n)[0] ? nft_error(n) : strerror(-held));
+	return held < 0 ? held : 0;
+}
+
+int hold_filter(const struct config *cfg)
+{
+	CLEANUP(nft_close) struct nft *n = NULL;
+	CLEANUP(fd_close) int claim = -1;
+	char error[DATAPLANE_ERROR_MAX];
+	struct nft_config closed = { .port = cfg->port ? cfg->port : CONFIG_PORT, .forwarding = true };
+	int r;
+
+	closed.ifindex = if_nametoindex(cfg->interface);
+	if (!closed.ifindex) /* no tunnel, nothing to filter */
+		return 0;
+	snprintf(closed.table, sizeof(closed.table), "%s", cfg->table);
+	snprintf(closed.ifname, sizeof(closed.ifname), "%s", cfg->interface);
+	claim = dataplane_claim(cfg->interface, error);
+	if (claim < 0) {
+		log_err("%s", error);
+		return claim;
+	}
+	r = nft_open(-1, &n);
+	if (r < 0)
+		return log_err_errno(r, "cannot talk to nf_tables");
+	return say(nft_hold(n, &closed), cfg, n);
+}

@@ -1,0 +1,204 @@
+#!/bin/bash
+# limit: 300 s
+# On a kernel where a table goes with its owner, and under a service manager that empties its store with
+# the daemon not there to do anything about it: a start limit that is hit, and a stop in which the daemon
+# hangs. Each death leaves a copy of the table that has no owner; it filters when the table goes, and the
+# next start takes it away again. All along alice pings bob, and mallory, who is no member, sends as bob
+# from outside of the tunnel: no ping is lost, none of mallory's packets gets in.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice   198.51.100.11
+#                                                 - bob     198.51.100.12
+#                                                 - mallory 198.51.100.66
+. "$(dirname "$0")/lib.sh"
+need wg nft nstat
+inet
+host pub 198.51.100.10
+host alice 198.51.100.11
+host bob 198.51.100.12
+host mallory 198.51.100.66
+start_coordinator
+old_kernel manage alice
+up alice || fail "alice does not come up"
+join bob
+alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
+expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
+start first alice ping -q -i 0.1 "$bob_ip"
+wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
+wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
+sleep 2.5 # the map is on disk
+stop first INT
+
+# rules TABLE: as text, without what a copy has not.
+rules() {
+	on alice nft -s list table inet "$1" 2>/dev/null |
+		sed -E "s/ # progname .*//; /^.*flags owner/d; /^$/d; s/table inet $1 /table inet kernscale /"
+}
+there() {
+	on alice nft list table inet "$1" >/dev/null 2>&1
+}
+gone() {
+	! there "$1"
+}
+owned() {
+	there kernscale && ! on alice nft delete table inet kernscale 2>/dev/null
+}
+# The copy, alone, is what the table was.
+held() {
+	wait_until 15 gone kernscale || fail "$1: the table did not go with its owner"
+	there kernscale-held || fail "$1: nothing filters: $(on alice nft list tables)"
+	[ "$(rules kernscale-held)" = "$stands" ] || fail "$1: another copy: $(rules kernscale-held)"
+	[ ! -s "$W/alice/manager/store" ] || fail "$1: the store is not empty"
+}
+back() {
+	wait_until 30 ready || fail "kernscaled is not back"
+	wait_until 30 wgctl alice status || fail "kernscaled does not answer"
+	check owned
+	gone kernscale-held || fail "the copy was left"
+	[ "$(rules kernscale)" = "$stands" ] || grep -q 'using a raw socket' "$LOGS/alice.log" || fail "another table: $(rules kernscale)"
+}
+# Killed, and its end noticed.
+kill_alice() {
+	local pid
+
+	pid=$(pid_of alice)
+	kill -9 "$pid"
+	wait_until 5 ended "$pid" || fail "it lives on"
+}
+ended() {
+	! kill -0 "$1" && [ ! -e "$W/alice/manager/ready" ]
+}
+ready() {
+	[ -e "$W/alice/manager/ready" ]
+}
+failed() {
+	[ -e "$W/alice/manager/failed" ]
+}
+# Echo requests that alice's own kernel took: bob sends none while mallory does.
+got_in() {
+	on alice nstat -asz IcmpInEchos | awk '/IcmpInEchos/ { print $2 }'
+}
+begin() {
+	start quiet alice ping -i 0.05 -W 1 "$bob_ip"
+	start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
+	before=$(got_in)
+}
+end() {
+	local sent lost
+
+	[ "$(got_in)" = "$before" ] || fail "$1: mallory got in, $(($(got_in) - before)) times"
+	stop quiet INT
+	stop attack INT
+	sent=$(sed -n 's/^\([0-9]*\) packets transmitted.*/\1/p' "$LOGS/attack.log" | tail -n 1)
+	# The last one may have been on its way when ping was ended.
+	grep transmitted "$LOGS/quiet.log"
+	lost=$(sed -n 's/^.* icmp_seq=\([0-9]*\) .*/\1/p' "$LOGS/quiet.log" | awk '$1 > max { max = $1 } END { print max - NR }')
+	[ "$lost" = 0 ] || fail "$1: $lost packets were lost"
+	rm "$LOGS/quiet.log"
+	[ "$sent" -gt 20 ] || fail "mallory was not at it"
+	step "$1: none of mallory's $sent packets got in"
+}
+ip_batch mallory <<-X
+	addr add $bob_ip/32 dev lo
+	route add $alice_ip/32 via 198.51.100.11
+X
+check owned
+stands=$(rules kernscale)
+grep -q 'saddr @peers4 drop' <<<"$stands" || fail "no filter: $stands"
+
+begin
+touch "$W/alice/manager/hold"
+kill_alice
+wait_until 5 there kernscale-held || fail "no copy"
+check owned
+[ "$(rules kernscale-held)" = "$stands" ] || fail "another copy: $(rules kernscale-held)"
+sleep 1
+rm "$W/alice/manager/hold"
+back
+end "killed: both tables, then the one"
+check on bob ping -q -c 2 -i 0.2 -W 1 "$alice_ip"
+
+step "by hand while the daemon runs: refused, for it would be out of date"
+expect 1 on alice "$BIN/kernscaled" --hold-filter --user "$NODE_USER"
+said 'another kernscaled has interface kernscale0'
+check gone kernscale-held
+
+# Both tables while the daemon works, which no start leaves so for long: what comes in and goes out twice
+# through the same rules is not harmed.
+rules kernscale | sed 's/table inet kernscale /table inet twice /' | check on alice nft -f -
+check on bob ping -q -c 2 -i 0.2 -W 1 "$alice_ip"
+tcp bob alice 1
+expect 0 wgctl alice ping -c 3 --timeout 5s bob
+said 'via .*:41641'
+expect 0 wgctl bob ping -c 3 --timeout 5s alice
+check on alice nft delete table inet twice
+step "the same rules twice"
+
+check stop alice
+check there kernscale
+check gone kernscale-held
+old_kernel manage alice --limit 3
+back
+begin
+for n in 1 2 3; do
+	wait_until 30 ready || fail "death number $n was the last"
+	kill_alice
+done
+wait_until 10 failed || fail "the limit was not hit"
+held "given up"
+sleep 1
+end "given up after three deaths"
+check on bob ping -q -c 2 -i 0.2 -W 1 "$alice_ip" # the policy lets him
+begin
+stop alice
+old_kernel manage alice
+back
+end "started again"
+
+begin
+step "it hangs while it is stopped, and is killed for that"
+kill -STOP "$(pid_of alice)"
+stop alice
+held "hung and stopped"
+sleep 1
+old_kernel manage alice
+back
+end "hung, stopped, started again"
+
+step "the copy's name is another's: let alone, and the mesh goes on"
+check on alice nft add table inet kernscale-held
+kill_alice
+wait_until 30 ready || fail "kernscaled is not back"
+check owned
+[ "$(on alice nft list table inet kernscale-held | wc -l)" = 2 ] || fail "it was changed"
+grep 'nothing can hold its place.*kernscale-held exists and is not ours' "$LOGS/alice.log" || fail "nothing was said"
+check on alice nft delete table inet kernscale-held
+
+# Taken down: nothing is held any more.
+kill_alice
+back
+expect 0 wgctl alice down
+nothing_left alice
+kill_alice
+wait_until 30 ready
+nothing_left alice
+expect 0 wgctl alice up
+check owned
+check stop alice
+
+# This shows that mallory can be seen, and that a table goes with its owner here: without the copy.
+NODE_UNDER="env LD_PRELOAD=$BIN/tests/scenario/killer.so NO_PERSIST=1 $BIN/tests/scenario/standin --limit 1 $W/alice/manager" start_node alice
+wait_until 30 ready || fail "kernscaled is not back"
+start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
+before=$(got_in)
+sleep 0.5
+[ "$(got_in)" = "$before" ] || fail "mallory gets in"
+kill_alice
+wait_until 10 failed || fail "the limit was not hit"
+in_now() {
+	[ "$(got_in)" -gt "$before" ]
+}
+check gone kernscale
+wait_until 5 in_now || fail "mallory cannot be seen"
+step "without a copy mallory is in"
+stop attack INT
+stop alice
