@@ -887,8 +887,14 @@ int fanout_new(struct loop *l, struct registry *reg, const struct settings *cfg,
 	r = loop_timer_new(l, fanout_on_timer, f, &f->timer);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < reg->n_node; i++) /* whoever comes has them in its first map */
-		reg->node[i]->known = reg->node[i]->announced;
+	for (size_t i = 0; i < reg->n_node; i++) {
+		struct node *n = reg->node[i];
+
+		n->known = n->announced; /* whoever comes has them in its first map */
+		/* That we were away is no news of others: who was online is, until it does not come back. */
+		if (n->online)
+			n->gone_usec = loop_clock() + FANOUT_RETURN_USEC - FANOUT_OFFLINE_USEC;
+	}
 	*ret = TAKE(f);
 	return 0;
 }

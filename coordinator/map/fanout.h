@@ -18,6 +18,7 @@
 #include "lib/loop.h"
 
 #define FANOUT_OFFLINE_USEC (10 * USEC_PER_SEC) /* without a stream for so long: offline */
+#define FANOUT_RETURN_USEC  (60 * USEC_PER_SEC) /* after our own restart; nodes try again every 30 s at the least */
 
 struct fanout;
 

@@ -75,8 +75,9 @@ struct node {
 	struct endpoint *endpoint;
 	size_t n_endpoint;
 
+	bool online; /* after a start: it was when we ended, and has some time to come back */
+
 	/* Not on disk. */
-	bool online;
 	bool unsaved;	       /* store's: something that may be written a little later */
 	uint64_t stored_mark;  /* store's: when this is on disk, so is its row, but for what may be written later */
 	bool announced;	       /* peers may know it: it has had a disco key */

@@ -18,7 +18,7 @@
 #include "lib/log.h"
 
 #define STORE_APPLICATION_ID 0x4b53434f /* "KSCO" */
-#define STORE_VERSION	     1
+#define STORE_VERSION	     2
 #define STORE_VALUES_MAX     24
 #define STORE_RETRY_SEC	     1
 #define STORE_CLOSE_SEC	     10
@@ -42,6 +42,7 @@ static const char *const store_migration[STORE_VERSION] = {
 	" host_info TEXT NOT NULL, net_info TEXT, home INTEGER NOT NULL, endpoints TEXT NOT NULL);"
 	"CREATE TABLE machine_net_info(machine_key BLOB PRIMARY KEY, net_info TEXT NOT NULL,"
 	" home INTEGER NOT NULL) WITHOUT ROWID;",
+	"ALTER TABLE nodes ADD COLUMN online INTEGER NOT NULL DEFAULT 0;",
 };
 
 enum store_stmt {
@@ -65,7 +66,7 @@ static const char *const store_sql[STORE_STMT_COUNT] = {
 			      " DO UPDATE SET used=excluded.used, expires_at=excluded.expires_at",
 	[STORE_AUTHKEY_DEL] = "DELETE FROM pre_auth_keys WHERE id=?",
 	[STORE_NODE_PUT] =
-		"INSERT INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+		"INSERT INTO nodes VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 		" ON CONFLICT(id) DO UPDATE SET user_id=excluded.user_id, node_key=excluded.node_key,"
 		" disco_key=excluded.disco_key, ipv4=excluded.ipv4, ipv6=excluded.ipv6,"
 		" hostname=excluded.hostname, given_name=excluded.given_name,"
@@ -73,7 +74,7 @@ static const char *const store_sql[STORE_STMT_COUNT] = {
 		" auth_key_id=excluded.auth_key_id, method=excluded.method,"
 		" expires_at=excluded.expires_at, last_seen_at=excluded.last_seen_at,"
 		" cap=excluded.cap, host_info=excluded.host_info, net_info=excluded.net_info,"
-		" home=excluded.home, endpoints=excluded.endpoints",
+		" home=excluded.home, endpoints=excluded.endpoints, online=excluded.online",
 	[STORE_NODE_DEL] = "DELETE FROM nodes WHERE id=?",
 	[STORE_NETINFO_PUT] = "INSERT OR REPLACE INTO machine_net_info VALUES(?,?,?)",
 	[STORE_NETINFO_DEL] = "DELETE FROM machine_net_info WHERE machine_key=?",
@@ -437,6 +438,7 @@ static int load_node(sqlite3_stmt *q, struct registry *s)
 	if (sqlite3_column_type(q, 19) == SQLITE_TEXT)
 		n->netinfo = column_text(q, 19);
 	n->home = (uint32_t)sqlite3_column_int(q, 20);
+	n->online = sqlite3_column_int(q, 22);
 	if (!n->hostname || !n->hostinfo)
 		return -ENOMEM;
 	r = column_strs(q, 10, &n->tags);
@@ -909,6 +911,7 @@ void store_put_node(struct store *st, const struct node *n, bool gone)
 	for (size_t i = 0; eps && i < n->n_endpoint; i++)
 		json_array_append_new(eps, json_endpoint(&n->endpoint[i]));
 	op_json(op, eps);
+	op_int(op, n->online);
 	store_queue(st, op);
 }
 

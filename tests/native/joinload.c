@@ -12,7 +12,7 @@
  * in and out. `verify` asks a running coordinator about every one of them, and then looks into its database.
  * `streams` keeps so many map streams; when they end, all come back at once. Each worker writes DIR/full.W with a line for
  * each full map: the time of the day in milliseconds, the peers in it, and how many of them it calls offline; and at the
- * end prints what it heard besides: who is offline, who is online, and who was removed.
+ * end prints what it heard besides, of who is offline, who was removed, and who came online after the streams had ended.
  * `flood` keeps so many connections that say the beginning of a request and nothing more; one that ends is replaced.
  */
 #include <getopt.h>
@@ -379,7 +379,7 @@ struct watcher {
 };
 
 struct heard {
-	unsigned int messages, full, online, offline, removed, ended, again;
+	unsigned int full, online, offline, removed, ended, again;
 };
 
 static unsigned int count_in(const char *p, size_t len, const char *what)
@@ -407,7 +407,6 @@ static void watch_message(struct joinload *l, struct watcher *w, struct heard *h
 {
 	unsigned int offline = count_in(p, len, "\"Online\":false"), online = count_in(p, len, "\"Online\":true");
 
-	h->messages++;
 	if (memmem(p, len, "\"Peers\":[", 9)) {
 		w->maps++;
 		h->full++;
@@ -415,7 +414,8 @@ static void watch_message(struct joinload *l, struct watcher *w, struct heard *h
 		fflush(l->out);
 		return;
 	}
-	h->online += online;
+	if (h->ended)
+		h->online += online; /* while they joined, everybody's coming was news */
 	h->offline += offline;
 	h->removed += memmem(p, len, "\"PeersRemoved\"", 14) != NULL;
 }
@@ -507,8 +507,9 @@ static int watch(struct joinload *l, int number)
 			watch_open(l, w, n, &h);
 		watch_round(l, w, n, &h);
 	}
-	printf("worker %d: %d nodes, %u messages, %u full, %u told online, %u told offline, %u with removed, %u ended, %u tried again\n",
-	       number, n, h.messages, h.full, h.online, h.offline, h.removed, h.ended, h.again);
+	printf("worker %d: %d nodes, %u full maps, %u streams ended, %u tried again; "
+	       "told of %u offline, %u removed, and since the streams ended of %u online\n",
+	       number, n, h.full, h.ended, h.again, h.offline, h.removed, h.online);
 	return 0;
 }
 

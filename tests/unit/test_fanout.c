@@ -82,6 +82,26 @@ static void test_offline(void **state)
 	assert_int_equal(n->last_seen_nsec, NOW + 10 * NSEC_PER_SEC);
 }
 
+/* Our own restart makes nobody offline who comes back within a minute. */
+static void test_return(void **state)
+{
+	struct world *w = *state;
+	struct node *back = add(w, 1, false, NOW), *away = add(w, 2, false, NOW), *off = add(w, 3, false, NOW);
+	uint64_t now = loop_clock();
+
+	back->online = away->online = true; /* as they are loaded */
+	fanout_free(w->c.fanout);
+	assert_int_equal(fanout_new(w->c.loop, &w->c.reg, &w->c.cfg, &w->c.fanout), 0);
+	fanout_tick(w->c.fanout, now + 59 * SEC, NOW + 59 * NSEC_PER_SEC);
+	assert_true(back->online && away->online && !off->online);
+	back->gone_usec = 0; /* as fanout_open() does */
+	assert_false(registry_node_set_online(&w->c.reg, back, true, NOW));
+	fanout_tick(w->c.fanout, now + 62 * SEC, NOW + 62 * NSEC_PER_SEC);
+	assert_true(back->online && !away->online && !off->online);
+	assert_int_equal(back->changes | off->changes, 0);
+	assert_int_equal(away->changes, NODE_CHANGE_ONLINE);
+}
+
 static void test_expiry(void **state)
 {
 	struct world *w = *state;
@@ -242,7 +262,7 @@ static void test_dns_json(void **state)
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_offline),   T(test_expiry),	   T(test_ephemeral), T(test_ephemeral_clock),
+	const struct CMUnitTest tests[] = { T(test_offline), T(test_return),   T(test_expiry),	   T(test_ephemeral), T(test_ephemeral_clock),
 					    T(test_node_json), T(test_patch_json), T(test_dns_json) };
 
 	if (key_init() < 0)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
+#include <sqlite3.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -178,6 +179,7 @@ static void test_again(void **state)
 	registry_node_set_disco(&s, n, &d);
 	registry_node_set_endpoints(&s, n, &e, 1);
 	registry_node_rename(&s, n, "alpha");
+	registry_node_set_online(&s, n, true, NOW);
 	n = add(&s, u, k, 2);
 	gone = n->id;
 	registry_node_delete(&s, n); /* the youngest: its id must not come back */
@@ -195,7 +197,7 @@ static void test_again(void **state)
 	assert_int_equal(k->expiry_nsec, NOW + 9);
 	n = registry_node_named(&s, "alpha");
 	assert_non_null(n);
-	assert_true(n->given_fixed && n->announced);
+	assert_true(n->given_fixed && n->announced && n->online);
 	assert_int_equal(n->expiry_nsec, NOW + 5);
 	assert_int_equal(n->home, 9);
 	assert_int_equal(n->authkey, k->id);
@@ -207,6 +209,37 @@ static void test_again(void **state)
 	assert_int_equal(n->id, gone + 1);
 	memset(&d, 2, sizeof(d)); /* the deleted node's machine kept its NetInfo */
 	run_close(&r, &s);
+}
+
+/* A database from before it was noted who is online. */
+static void test_migrated(void **state)
+{
+	struct fixture *f = *state;
+	struct run r = { 0 };
+	struct registry s;
+	struct registry_user *u;
+	struct authkey *k;
+	sqlite3 *db;
+	char text[AUTHKEY_TEXT_MAX];
+
+	run_open(&r, f->path, &s);
+	registry_user_create(&s, "alice", NULL, NULL, NULL, NOW, &u);
+	registry_authkey_create(&s, u, false, true, NULL, NOW + 9, NOW, text, &k);
+	registry_node_set_online(&s, add(&s, u, k, 1), true, NOW);
+	run_wait(&r);
+	run_close(&r, &s);
+	assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+	assert_int_equal(sqlite3_exec(db, "ALTER TABLE nodes DROP COLUMN online; PRAGMA user_version=1", NULL, NULL, NULL),
+			 SQLITE_OK);
+	sqlite3_close(db);
+	for (int i = 0; i < 2; i++) {
+		run_open(&r, f->path, &s);
+		assert_int_equal(s.n_node, 1);
+		assert_int_equal(s.node[0]->online, i);
+		registry_node_set_online(&s, s.node[0], true, NOW);
+		run_wait(&r);
+		run_close(&r, &s);
+	}
 }
 
 /* A process is killed with writes in flight: what it had been told is committed is there. */
@@ -332,7 +365,7 @@ static void test_refused(void **state)
 int main(void)
 {
 #define T(t) cmocka_unit_test_setup_teardown(t, setup, teardown)
-	const struct CMUnitTest tests[] = { T(test_again), T(test_killed), T(test_full), T(test_second), T(test_refused) };
+	const struct CMUnitTest tests[] = { T(test_again), T(test_migrated), T(test_killed), T(test_full), T(test_second), T(test_refused) };
 
 	if (key_init() < 0)
 		return 1;

@@ -1,0 +1,63 @@
+#!/bin/bash
+# limit: 120 s
+# A coordinator with a thousand map streams (NODES) is killed (kill -9) and started again, and all of them come back at
+# once. Every node has its full map again within some seconds, with every other in it; nobody is called offline who is
+# not, nobody is lost, and those who come back are no news to anybody. Descriptors and memory are as before.
+. "$(dirname "$0")/lib.sh"
+need_programs kernscale-coordinator tests/native/joinload
+NODES=${NODES:-1000} WORKERS=4
+[ "$(ulimit -Hn)" -ge $((NODES + 100)) ] || skip "the limit on descriptors is too low for $NODES nodes"
+ulimit -n "$(ulimit -Hn)"
+
+fulls() {
+	cat "$W"/full.* 2>/dev/null | wc -l
+}
+
+# all N: N full maps have come
+all() {
+	[ "$(fulls)" -ge "$1" ]
+}
+
+files() {
+	find "/proc/${PIDS[coordinator]}/fd" -type l | wc -l
+}
+
+status() {
+	awk -v k="$1" '$1 == k ":" { print $2 }' "/proc/${PIDS[coordinator]}/status"
+}
+
+ticks() {
+	local s
+
+	read -r s <"/proc/${PIDS[coordinator]}/stat"
+	awk '{ print $12 + $13 }' <<<"${s##*)}"
+}
+
+coordinator_config ""
+start_coordinator
+start load "$BIN/tests/native/joinload" streams --port "$PORT" --socket "$W/admin.sock" --dir "$W" --workers $WORKERS --count "$NODES"
+wait_until 60 all "$NODES" || fail "$(fulls) nodes have a map: $(tail -n 3 "$LOGS/load.log" "$LOGS/coordinator.log")"
+sleep 2 # who is online goes round, and to the disk
+step "$NODES nodes: $(files) descriptors, $(status RssAnon) KiB, $(ticks) hundredths of CPU"
+files=$(files)
+stop coordinator KILL
+killed=$(now_msec)
+start_coordinator
+up=$(now_msec)
+wait_until 30 all $((2 * NODES)) || fail "$(($(fulls) - NODES)) nodes have a map again: $(tail -n 3 "$LOGS/coordinator.log")"
+sort -n "$W"/full.* | awk -v killed="$killed" -v up="$up" -v n="$NODES" '
+	NR == n + 1 { first = $1 }
+	NR > n { last = $1; if ($2 < least || !least) least = $2; off += $3 }
+	END { print "it came up in", up - killed, "ms; first full map after", first - killed, "ms, last after", last - killed,
+	      "ms; in it at least", least, "peers;", off + 0, "times somebody called offline"
+	      if (least != n - 1 || off || last - killed > 15000) exit 1 }' || fail "not as it was"
+step "$NODES nodes are back: $(files) descriptors, $(status RssAnon) KiB, most $(status VmHWM) KiB, $(ticks) hundredths of CPU"
+[ $(($(files) - files)) -le 8 ] || fail "more descriptors than before: $files"
+sleep 3
+touch "$W/stop"
+wait "${PIDS[load]}" || fail "the load says: $(tail -n 5 "$LOGS/load.log")"
+unset "PIDS[load]"
+cat "$LOGS/load.log"
+[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = "$NODES" ] || fail "a node is lost"
+[ "$(grep -c 'told of 0 offline, 0 removed, and since the streams ended of 0 online' "$LOGS/load.log")" = $WORKERS ] ||
+	fail "nodes are told of what has not happened"
