@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
@@ -16,6 +17,7 @@ struct loop_grave {
 	loop_fn *fn;
 };
 
+#define LOOP_BATCH	  64	       /* descriptors served in one turn */
 #define LOOP_RESERVE	  (512u << 10) /* what sd-event asks for at once with 20,000 sources; never touched */
 #define LOOP_RESERVE_USEC (100 * USEC_PER_MSEC) /* not sooner is it made again */
 #define LOOP_PAUSE_USEC	  (10 * USEC_PER_MSEC)
@@ -29,10 +31,20 @@ struct loop {
 	sd_event_source *burial;
 	struct loop_grave *graves;
 	struct loop_orphan *orphans;
+	/* Descriptors have an epoll of our own, which is one of sd-event's sources: sd-event runs one source at a time and
+	 * asks the kernel about all that are ready before each, which with thousands of them is all that it does. */
+	int epoll_fd;
+	sd_event_source *ready;
+	struct epoll_event batch[LOOP_BATCH]; /* data.ptr NULL: not to be served any more */
+	int batch_at, batch_n;
+	size_t n_io;
+	bool exiting, gone; /* gone: freed with the last of its sources */
 };
 
 struct loop_io {
-	sd_event_source *s;
+	struct loop *l;
+	int fd;
+	uint32_t events;
 	loop_io_fn *fn;
 	void *data;
 };
@@ -106,6 +118,31 @@ bool loop_short_of_memory(const struct loop *l)
 	return !l->reserve;
 }
 
+static int ready_event(sd_event_source *s, int fd, uint32_t events, void *data)
+{
+	struct loop *l = data;
+
+	(void)s;
+	(void)events;
+	l->batch_n = epoll_wait(fd, l->batch, LOOP_BATCH, 0);
+	for (l->batch_at = 0; l->batch_at < l->batch_n && !l->exiting; l->batch_at++) {
+		struct loop_io *io = l->batch[l->batch_at].data.ptr;
+
+		if (io)
+			io->fn(io->data, io->fd, l->batch[l->batch_at].events);
+	}
+	l->batch_n = 0;
+	return 0;
+}
+
+/* What is in hand for it is not served: it goes, or waits for something else now. */
+static void batch_forget(struct loop *l, const struct loop_io *io)
+{
+	for (int i = l->batch_at + 1; i < l->batch_n; i++)
+		if (l->batch[i].data.ptr == io)
+			l->batch[i].data.ptr = NULL;
+}
+
 int loop_new(struct loop **ret)
 {
 	CLEANUP(loop_free) struct loop *l = calloc(1, sizeof(*l));
@@ -113,7 +150,13 @@ int loop_new(struct loop **ret)
 
 	if (!l)
 		return -ENOMEM;
+	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+	if (l->epoll_fd < 0)
+		return -errno;
 	r = sd_event_new(&l->e);
+	if (r < 0)
+		return r;
+	r = sd_event_add_io(l->e, &l->ready, l->epoll_fd, EPOLLIN, ready_event, l);
 	if (r < 0)
 		return r;
 	r = sd_event_add_defer(l->e, &l->burial, burial_event, l);
@@ -135,9 +178,14 @@ void loop_free(struct loop *l)
 		l->orphans->fn(l->orphans->p);
 	loop_bury(l);
 	sd_event_source_disable_unref(l->burial);
+	sd_event_source_disable_unref(l->ready);
 	sd_event_unref(l->e);
+	fd_close(l->epoll_fd);
+	l->epoll_fd = -1;
 	loop_let_go(l);
-	free(l);
+	l->gone = true;
+	if (!l->n_io)
+		free(l);
 }
 
 /* sd-event gives up when it has no memory for its queue, and the program would end for want of some bytes. The
@@ -179,6 +227,7 @@ int loop_iterate(struct loop *l, uint64_t timeout_usec)
 
 void loop_exit(struct loop *l, int code)
 {
+	l->exiting = true;
 	sd_event_exit(l->e, code);
 }
 
@@ -216,45 +265,52 @@ int loop_watchdog(struct loop *l)
 	return sd_event_set_watchdog(l->e, 1);
 }
 
-static int io_event(sd_event_source *s, int fd, uint32_t events, void *data)
-{
-	struct loop_io *io = data;
-
-	(void)s;
-	io->fn(io->data, fd, events);
-	return 0;
-}
-
 int loop_io_new(struct loop *l, int fd, uint32_t events, loop_io_fn *fn, void *data,
 		struct loop_io **ret)
 {
 	struct loop_io *io = calloc(1, sizeof(*io));
+	struct epoll_event e = { .events = events, .data.ptr = io };
 	int r;
 
 	if (!io)
 		return -ENOMEM;
-	io->fn = fn;
-	io->data = data;
-	r = sd_event_add_io(l->e, &io->s, fd, events, io_event, io);
-	if (r < 0) {
+	*io = (struct loop_io){ .l = l, .fd = fd, .events = events, .fn = fn, .data = data };
+	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &e) < 0) {
+		r = -errno;
 		free(io);
 		return r;
 	}
+	l->n_io++;
 	*ret = io;
 	return 0;
 }
 
 int loop_io_set(struct loop_io *io, uint32_t events)
 {
-	return sd_event_source_set_io_events(io->s, events);
+	struct epoll_event e = { .events = events, .data.ptr = io };
+
+	if (io->events == events && !(events & EPOLLET))
+		return 0;
+	if (epoll_ctl(io->l->epoll_fd, EPOLL_CTL_MOD, io->fd, &e) < 0)
+		return -errno;
+	io->events = events;
+	batch_forget(io->l, io); /* what is still so is told again */
+	return 0;
 }
 
 void loop_io_free(struct loop_io *io)
 {
+	struct loop *l = io ? io->l : NULL;
+
 	if (!io)
 		return;
-	sd_event_source_disable_unref(io->s);
+	batch_forget(l, io);
+	/* Also one that is closed already is no more in the set, or nobody else holds it. */
+	if (!l->gone)
+		(void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
 	free(io);
+	if (!--l->n_io && l->gone)
+		free(l);
 }
 
 static int timer_event(sd_event_source *s, uint64_t usec, void *data)

@@ -2,7 +2,7 @@
 /*
  * loop: one thread's event loop: descriptors, timers, signals, deferred work.
  *
- * Backed by sd-event, which stays behind this header. Sources are owned by whoever made them and
+ * Backed by sd-event, which stays behind this header, and an epoll of its own for descriptors. Sources are owned by whoever made them and
  * freed before the loop. A callback does bounded work and never waits. An object freed inside a
  * callback goes through loop_defer_free(), because an event for it may already be in hand.
  * Times are microseconds of the monotonic clock.
@@ -48,7 +48,8 @@ int64_t loop_wall_nsec(void);
 void loop_notify(struct loop *l, const char *state);
 int loop_watchdog(struct loop *l);
 
-/* The descriptor stays the caller's. events: EPOLLIN, EPOLLOUT, EPOLLET. */
+/* The descriptor stays the caller's. events: EPOLLIN, EPOLLOUT, EPOLLET. Up to 64 that are ready are served in one
+ * iteration; timers and deferred work come between. */
 int loop_io_new(struct loop *l, int fd, uint32_t events, loop_io_fn *fn, void *data,
 		struct loop_io **ret);
 int loop_io_set(struct loop_io *io, uint32_t events);

@@ -1,7 +1,7 @@
 #!/bin/bash
 # limit: 90 s
 # kernscale-relay alone among strangers, plain and with TLS: connections that say nothing, half a handshake, a byte a second,
-# no greeting, and descriptors for one in seven of them; clients that read nothing while others send to them, and frames that
+# no greeting, and descriptors for one in seven of them; thousands that leave at once; clients that read nothing while others send to them, and frames that
 # do not end; and no memory. Who is connected goes on, newcomers come in during and after, nothing spins, one line of the log
 # says what is the matter, and memory stays below what docs/security.md says.
 . "$(dirname "$0")/lib.sh"
@@ -157,6 +157,21 @@ rm -f "$LOGS/plain.log"
 relay plain $P 8192 --tls none
 come 5 alice $P plain bob $P plain
 echo echo >"$W/bob.in"
+
+# All of thousands leave: whoever comes then does not wait for each of them.
+load idle idle $P 5000
+many() {
+	[ "$(files plain)" -gt 5000 ]
+}
+wait_until 10 many || fail "$(files plain) descriptors"
+used=$(ticks plain)
+calm idle
+come 4 kim $P plain
+sleep 1
+used=$(($(ticks plain) - used))
+step "plain: $used hundredths of CPU for 5,000 clients that leave"
+[ $used -lt 100 ] || fail "that is too much work"
+goes_on alice bob
 
 step "memory"
 limit=$(($(kib plain VmSize) + 4096))

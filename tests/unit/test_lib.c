@@ -185,12 +185,125 @@ static void test_loop(void **state)
 	loop_free(s.loop);
 }
 
+#define MANY 200
+
+/* Many descriptors, all ready at once. */
+struct many {
+	struct loop *loop;
+	int fd[MANY][2];
+	struct loop_io *io[MANY];
+	unsigned int served[MANY], n;
+	void (*then)(struct many *m, int i);
+};
+
+static void many_ready(void *data, int fd, uint32_t events)
+{
+	struct many *m = data;
+	int i = 0;
+
+	assert_true(events & EPOLLIN);
+	while (m->fd[i][0] != fd)
+		i++;
+	m->served[i]++;
+	m->n++;
+	m->then(m, i);
+}
+
+static void many_take(struct many *m, int i)
+{
+	char c;
+
+	assert_int_equal(read(m->fd[i][0], &c, 1), 1);
+	if (m->n == MANY)
+		loop_exit(m->loop, 3);
+}
+
+/* The first one served ends, or makes others wait: nothing in hand reaches them. */
+static void many_end_others(struct many *m, int i)
+{
+	for (int k = 0; k < MANY; k++) {
+		if (k == i)
+			continue;
+		if (k % 2) {
+			loop_io_free(m->io[k]);
+			m->io[k] = NULL;
+		} else {
+			assert_int_equal(loop_io_set(m->io[k], 0), 0);
+		}
+	}
+	loop_io_free(m->io[i]);
+	m->io[i] = NULL;
+}
+
+static void many_exit(struct many *m, int i)
+{
+	(void)i;
+	loop_exit(m->loop, 4);
+}
+
+static void many_start(struct many *m, void (*then)(struct many *m, int i))
+{
+	*m = (struct many){ .then = then };
+	assert_int_equal(loop_new(&m->loop), 0);
+	for (int i = 0; i < MANY; i++) {
+		assert_int_equal(pipe(m->fd[i]), 0);
+		assert_int_equal(loop_io_new(m->loop, m->fd[i][0], EPOLLIN, many_ready, m, &m->io[i]), 0);
+		assert_int_equal(write(m->fd[i][1], "x", 1), 1);
+	}
+}
+
+/* loop_first: a source may outlive its loop. */
+static void many_stop(struct many *m, bool loop_first)
+{
+	if (loop_first)
+		loop_free(m->loop);
+	for (int i = 0; i < MANY; i++) {
+		loop_io_free(m->io[i]);
+		close(m->fd[i][0]);
+		close(m->fd[i][1]);
+	}
+	if (!loop_first)
+		loop_free(m->loop);
+}
+
+static void test_loop_many(void **state)
+{
+	struct many m;
+
+	(void)state;
+	many_start(&m, many_take);
+	assert_int_equal(loop_run(m.loop), 3);
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(m.served[i], 1);
+	many_stop(&m, true);
+
+	many_start(&m, many_end_others);
+	assert_int_equal(loop_iterate(m.loop, 0), 1);
+	while (loop_iterate(m.loop, 10000) > 0)
+		;
+	assert_int_equal(m.n, 1);
+	m.then = many_take;
+	for (int i = 0; i < MANY; i++)
+		if (m.io[i])
+			assert_int_equal(loop_io_set(m.io[i], EPOLLIN), 0); /* what was ready is told */
+	while (loop_iterate(m.loop, 10000) > 0)
+		;
+	assert_in_range(m.n, MANY / 2, MANY / 2 + 1);
+	many_stop(&m, false);
+
+	many_start(&m, many_exit);
+	assert_int_equal(loop_run(m.loop), 4);
+	assert_int_equal(m.n, 1);
+	many_stop(&m, false);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_cursor_short), cmocka_unit_test(test_buf_limit),
 		cmocka_unit_test(test_key_text),     cmocka_unit_test(test_json_limits),
 		cmocka_unit_test(test_json_time),    cmocka_unit_test(test_loop),
+		cmocka_unit_test(test_loop_many),
 	};
 
 	if (key_init() < 0)
