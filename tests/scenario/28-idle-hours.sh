@@ -41,5 +41,5 @@ for n in alice bob carol coordinator; do
 	step "$n: RssAnon ${memory[$n]} and then $m KiB, woke $s times a minute, ${files[$n]} and $(descriptors $n) files"
 	[ "$m" -le $((memory[$n] + 64)) ] || fail "$n grows"
 	[ "$(descriptors $n)" -le $((files[$n] + 2)) ] || fail "$n keeps files open"
-	[ $s -lt 180 ] || fail "$n does not sleep"
+	[ $s -le 12 ] || fail "$n does not sleep" # measured: 4 a daemon, 6 the coordinator
 done
