@@ -56,7 +56,7 @@ struct control {
 	struct ts2021_frames frames;
 	struct loop_timer *watchdog; /* with a stream: it is dead; without: it may be tried again */
 	struct loop_timer *expiry, *pong;
-	bool map_live;
+	bool map_live, was_big;
 	uint64_t live_since;
 	unsigned int stream_failures;
 	unsigned int flaps; /* times the map was live and did not stay so */

@@ -268,7 +268,7 @@ void control_register(struct control *c)
 		c->ops->on_login_failed(c->data, "that is no auth key", true);
 	} else if (r < 0) {
 		control_retry(c, false, "register: %s", strerror(-r));
-	} else {
+	} else if (c->reg.st) { /* else the connection was found dead, and that has been acted on */
 		loop_timer_in(c->reg.deadline, c->followup ? FOLLOWUP_DEADLINE_USEC : DEADLINE_USEC);
 	}
 }

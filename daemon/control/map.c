@@ -9,7 +9,8 @@
 #define WATCHDOG_USEC	(120 * USEC_PER_SEC)
 #define EXPIRY_MAX_USEC (3600 * USEC_PER_SEC)
 #define STEADY_USEC	(30 * USEC_PER_SEC) /* a map that was live for less is as good as none */
-#define TRIM_BYTES	(1u << 20)
+#define TRIM_BYTES	(256u << 10)
+#define TRIM_PEERS	1000 /* what so many had goes back as well */
 
 void control_stream_drop(struct control *c)
 {
@@ -161,6 +162,8 @@ static int message(struct control *c, struct json_slice text)
 		browse(c, m.browse_url);
 	if (!m.keep_alive)
 		map_changed(c, &changes);
+	if (changes.n_peers > TRIM_PEERS)
+		malloc_trim(0);
 	if (c->stream.st == st) {
 		netmap_changes_done(&changes);
 		expiry_arm(c, netmap_tick(c->nm, now, &changes), now);
@@ -189,8 +192,10 @@ void control_stream_read(struct control *c)
 		r = message(c, (struct json_slice){ text, len });
 		if (c->stream.st != st)
 			return;
-		if (len > TRIM_BYTES)
+		/* Also what a big one had brought, and the next one took away. */
+		if (len > TRIM_BYTES || c->was_big)
 			malloc_trim(0);
+		c->was_big = len > TRIM_BYTES;
 		if (r < 0)
 			break;
 	}
@@ -269,6 +274,8 @@ void control_stream(struct control *c)
 		stream_again(c, strerror(-r));
 		return;
 	}
+	if (!c->stream.st) /* with its connection, which was found dead: that has been acted on */
+		return;
 	loop_timer_in(c->watchdog, WATCHDOG_USEC);
 	/* Why it is not the first one says more than that it is awaited. */
 	if (c->state != CONTROL_STATE_EXPIRED && (c->state != CONTROL_STATE_SYNCING || !c->stream_failures))

@@ -93,7 +93,7 @@ static void send_lite(struct control *c)
 	r = control_encode_map_request(c, false, true, &body);
 	if (r == 0)
 		r = control_request_start(c, &c->lite, "POST", "/machine/map", &body, &lite_ops);
-	if (r < 0)
+	if (r < 0 || !c->lite.st)
 		return;
 	log_debug("control: telling the server (%zu endpoints, home %d)", c->n_endpoints,
 		  c->hostinfo.net.preferred_derp);

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <cmocka.h>
 #include <sodium.h>
 #include <zstd.h>
@@ -657,6 +659,47 @@ static void test_stream_again(void **state)
 	assert_int_equal(w->n_lite, 1); /* it knows all of it already */
 }
 
+static bool syncing(struct world *w)
+{
+	return w->state == CONTROL_STATE_SYNCING;
+}
+
+/* The node's end of its connection. */
+static int nodes_fd(const struct world *w)
+{
+	uint16_t port = htons((uint16_t)strtoul(strrchr(w->url, ':') + 1, NULL, 10));
+
+	for (int fd = 3; fd < 256; fd++) {
+		struct sockaddr_in sin = { 0 };
+		socklen_t n = sizeof(sin);
+
+		if (getpeername(fd, (struct sockaddr *)&sin, &n) == 0 && sin.sin_family == AF_INET && sin.sin_port == port)
+			return fd;
+	}
+	fail_msg("the node has no connection");
+	return -1;
+}
+
+/* The connection is dead, and what finds it out is the next request: the one after that is not put off until the
+ * dead one would have been silent for two minutes. */
+static void test_dead_meanwhile(void **state)
+{
+	static const char *const answers[] = { OK, NULL };
+	struct world *w = *state;
+
+	w->answers = answers;
+	make_control(w, false);
+	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
+	come_up(w);
+	h2_end(w->stream);
+	run(w, syncing);
+	stream_pause(ts2021_conn_stream(w->conns[0].ts));
+	assert_int_equal(shutdown(nodes_fd(w), SHUT_WR), 0);
+	w->stream = NULL;
+	run(w, has_stream);
+	assert_int_equal(w->n_conns, 2);
+}
+
 static unsigned int streams_wanted;
 static bool next_stream(struct world *w)
 {
@@ -1032,7 +1075,7 @@ int main(void)
 		world_test(test_server_key),   world_test(test_pings),
 		world_test(test_self_expires), world_test(test_approval),
 		world_test(test_logout),       world_test(test_logout_elsewhere),
-		world_test(test_flapping),     world_test(test_stop_and_start),
+		world_test(test_dead_meanwhile), world_test(test_flapping),     world_test(test_stop_and_start),
 		world_test(test_flood),
 		world_test(test_config),       world_test(test_hostile_map),
 	};
