@@ -7,6 +7,7 @@
 
 #include "lib/json.h"
 #include "lib/key.h"
+#include "proto/tailcfg.h"
 
 static void derp_node_done(struct derp_node *n)
 {
@@ -46,7 +47,7 @@ static int derp_text(const json_t *o, const char *name, char **ret)
 		return -EBADMSG;
 	if (strlen(s) > DERP_TEXT_MAX)
 		return -ENOBUFS;
-	*ret = strdup(s);
+	*ret = tailcfg_text(s, DERP_TEXT_MAX); /* codes and names reach logs and terminals */
 	return *ret ? 0 : -ENOMEM;
 }
 

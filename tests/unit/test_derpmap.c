@@ -107,6 +107,19 @@ static void test_refused(void **state)
 		assert_int_equal(decode(bad[i], &m), -EBADMSG);
 }
 
+/* Codes and names are shown: nothing in them acts on a terminal. */
+static void test_texts(void **state)
+{
+	struct derp_map m;
+
+	(void)state;
+	assert_int_equal(decode("{\"Regions\":{\"1\":{\"RegionID\":1,\"RegionCode\":\"a\\u001b[31m\\u009b\\n\",\"RegionName\":"
+				"\"\\u007f\",\"Nodes\":[]}}}", &m), 0);
+	assert_string_equal(m.regions[0].code, "a?[31m???");
+	assert_string_equal(m.regions[0].name, "?");
+	derp_map_done(&m);
+}
+
 static void test_pin(void **state)
 {
 	char pin[] = "sha256-raw:07a37cbc142093c8b755dc1b10e86cb426374ad16aa853ed0bdfc0b2b86d1c7c";
@@ -129,6 +142,7 @@ int main(void)
 		cmocka_unit_test(test_whole),
 		cmocka_unit_test(test_merge),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_texts),
 		cmocka_unit_test(test_pin),
 	};
 
