@@ -7,7 +7,8 @@
 #   bob   198.51.100.12 /
 #
 #   try MODE SECONDS CPU MIB CAUSE   see there
-#   recovered                        the good coordinator is back, and all is well; no packet was lost
+#   none_lost                        not one packet of alice and bob, until now
+#   recovered                        the good coordinator is back, and all is well
 . "$HERE/load.sh"
 need_programs tests/interop/badcontrol kernscale-relay
 inet
@@ -78,8 +79,9 @@ stir() { ip -n "${P}alice" link add stir type dummy && ip -n "${P}alice" link de
 
 # try MODE SECONDS CPU MIB CAUSE: that misdeed for so long. CPU: ms a second at most; MIB: how much more memory
 # at the most, ever; CAUSE: what status says of it, '' where nothing is wrong, or nothing said in so short a time.
+# In front of it: CHECK=FUNCTION that has to hold in the end; BACK=MSEC, FDS=N, LEFT=KIB, SLOW=MSEC for more than usual.
 try() {
-	local m=$1 secs=$2 cause=$5 begin end t took='' middle most=0 fd left hwm cpu said='' bad='' n=''
+	local m=$1 secs=$2 cause=$5 begin end t took='' best middle most=0 fd left hwm cpu said='' bad='' n=''
 
 	phase "$m"
 	echo 5 >"/proc/$node/clear_refs"
@@ -88,8 +90,8 @@ try() {
 	stir
 	begin=$(now_msec)
 	end=$((begin + secs * 1000))
-	# Longer where the cause has not been seen: there may be other work on this machine.
-	while t=$(now_msec) && { [ "$t" -lt $end ] || { [ -n "$cause" ] && [ "$t" -lt $((end + 10000)) ] &&
+	# Longer where the cause has not been seen, and for three answers at least: there may be other work on this machine.
+	while t=$(now_msec) && { [ "$t" -lt $end ] || [ "$(wc -w <<<"$took")" -lt 3 ] || { [ -n "$cause" ] && [ "$t" -lt $((end + 10000)) ] &&
 		! grep -qE "Not connected.*$cause" <<<"$said"; }; }; do
 		ask >"$W/said" || bad+=" status fails;"
 		took+="$(($(now_msec) - t)) "
@@ -99,6 +101,7 @@ try() {
 		cat "$W/said" >>"$W/all-said"
 		sleep 0.2
 	done
+	[ -z "${CHECK:-}" ] || $CHECK || bad+=" $CHECK;"
 	t=$(($(now_msec) - begin))
 	cpu=$((($(cpu_msec) - cpu) * 1000 / t))
 	check running alice
@@ -109,8 +112,9 @@ try() {
 	wait_until 60 again || fail "$m: alice is not back: $(ask)"
 	end=$(($(now_msec) - end))
 	left=$(($(anon_kib) - before))
-	# One slow answer proves nothing: server and client have the same processor.
-	middle=$(tr ' ' '\n' <<<"$took" | grep . | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }')
+	# One slow answer proves nothing: server and client have the same processor, and perhaps not all of it. The best
+	# one is within a second, the middle one within three.
+	read -r best middle <<<"$(tr ' ' '\n' <<<"$took" | grep . | sort -n | awk '{ v[NR] = $1 } END { print v[1], v[int((NR + 1) / 2)] }')"
 	n=$(sed -n "s/^$m accepts \([0-9]*\) asks \([0-9]*\)/\1+\2/p" "$LOGS/badcontrol.log")
 	step "$m: $((n)) connections and requests in $t ms, CPU $cpu ms/s, memory +$hwm KiB at most, +$left left," \
 		"$most descriptors, status ${took}ms, back after $end ms"
@@ -118,9 +122,10 @@ try() {
 	[ "$((n))" -le $((30 + t * 20 / 1000)) ] || bad+=" $((n)) connections and requests;"
 	[ "$cpu" -le "$3" ] || bad+=" $cpu ms of CPU a second;"
 	[ "$hwm" -le $(($4 * 1024)) ] || bad+=" $hwm KiB more at the most;"
-	[ "$left" -le 4096 ] || bad+=" $left KiB more are left;"
+	[ "$left" -le "${LEFT:-4096}" ] || bad+=" $left KiB more are left;"
 	[ "$most" -le $((fds + ${FDS:-8})) ] || bad+=" $most descriptors;"
-	[ "$middle" -lt $((1000 * ${WAIT_FACTOR:-1})) ] || bad+=" status took $middle ms;"
+	[ "$best" -lt $((${SLOW:-1000} * ${WAIT_FACTOR:-1})) ] && [ "$middle" -lt $((3 * ${SLOW:-1000} * ${WAIT_FACTOR:-1})) ] ||
+		bad+=" status took $took ms;"
 	[ $end -lt $((${BACK:-5000} * ${WAIT_FACTOR:-1})) ] || bad+=" back only after $end ms;"
 	[ -z "$cause" ] || grep -qE "Not connected.*$cause" <<<"$said" || bad+=" status does not say '$cause': $said;"
 	[ -z "$bad" ] || fail "$m:$bad"
@@ -129,14 +134,20 @@ try() {
 # What came from the server is not obeyed by anybody's terminal: neither what wgctl prints nor the log has control
 # characters, marks that turn the direction of text, or lines of somebody else's making.
 nothing_acts() {
-	local acts='[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]'
+	local acts='[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]|\xe2\x80[\x8b-\x8f\xa8-\xae]|\xe2\x81[\xa0-\xaf]' f
 
-	wgctl alice status --json >>"$W/all-said"
-	wgctl alice status --detail >>"$W/all-said"
 	for f in "$W/all-said" "$LOGS/alice.log"; do
 		! LC_ALL=C grep -nPa "$acts" "$f" | head -n 3 | cat -A | grep . || fail "hostile text acts on the terminal: $f"
 		! grep -n '^100.64.0.9 forged' "$f" || fail "a line is forged: $f"
 	done
+}
+
+# Loads end here: what comes after may cost packets.
+none_lost() {
+	no_loss
+	LOADS=()
+	# shellcheck disable=SC2317 # instead of load.sh's
+	phase() { step "phase: $*"; }
 }
 
 recovered() {
@@ -148,8 +159,8 @@ recovered() {
 	t=$(now_msec)
 	for n in alice bob; do wait_until 20 live $n || fail "$n is not back at the coordinator: $(wgctl $n status)"; done
 	step "the good coordinator is back; so are both, after $(($(now_msec) - t)) ms"
-	no_loss
-	check wait_until 5 direct alice bob
+	[ ${#LOADS[@]} = 0 ] || no_loss
+	check wait_until 10 reach alice bob
 	nothing_acts
 	[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = 2 ] || fail "not alice and bob: $(admin nodes list)"
 }
