@@ -1,5 +1,6 @@
 /* Answers to what the server asks along the way (control.md 7.12): HEAD pings and c2n requests. */
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "daemon/control/internal.h"
@@ -20,28 +21,23 @@ static void head_done(void *data, int r, const struct httpc_answer *a, const cha
 		log_debug("control: ping answer failed: %s", why);
 }
 
-/* A node is nobody's way to what listens on its own host, or in the networks around it. */
-static bool is_servers_own(const struct control *c, const char *url)
+/* A node is nobody's way to what listens on its own host, or in the networks around it: whatever host the URL
+ * names (the server may have other names than the one we log in to), the login server is asked. */
+static void head_at_server(struct control *c, const char *url)
 {
 	struct http_url u, server;
-
-	return http_url_parse(url, &u) == 0 && http_url_parse(c->server_url, &server) == 0 &&
-	       strcasecmp(u.host, server.host) == 0;
-}
-
-static void head_over_https(struct control *c, const char *url)
-{
-	struct httpc_opts o = { .url = url,
+	char host[280], own[sizeof("https://") + sizeof(host) + sizeof(u.target)];
+	struct httpc_opts o = { .url = own,
 				.method = "HEAD",
 				.timeout_usec = PING_USEC,
 				.tls = c->tls,
 				.dial = { .mark = c->mark, .cache = c->dial_cache } };
 
-	if (!is_servers_own(c, url)) {
-		log_remote(LOG_LEVEL_WARNING, "control: the server asks for a call to %s, which is not its own host: not done",
-			   url);
+	if (http_url_parse(url, &u) < 0 || http_url_parse(c->server_url, &server) < 0) {
+		log_debug("control: the server asks for a call to what is no URL");
 		return;
 	}
+	snprintf(own, sizeof(own), "http%s://%s%s", server.tls ? "s" : "", http_url_host(&server, false, host), u.target);
 	httpc_cancel(TAKE(c->ping_request));
 	if (httpc_start(c->loop, &o, head_done, c, &c->ping_request) < 0)
 		c->ping_request = NULL;
@@ -155,5 +151,5 @@ void control_ping(struct control *c, const struct tailcfg_ping *p)
 	else if (p->over_noise || *p->url == '/')
 		over_noise(c, "HEAD", p->url, &empty);
 	else
-		head_over_https(c, p->url);
+		head_at_server(c, p->url);
 }
