@@ -38,6 +38,6 @@ try h2-goaway 1 600 4 ''
 try login-error 1 600 4 'database is locked'
 try login-status 1 600 4 'status 500'
 try login-url 1 600 4 'cannot be read'
-try login-huge 2 300 8 ''
+try login-huge 2 600 8 ''
 try login-never 1 600 4 ''
 recovered
