@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
@@ -13,6 +14,8 @@
 
 #include "lib/log.h"
 
+#define BURST_LEAST	     64 /* connections whose memory is worth giving back, */
+#define BURST_USEC	     USEC_PER_SEC /* so long after they have gone */
 #define MAX_CONNS_DEFAULT    4096
 #define MAX_PER_ADDR_DEFAULT 256
 #define HEAD_DEFAULT	     (10 * USEC_PER_SEC)
@@ -53,7 +56,8 @@ struct httpd {
 	char *server;
 	struct httpd_listener *listeners;
 	struct httpd_conn *conns; /* by since_usec */
-	unsigned int n_conns;
+	unsigned int n_conns, burst; /* burst: the most there were since they were few */
+	struct loop_timer *calm;     /* a while after a burst */
 	uint64_t short_said_usec;
 	struct httpd_route_entry *routes;
 	size_t n_routes;
@@ -141,6 +145,10 @@ static void conn_drop(struct httpd_conn *c)
 	c->dead = true;
 	DL_DELETE(h->conns, c);
 	h->n_conns--;
+	if (h->burst >= BURST_LEAST && h->n_conns <= h->burst / 16) {
+		h->burst = 0;
+		loop_timer_in(h->calm, BURST_USEC);
+	}
 	loop_timer_free(c->timer);
 	c->timer = NULL;
 	loop_defer_free(h->loop, c, conn_bury);
@@ -718,6 +726,7 @@ static int conn_new(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 	c->since_usec = loop_now(h->loop);
 	DL_APPEND(h->conns, c);
 	h->n_conns++;
+	h->burst = MAX(h->burst, h->n_conns);
 	TAKE(c);
 	return 0;
 }
@@ -935,9 +944,17 @@ unsigned int httpd_conns(const struct httpd *h)
 
 /* ---- life */
 
+/* What many connections took would stay ours, in pieces between what is in use. */
+static void httpd_trim(void *data)
+{
+	(void)data;
+	malloc_trim(0);
+}
+
 int httpd_new(struct loop *l, const struct httpd_opts *o, struct httpd **ret)
 {
 	CLEANUP(httpd_free) struct httpd *h = calloc(1, sizeof(*h));
+	int r;
 
 	if (!h)
 		return -ENOMEM;
@@ -957,6 +974,9 @@ int httpd_new(struct loop *l, const struct httpd_opts *o, struct httpd **ret)
 		if (!h->server)
 			return -ENOMEM;
 	}
+	r = loop_timer_new(l, httpd_trim, h, &h->calm);
+	if (r < 0)
+		return r;
 	*ret = TAKE(h);
 	return 0;
 }
@@ -982,5 +1002,6 @@ void httpd_free(struct httpd *h)
 	httpd_stop_listening(h);
 	while (h->conns)
 		conn_abort(h->conns);
+	loop_timer_free(h->calm);
 	loop_defer_free(h->loop, h, httpd_bury);
 }
