@@ -58,6 +58,7 @@ none_lost
 
 # A map that takes everybody away is a map: but who is back with the next one is reached again.
 bob_gone() { wait_until 5 eval '! ask | grep -q " bob "'; }
-CHECK=bob_gone try map-alone 1 600 8 ''
+# After the thousands the heap is in pieces, and what is used next spreads over them: 4.0 to 4.2 MiB were seen.
+CHECK=bob_gone LEFT=8192 try map-alone 1 600 8 ''
 check wait_until 10 reach alice bob
 recovered
