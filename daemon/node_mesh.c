@@ -18,22 +18,6 @@
 #define SAVE_AGAIN_USEC	 (UINT64_C(30) * USEC_PER_SEC)
 #define FRESH_USEC	 (UINT64_C(500) * USEC_PER_MSEC)
 
-unsigned int node_hash(const void *p, size_t len)
-{
-	static unsigned char seed[crypto_shorthash_KEYBYTES];
-	static bool seeded;
-	uint8_t h[crypto_shorthash_BYTES];
-	unsigned int v;
-
-	if (!seeded) {
-		randombytes_buf(seed, sizeof(seed));
-		seeded = true;
-	}
-	crypto_shorthash(h, p, len, seed);
-	memcpy(&v, h, sizeof(v));
-	return v;
-}
-
 struct node_peer *node_peer_by_index(struct node *n, uint32_t index)
 {
 	struct node_peer *p;

@@ -9,9 +9,10 @@
  */
 #include <stddef.h>
 
+#include "lib/hash.h"
+
 /* A server chooses the ids of peers: it must not be able to choose those that share a bucket. */
-unsigned int node_hash(const void *p, size_t len);
-#define HASH_FUNCTION(p, len, v) ((v) = node_hash((p), (len)))
+#define HASH_FUNCTION(p, len, v) ((v) = (unsigned int)hash_keyed((p), (len)))
 #include <uthash.h>
 
 #include "daemon/api/api.h"

@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "lib/hash.h"
 #include "lib/loop.h"
 #include "lib/stream.h"
 #include "proto/derp.h"
@@ -18,9 +19,8 @@
 
 #define UTHASH_NO_ABORT
 #define HASH_NONFATAL_OOM	 1
-#define HASH_FUNCTION(p, len, v) ((v) = relay_hash((p), (len)))
-/* Keyed: clients choose their keys, and must not be able to choose our buckets. */
-unsigned int relay_hash(const void *p, size_t len);
+/* Clients choose their keys. */
+#define HASH_FUNCTION(p, len, v) ((v) = (unsigned int)hash_keyed((p), (len)))
 #include <uthash.h>
 #include <utlist.h>
 

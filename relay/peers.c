@@ -1,25 +1,8 @@
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "relay/client.h"
-
-unsigned int relay_hash(const void *p, size_t len)
-{
-	static unsigned char seed[crypto_shorthash_KEYBYTES];
-	static bool seeded;
-	uint8_t h[crypto_shorthash_BYTES];
-	unsigned int v;
-
-	if (!seeded) {
-		randombytes_buf(seed, sizeof(seed));
-		seeded = true;
-	}
-	crypto_shorthash(h, p, len, seed);
-	memcpy(&v, h, sizeof(v));
-	return v;
-}
 
 struct relay_peer *relay_peer_find(const struct relay *r, const struct key *k)
 {

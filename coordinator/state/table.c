@@ -1,22 +1,9 @@
 #include "coordinator/state/table.h"
 
 #include <errno.h>
-#include <sodium.h>
 #include <stdlib.h>
 
-static uint64_t table_hash(const void *key, size_t len)
-{
-	static uint8_t secret[crypto_shorthash_KEYBYTES];
-	static bool made;
-	uint64_t h;
-
-	if (!made) {
-		randombytes_buf(secret, sizeof(secret));
-		made = true;
-	}
-	crypto_shorthash((uint8_t *)&h, key, len, secret);
-	return h;
-}
+#include "lib/hash.h"
 
 void table_done(struct table *t)
 {
@@ -51,7 +38,7 @@ void table_add(struct table *t, struct table_link *l, const void *key, size_t le
 {
 	struct table_link **b;
 
-	l->hash = table_hash(key, len);
+	l->hash = hash_keyed(key, len);
 	b = &t->bucket[l->hash & (t->cap - 1)];
 	l->next = *b;
 	l->in = true;
@@ -86,7 +73,7 @@ struct table_link *table_find(const struct table *t, const void *key, size_t len
 
 	if (!t->cap)
 		return NULL;
-	h = table_hash(key, len);
+	h = hash_keyed(key, len);
 	return table_from(t->bucket[h & (t->cap - 1)], h);
 }
 
