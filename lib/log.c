@@ -11,6 +11,8 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include <systemd/sd-journal.h>
 
+#include "lib/utf8.h"
+
 #define LOG_LINE_MAX	 1024
 #define LOG_LIMIT_USEC	 30000000
 #define LOG_LIMIT_LINES	 5
@@ -59,25 +61,19 @@ static bool stderr_is_journal(void)
 	return known;
 }
 
-/* Bytes of what acts on a terminal there: C0, DEL, C1; marks that turn the direction of text, line and paragraph
- * separators, what has no width. */
-static size_t acts_on_terminal(const unsigned char *p)
-{
-	if (p[0] < 0x20 || p[0] == 0x7f)
-		return 1;
-	if ((p[0] == 0xc2 && p[1] >= 0x80 && p[1] < 0xa0) || (p[0] == 0xd8 && p[1] == 0x9c))
-		return 2;
-	if (p[0] == 0xe2 && ((p[1] == 0x80 && ((p[2] >= 0x8b && p[2] <= 0x8f) || (p[2] >= 0xa8 && p[2] <= 0xae))) ||
-			     (p[1] == 0x81 && p[2] >= 0xa0 && p[2] <= 0xaf)))
-		return 3;
-	return p[0] == 0xef && p[1] == 0xbb && p[2] == 0xbf ? 3 : 0;
-}
-
 static void log_line(enum log_level level, char *line)
 {
-	for (unsigned char *p = (unsigned char *)line; *p; p++)
-		for (size_t n = acts_on_terminal(p); n; n--, p += n > 0)
-			*p = '?';
+	size_t n;
+
+	for (char *p = line; *p; p += n) {
+		uint32_t c = 0;
+
+		n = utf8_at(p, &c);
+		if (!n || utf8_acts_on_terminal(c)) {
+			n += !n;
+			memset(p, '?', n);
+		}
+	}
 	if (stderr_is_journal())
 		sd_journal_send("MESSAGE=%s", line, "PRIORITY=%d", (int)level, NULL);
 	else

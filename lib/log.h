@@ -3,8 +3,8 @@
  * log: one line for the operator, to the journal where stderr is the journal, else to stderr.
  *
  * Levels and their meaning are in docs: err (operator must act), warning (works less well), notice
- * (once and matters), info (rare and normal), debug. Control characters in the finished line are
- * escaped, so text from outside cannot forge lines. Secrets are never handed to it.
+ * (once and matters), info (rare and normal), debug. In the finished line what is no UTF-8 and
+ * what acts on a terminal is a question mark, so text from outside cannot forge lines. Secrets are never handed to it.
  */
 #include <stdarg.h>
 #include <stdbool.h>

@@ -9,44 +9,9 @@
 #include <unistd.h>
 
 #include "lib/cleanup.h"
+#include "lib/utf8.h"
 
 #define NSEC_PER_SEC INT64_C(1000000000)
-
-/* Decodes one character; 0 when the bytes are no UTF-8. */
-static size_t utf8_at(const unsigned char *s, uint32_t *ret)
-{
-	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
-	size_t n = *s < 0x80		 ? 1
-		   : (*s & 0xe0) == 0xc0 ? 2
-		   : (*s & 0xf0) == 0xe0 ? 3
-		   : (*s & 0xf8) == 0xf0 ? 4
-					 : 0;
-	uint32_t v;
-
-	if (n <= 1) {
-		*ret = *s;
-		return n;
-	}
-	v = *s & (0xffu >> (n + 1));
-	for (size_t i = 1; i < n; i++) {
-		if ((s[i] & 0xc0) != 0x80) /* also the NUL at the end */
-			return 0;
-		v = v << 6 | (s[i] & 0x3f);
-	}
-	if (v < least[n] || v > 0x10ffff || (v >= 0xd800 && v <= 0xdfff))
-		return 0;
-	*ret = v;
-	return n;
-}
-
-/* C0, DEL, C1; marks and overrides of direction, line and paragraph separators, the byte order
- * mark. */
-static bool acts_on_terminal(uint32_t c)
-{
-	return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c || (c >= 0x200b && c <= 0x200f) ||
-	       (c >= 0x2028 && c <= 0x202e) || (c >= 0x2060 && c <= 0x206f) || c == 0xfeff ||
-	       (c >= 0xe0000 && c <= 0xe0fff);
-}
 
 void out_safe(struct buf *b, const char *s)
 {
@@ -63,12 +28,12 @@ void out_safe(struct buf *b, const char *s)
 			p += n;
 			continue;
 		}
-		n = utf8_at(p, &c);
+		n = utf8_at((const char *)p, &c);
 		if (!n) {
 			buf_printf(b, "\\x%02x", *p++);
 			continue;
 		}
-		if (acts_on_terminal(c))
+		if (utf8_acts_on_terminal(c))
 			buf_printf(b, c < 0x100 ? "\\x%02x" : "\\u%04x", c);
 		else
 			buf_put(b, p, n);

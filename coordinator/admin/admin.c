@@ -10,6 +10,7 @@
 #include "lib/hex.h"
 #include "lib/http.h"
 #include "lib/json.h"
+#include "lib/utf8.h"
 
 #define ADMIN_PATH_PARTS 6
 #define ADMIN_PART_MAX	 256
@@ -62,7 +63,7 @@ admin_fail(struct admin_call *a, unsigned int status, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(detail, sizeof(detail), fmt, ap);
 	va_end(ap);
-	for (char *p = detail; !name_utf8_ok(detail) && *p; p++) /* a quoted text may have been cut in a letter */
+	for (char *p = detail; !utf8_ok(detail) && *p; p++) /* a quoted text may have been cut in a letter */
 		if (*p & 0x80)
 			*p = '?';
 	a->reply->status = status;
@@ -232,7 +233,7 @@ static bool admin_query(const struct admin_call *a, const char *name, char out[s
 {
 	struct http_str q = { a->rq->query, a->rq->query ? strlen(a->rq->query) : 0 };
 
-	return q.p && http_query_get(q, name, out, ADMIN_PART_MAX) >= 0 && *out && name_utf8_ok(out);
+	return q.p && http_query_get(q, name, out, ADMIN_PART_MAX) >= 0 && *out && utf8_ok(out);
 }
 
 static struct registry_user *admin_user_of(struct admin_call *a, const char *id)
@@ -646,7 +647,7 @@ static int admin_split(struct admin_call *a)
 	for (p += sizeof(base) - 1;; p++) {
 		if (*p == '/' || !*p) {
 			a->part[a->parts][n] = '\0';
-			if (!name_utf8_ok(a->part[a->parts++]))
+			if (!utf8_ok(a->part[a->parts++]))
 				return -EBADMSG;
 			n = 0;
 			if (!*p)

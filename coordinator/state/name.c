@@ -5,6 +5,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "lib/utf8.h"
+
 /* Plain ASCII: the locale has no say in what a name is. */
 static bool name_alnum(char c)
 {
@@ -72,31 +74,12 @@ bool name_label_ok(const char *label)
 	return true;
 }
 
-bool name_utf8_ok(const char *s)
-{
-	const unsigned char *p = (const unsigned char *)s;
-
-	while (*p) {
-		unsigned int more = *p < 0x80 ? 0 : *p < 0xc2 ? 9 : *p < 0xe0 ? 1 : *p < 0xf0 ? 2 : *p < 0xf5 ? 3 : 9;
-
-		if (more == 9)
-			return false;
-		if ((*p == 0xe0 && p[1] < 0xa0) || (*p == 0xed && p[1] > 0x9f) || (*p == 0xf0 && p[1] < 0x90) ||
-		    (*p == 0xf4 && p[1] > 0x8f))
-			return false;
-		for (p++; more; more--, p++)
-			if ((*p & 0xc0) != 0x80)
-				return false;
-	}
-	return true;
-}
-
 /* Letters and digits of any script: what is above ASCII is taken for one. */
 bool name_user_ok(const char *name)
 {
 	size_t n = strlen(name), at = 0;
 
-	if (!n || n > NAME_USER_MAX || !name_utf8_ok(name))
+	if (!n || n > NAME_USER_MAX || !utf8_ok(name))
 		return false;
 	if (!name_alnum(name[0]) && !((unsigned char)name[0] & 0x80))
 		return false;

@@ -13,6 +13,5 @@ void name_sanitize(const char *hostname, char out[static NAME_LABEL_MAX + 1]);
 /* base for n == 0, else base cut to fit and "-n". */
 void name_numbered(const char *base, unsigned int n, char out[static NAME_LABEL_MAX + 1]);
 bool name_label_ok(const char *label); /* what an operator may rename a node to */
-bool name_utf8_ok(const char *s); /* well-formed, shortest forms, no surrogates */
 bool name_user_ok(const char *name);
 bool name_tag_ok(const char *tag); /* "tag:" letter [A-Za-z0-9-]* */
