@@ -9,6 +9,8 @@
 #include "lib/httpc.h"
 #include "lib/log.h"
 
+#define LOOKUPS_MAX 32 /* at once; who finds no place is asked in the next round */
+
 const struct derp_region *node_region(const struct node *n, int64_t region)
 {
 	return derp_map_find(&n->map->derp, region);
@@ -286,8 +288,6 @@ static int check_send(void *data, const struct endpoint *to, const void *p, size
 {
 	return path_send_udp(data, to, NULL, p, len);
 }
-
-#define LOOKUPS_MAX 32 /* at once; who finds no place is asked in the next round */
 
 /* Names of relays, for STUN. */
 struct lookup {
