@@ -23,6 +23,7 @@
 #                             bob is reached, and who pretends to be bob is not heard
 #   standing_by TABLE         the same, but for the table's name
 #   outlives_owner            a table of the node does so on this kernel
+#   give_up                   the node's daemon is killed until systemd starts it no more
 #   healthy                   all three services run and the node is in the mesh
 . "$(dirname "${BASH_SOURCE[0]}")/../scenario/lib.sh"
 umask 022 # what is made here is for the services as well
@@ -75,6 +76,19 @@ dropin() {
 	case $1 in \[*) ;; *) set -- '[Service]' "$@" ;; esac
 	printf '%s\n' "$@" >"$file"
 	systemctl daemon-reload
+}
+
+given_up() {
+	[ "$(get kernscaled ActiveState)" = failed ]
+}
+
+give_up() {
+	for _ in {1..10}; do
+		given_up && break
+		systemctl kill --kill-who=main -s KILL kernscaled
+		sleep 2
+	done
+	wait_until 20 given_up || fail "the limit was not hit: $(get kernscaled ActiveState)"
 }
 
 restarted() {
