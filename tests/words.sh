@@ -11,8 +11,9 @@ step() {
 	printf '[%6d ms] %s\n' $(($(now_msec) - START_MSEC)) "$*"
 }
 
+# To stderr: of `check COMMAND >/dev/null` the sentence is still read.
 fail() {
-	echo "FAIL: $*"
+	echo "FAIL: $*" >&2
 	exit 1
 }
 
