@@ -11,7 +11,7 @@
 need_stock headscale tailscaled tailscale
 nats stan sue sid
 firewall_no_udp sid
-start_relay
+start_pinned_relay
 start_headscale false "$W/derp.yaml"
 for n in stan sue sid; do
 	start_stock $n
@@ -31,7 +31,7 @@ tcp sid stan
 step "the relay restarts: its nodes come back"
 check stop relay
 refute ts stan ping -c 1 --timeout 3s sid
-start_relay
+start_pinned_relay
 by_relay() {
 	ts stan ping -c 1 --timeout 3s sid | grep -q 'via DERP(our)'
 }

@@ -5,7 +5,7 @@
 #   need_stock PROGRAM...
 #   start_headscale EMBEDDED PATHS   a stock Headscale on pub, in our coordinator's place; key in $W/key
 #   start_derper                     a stock derper on pub, port 8443; its map in $W/derp.yaml
-#   start_relay                      kernscale-relay on pub, port 8443; its map in $W/derp.yaml
+#   start_pinned_relay               the same with our relay, whose certificate it makes itself
 #   start_stock NAME                 tailscaled in NAME; ts NAME ARGUMENT... is tailscale there
 #   ts_up NAME                       joins with $W/key
 #
@@ -58,31 +58,17 @@ start_derper() {
 		-certdir "$W/derper" -hostname 198.51.100.10 -stun -http-port -1
 	wait_until 10 grep -q sha256-raw "$LOGS/derper.log" || fail "derper does not come up"
 	pin=$(grep -o 'sha256-raw:[0-9a-f]*' "$LOGS/derper.log" | head -n 1)
-	derp_map 901 stk Stock "$pin"
+	relay_map 901 stk Stock 3478 "$pin"
 }
 
-# derp_map ID CODE NAME PIN: a region with one node on pub, port 8443
-derp_map() {
-	cat >"$W/derp.yaml" <<-EOF
-		regions:
-		  $1:
-		    regionid: $1
-		    regioncode: $2
-		    regionname: $3
-		    nodes:
-		      - {name: $1a, regionid: $1, hostname: 198.51.100.10, ipv4: 198.51.100.10, certname: "$4", stunport: 3478, derpport: 8443}
-	EOF
-	chmod 644 "$W/derp.yaml"
-}
-
-start_relay() {
+start_pinned_relay() {
 	need_programs kernscale-relay
 	mkdir -p "$W/relay"
 	chown "$NODE_USER" "$W/relay"
 	start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun 198.51.100.10:3478 --tls self \
 		--hostname 198.51.100.10 --state "$W/relay" --user "$NODE_USER"
 	wait_until 10 grep -q sha256-raw "$LOGS/relay.log" || fail "the relay does not come up"
-	derp_map 902 our Ours "$(grep -o 'sha256-raw:[0-9a-f]*' "$LOGS/relay.log" | head -n 1)"
+	relay_map 902 our Ours 3478 "$(grep -o 'sha256-raw:[0-9a-f]*' "$LOGS/relay.log" | head -n 1)"
 }
 
 start_stock() {

@@ -10,29 +10,10 @@
 . "$(dirname "$0")/lib.sh"
 . "$HERE/load.sh"
 need wg
-need_programs kernscale-relay
 hosts alice bob
 nat carol 198.51.100.13 192.168.3
 firewall_no_udp carol
-make_cert
-mkdir -p "$W/relay"
-chown "$NODE_USER" "$W/relay"
-
-run_relay() {
-	start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun 198.51.100.10:3478 \
-		--cert "$W/tls.pem" --key "$W/tls.key" --state "$W/relay" --user "$NODE_USER"
-	wait_until 10 on pub sh -c 'ss -Hltn sport 8443 | grep -q .' || fail "the relay does not come up"
-}
-cat >"$W/derp.yaml" <<-EOF
-	regions:
-	  902:
-	    regionid: 902
-	    regioncode: our
-	    regionname: Ours
-	    nodes: [{name: 902a, regionid: 902, hostname: 198.51.100.10, ipv4: 198.51.100.10, stunport: 3478, derpport: 8443}]
-EOF
-chmod 644 "$W/derp.yaml"
-run_relay
+start_relay
 coordinator_config false "$W/derp.yaml"
 start_coordinator
 join alice bob carol
@@ -43,10 +24,6 @@ load alice bob 50 50 100
 both_direct 15 alice bob
 nodes=$(admin nodes list -o json | grep -c '"nodeKey"')
 [ "$nodes" = 3 ] || fail "$nodes nodes at the start"
-
-live() {
-	! wgctl "$1" status | grep -qi "not connected.*$URL"
-}
 
 cut() {
 	wgctl "$1" status | grep -qi "not connected.*$URL"
@@ -72,7 +49,7 @@ for how in TERM KILL KILL; do
 	run_coordinator
 	since=$(now_msec)
 	step "coordinator started after $how"
-	back live
+	back connected
 	[ $(($(now_msec) - since)) -lt $((8000 * ${WAIT_FACTOR:-1})) ] || fail "that is too long after so short a time away"
 done
 [ "$(ip4 alice)" = "$alice_ip" ] || fail "alice has another address"
@@ -82,7 +59,7 @@ phase "coordinator: quick"
 stop coordinator KILL
 run_coordinator
 since=$(now_msec)
-back live
+back connected
 
 relay_way() {
 	on alice ping -q -c 1 -W 1 "$carol_ip"
@@ -97,7 +74,7 @@ for how in TERM KILL KILL; do
 	stop relay $how
 	refute relay_way
 	wait_until 5 relay_missed || fail "the relay is gone and alice does not say so: $(wgctl alice status)"
-	run_relay
+	start_relay
 	since=$(now_msec)
 	wait_until 15 relay_way || fail "no way by the relay: $(wgctl alice status)"
 	step "the first reply by the relay after $(($(now_msec) - since)) ms ($how)"
@@ -116,7 +93,7 @@ run_coordinator
 check up dave
 check admin nodes delete --identifier carol --force
 kill -CONT "${PIDS[bob]}"
-wait_until 15 live bob || fail "bob is not back"
+wait_until 15 connected bob || fail "bob is not back"
 has() {
 	wgctl bob status | grep -qE "^[0-9.]+ +$1 "
 }

@@ -13,16 +13,7 @@
 need_programs tests/interop/badrelay
 hosts alice bob carol
 firewall_no_udp carol
-cat >"$W/derp.yaml" <<-EOF
-	regions:
-	  903:
-	    regionid: 903
-	    regioncode: bad
-	    regionname: Bad
-	    nodes:
-	      - {name: 903a, regionid: 903, hostname: 198.51.100.10, ipv4: 198.51.100.10, stunport: -1, derpport: 8443}
-EOF
-chmod 644 "$W/derp.yaml"
+relay_map 903 bad Bad -1
 mode() { echo "$1" >"$W/mode.new" && mv "$W/mode.new" "$W/mode"; }
 mode good
 start badrelay pub "$BIN/tests/interop/badrelay" 8443 "$W/mode"

@@ -10,34 +10,15 @@
 #   none_lost                        not one packet of alice and bob, until now
 #   recovered                        the good coordinator is back, and all is well
 . "$HERE/load.sh"
-need_programs tests/interop/badcontrol kernscale-relay
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
-make_cert
-mkdir -p "$W/relay"
-chown "$NODE_USER" "$W/relay"
-cat >"$W/derp.yaml" <<-EOF
-	regions:
-	  902:
-	    regionid: 902
-	    regioncode: our
-	    regionname: Ours
-	    nodes: [{name: 902a, regionid: 902, hostname: 198.51.100.10, ipv4: 198.51.100.10, stunport: 3478, derpport: 8443}]
-EOF
-chmod 644 "$W/derp.yaml"
-start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun 198.51.100.10:3478 \
-	--cert "$W/tls.pem" --key "$W/tls.key" --state "$W/relay" --user "$NODE_USER"
-wait_until 10 on pub sh -c 'ss -Hltn sport 8443 | grep -q .' || fail "the relay does not come up"
+need_programs tests/interop/badcontrol
+hosts alice bob
+start_relay
 coordinator_config false "$W/derp.yaml"
 start_coordinator
-join alice
-join bob
+join alice bob
 check wait_until 20 reach alice bob
 load alice bob 50 50 100
-check wait_until 20 direct alice bob
-check wait_until 20 direct bob alice
+both_direct 20 alice bob
 
 # What the two were told last, for the server to come.
 known() { grep -q "\"Hostname\":\"$2\"" "$W/$1/state/netmap.json"; }
@@ -46,11 +27,6 @@ check wait_until 10 known bob alice
 cp "$W/alice/state/netmap.json" "$W/alice.map"
 cp "$W/bob/state/netmap.json" "$W/bob.map"
 
-node=${PIDS[alice]}
-anon_kib() { awk '/^RssAnon:/ { print $2 }' "/proc/$node/status"; }
-most_kib() { awk '/^VmHWM:/ { print $2 }' "/proc/$node/status"; }
-descriptors() { find "/proc/$node/fd" -type l | wc -l; }
-cpu_msec() { awk '{ print ($14 + $15) * 10 }' "/proc/$node/stat"; }
 live() { wgctl "$1" status --json --peers=false | grep -q '"ControlConnected": true'; }
 mode() { echo "$1" >"$W/mode.new" && mv "$W/mode.new" "$W/mode"; }
 
@@ -66,7 +42,7 @@ start badcontrol pub "$BIN/tests/interop/badcontrol" 443 "$W/mode" "$W/tls.pem" 
 	"$W/coord/noise.key" "$W/alice.map" "$W/bob.map"
 for n in alice bob; do wait_until 20 live $n || fail "$n does not take the stand-in: $(wgctl $n status)"; done
 sleep 1
-before=$(anon_kib) fds=$(descriptors)
+before=$(status_of alice RssAnon) fds=$(descriptors alice)
 step "the stand-in serves; RssAnon $before KiB, $fds descriptors"
 
 ask() {
@@ -84,8 +60,8 @@ try() {
 	local m=$1 secs=$2 cause=$5 begin end t took='' best middle most=0 fd left hwm cpu said='' bad='' n=''
 
 	phase "$m"
-	echo 5 >"/proc/$node/clear_refs"
-	hwm=$(most_kib) cpu=$(cpu_msec)
+	echo 5 >"/proc/${PIDS[alice]}/clear_refs"
+	hwm=$(status_of alice VmHWM) cpu=$(cpu_msec alice)
 	mode "$m"
 	stir
 	begin=$(now_msec)
@@ -95,7 +71,7 @@ try() {
 		! grep -qE "Not connected.*$cause" <<<"$said"; }; }; do
 		ask >"$W/said" || bad+=" status fails;"
 		took+="$(($(now_msec) - t)) "
-		fd=$(descriptors)
+		fd=$(descriptors alice)
 		[ "$fd" -le "$most" ] || most=$fd
 		grep -qE "Not connected.*$cause" <<<"$said" || said=$(grep "Not connected" "$W/said")
 		cat "$W/said" >>"$W/all-said"
@@ -103,15 +79,15 @@ try() {
 	done
 	[ -z "${CHECK:-}" ] || $CHECK || bad+=" $CHECK;"
 	t=$(($(now_msec) - begin))
-	cpu=$((($(cpu_msec) - cpu) * 1000 / t))
+	cpu=$((($(cpu_msec alice) - cpu) * 1000 / t))
 	check running alice
-	hwm=$(($(most_kib) - hwm))
+	hwm=$(($(status_of alice VmHWM) - hwm))
 	SERVED=$(grep -c '^good served' "$LOGS/badcontrol.log")
 	mode good
 	end=$(now_msec)
 	wait_until 60 again || fail "$m: alice is not back: $(ask)"
 	end=$(($(now_msec) - end))
-	left=$(($(anon_kib) - before))
+	left=$(($(status_of alice RssAnon) - before))
 	# One slow answer proves nothing: server and client have the same processor, and perhaps not all of it. The best
 	# one is within 1.5 s, the middle one within three times that: 0.1 to 0.5 s on a quiet machine.
 	read -r best middle <<<"$(tr ' ' '\n' <<<"$took" | grep . | sort -n | awk '{ v[NR] = $1 } END { print v[1], v[int((NR + 1) / 2)] }')"

@@ -231,6 +231,9 @@ all_answered() {
 # --- a mesh of our programs -------------------------------------------------------------------
 #   start_coordinator             on host pub (198.51.100.10): coordinator, embedded relay, STUN;
 #                                 makes user "mesh" and a reusable key in $W/key
+#   start_relay                   kernscale-relay by itself on pub, port 8443; the map with it, region 902 "our",
+#                                 in $W/derp.yaml for `coordinator_config false "$W/derp.yaml"`
+#   relay_map ID CODE NAME STUN [CERTNAME]  such a map of any relay on pub, port 8443
 #   start_node NAME [ARGUMENT...] kernscaled in the namespace NAME, below the command $NODE_UNDER if any
 #   manage NAME [OPTION...]       the same, under a stand-in for systemd (standin.c) whose folder is
 #                                 $W/NAME/manager; its process is what `stop NAME` ends. Below $NODE_UNDER,
@@ -321,6 +324,30 @@ run_coordinator() {
 	chmod 755 "$W/coord"
 	start coordinator pub "$BIN/kernscale-coordinator" --config "$W/coord/config.yaml" --user "$NODE_USER"
 	wait_until 10 admin health || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
+}
+
+relay_map() {
+	cat >"$W/derp.yaml" <<-EOF
+		regions:
+		  $1:
+		    regionid: $1
+		    regioncode: $2
+		    regionname: $3
+		    nodes:
+		      - {name: $1a, regionid: $1, hostname: 198.51.100.10, ipv4: 198.51.100.10, certname: "${5:-}", stunport: $4, derpport: 8443}
+	EOF
+	chmod 644 "$W/derp.yaml"
+}
+
+start_relay() {
+	need_programs kernscale-relay
+	make_cert
+	mkdir -p "$W/relay"
+	chown "$NODE_USER" "$W/relay"
+	start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun 198.51.100.10:3478 \
+		--cert "$W/tls.pem" --key "$W/tls.key" --state "$W/relay" --user "$NODE_USER"
+	wait_until 10 on pub sh -c 'ss -Hltn sport 8443 | grep -q .' || fail "the relay does not come up"
+	relay_map 902 our Ours 3478
 }
 
 admin() {
