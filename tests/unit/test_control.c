@@ -438,9 +438,19 @@ static void come_up(struct world *w)
 	run(w, running);
 }
 
+static const char *const accepted[] = { OK, NULL };
+
+/* With a key, for the first time, until the map is there. */
+static void log_in(struct world *w, const char *const *answers)
+{
+	w->answers = answers;
+	make_control(w, false);
+	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
+	come_up(w);
+}
+
 static void test_login(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	struct world *w = *state;
 	struct tailcfg_endpoint eps[2] = { { .type = TAILCFG_ENDPOINT_STUN },
 					   { .type = TAILCFG_ENDPOINT_LOCAL } };
@@ -448,10 +458,7 @@ static void test_login(void **state)
 	struct tailcfg_netinfo net = { .preferred_derp = 900, .n_latency = 1 };
 	const char *lite;
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	assert_int_equal(w->keys, 1);
 	assert_int_equal(w->n_register, 1);
 	assert_string_equal(w->login, "u");
@@ -528,10 +535,7 @@ static void test_passing_error(void **state)
 	static const char *const answers[] = { "{\"Error\":\"database is locked\"}", "!500", OK, NULL };
 	struct world *w = *state;
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, answers);
 	assert_int_equal(w->n_register, 3);
 	assert_int_equal(w->n_permanent, 0);
 	assert_non_null(strstr(REGISTER(2), KEY_ARG));
@@ -598,10 +602,7 @@ static void test_deleted(void **state)
 	struct world *w = *state;
 	struct tailcfg_netinfo net = { .preferred_derp = 1 };
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, answers);
 	w->map_status = 404;
 	control_set_netinfo(w->control, &net);
 	run(w, needs_login);
@@ -625,14 +626,10 @@ static bool fourth_stream(struct world *w)
 
 static void test_stream_again(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	struct world *w = *state;
 	char map[1024];
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	/* the stream ends: again, on the same connection */
 	h2_end(w->stream);
 	run(w, second_stream);
@@ -684,13 +681,9 @@ static int nodes_fd(const struct world *w)
  * dead one would have been silent for two minutes. */
 static void test_dead_meanwhile(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	struct world *w = *state;
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	h2_end(w->stream);
 	run(w, syncing);
 	stream_pause(ts2021_conn_stream(w->conns[0].ts));
@@ -739,17 +732,13 @@ static void put_bomb(struct buf *b)
 /* What a server can say to do harm: endless lengths, frames that grow, deep JSON, noise. */
 static void test_hostile_map(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	static const char key[] = "{\"Node\":", peers[] = "{\"PeersChanged\":[{\"ID\":-1},[],null,7,\"x\",{\"ID\":1e300}]}";
 	CLEANUP(buf_done) struct buf bomb = { 0 }, deep = { 0 }, frame = { 0 };
 	struct world *w = *state;
 	uint8_t noise[300];
 	char map[1024];
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	send_bad(w, "\xff\xff\xff\xff", 4);
 	send_bad(w, "\0\0\0\0", 4);
 	randombytes_buf(noise, sizeof(noise));
@@ -782,13 +771,9 @@ static void settle_for(struct world *w, uint64_t msec)
 /* A server whose map does not stay, or that registers a node and then does not know it, is asked less and less often. */
 static void test_flapping(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	struct world *w = *state;
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	w->flaps = true;
 	send_map(w, "{\"Node\":");
 	settle_for(w, 600);
@@ -822,16 +807,12 @@ static void put_blank(struct buf *b)
 /* A server that sends more than can be read in good time: others have their turn all the while. */
 static void test_flood(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	CLEANUP(buf_done) struct buf b = { 0 };
 	struct world *w = *state;
 	struct control_status s;
 	unsigned int first, before;
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	for (int i = 0; i < 200; i++)
 		put_blank(&b);
 	assert_in_range(b.len, 1, 60000);
@@ -889,14 +870,10 @@ static bool c2n_came(struct world *w)
 
 static void test_pings(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	struct world *w = *state;
 	char m[512];
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	/* with a keep-alive too; the same URL once only */
 	snprintf(m, sizeof(m), "{\"KeepAlive\":true,\"PingRequest\":{\"URL\":\"%s/ping?id=1\"}}", w->url);
 	send_map(w, m);
@@ -931,10 +908,7 @@ static void test_self_expires(void **state)
 	struct world *w = *state;
 	char map[1024];
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, answers);
 	send_map(w, first_map(w, ",\"Expired\":true,\"KeyExpiry\":\"2024-01-01T00:00:00Z\"", map));
 	run(w, expired);
 	settle(w);
@@ -989,10 +963,7 @@ static void test_logout(void **state)
 	static const char *const answers[] = { OK, "{\"NodeKeyExpired\":true}", NULL };
 	struct world *w = *state;
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, answers);
 	assert_int_equal(control_logout(w->control, logged_out, w), 0);
 	assert_int_equal(control_logout(w->control, logged_out, w), -EALREADY);
 	run(w, is_logged_out);
@@ -1029,13 +1000,9 @@ static void test_logout_elsewhere(void **state)
 
 static void test_stop_and_start(void **state)
 {
-	static const char *const answers[] = { OK, NULL };
 	struct world *w = *state;
 
-	w->answers = answers;
-	make_control(w, false);
-	assert_int_equal(control_login(w->control, KEY_ARG, false), 0);
-	come_up(w);
+	log_in(w, accepted);
 	control_stop(w->control);
 	settle(w);
 	assert_int_equal(w->state, CONTROL_STATE_STOPPED);
