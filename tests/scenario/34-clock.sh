@@ -42,7 +42,7 @@ set_clock() {
 	step "$1"
 	date -s "$1" >/dev/null || fail "cannot set the clock"
 	tries 25 grep -q "the clock was set $2" "$LOGS/alice.log" || fail "the log does not tell of it"
-	check timeout 2 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status
+	check timeout $((2 * ${WAIT_FACTOR:-1})) ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status
 	refute grep -i 'expired' <(wgctl alice status)
 }
 
