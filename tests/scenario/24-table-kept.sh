@@ -40,6 +40,10 @@ kept() {
 ready() {
 	[ -e "$W/alice/manager/ready" ]
 }
+
+not_ready() {
+	! ready
+}
 # Echo requests that alice's own kernel took: bob sends none.
 got_in() {
 	on alice nstat -asz IcmpInEchos | awk '/IcmpInEchos/ { print $2 }'
@@ -92,6 +96,7 @@ same "the table is not the same"
 step "killed, and flushed while it is dead"
 touch "$W/alice/manager/hold"
 kill -9 "$(pid_of alice)"
+check wait_until 5 not_ready
 refute wait_until 1 ready
 check on alice nft flush ruleset
 check owned
