@@ -10,10 +10,12 @@
 #                             arrive, those of "start" apart, $TWICE and $LATE what came twice or out of
 #                             order; writes the same as lines to $OUT/$SCENARIO_NAME.figures
 #   no_loss                   load_end, and nothing may be lost
+#   lost_of A B [PHASE]       after load_end: how many from A to B were lost, in that phase or in all but "start"
 LOADS=() DRIPS=() PHASES=(start)
 : >"$OUT/$SCENARIO_NAME.figures"
 LOAD_PORT=9100
 LOST=0 TWICE=0 LATE=0
+declare -A LOST_OF=()
 
 load() {
 	local a=$1 b=$2 port=$((LOAD_PORT++)) size=$5
@@ -45,7 +47,7 @@ phase() {
 
 # load_line FROM TO PORT: compares what one end sent with what the other got
 load_line() {
-	local from=$1 to=$2 i sent refused got twice late gap lost
+	local from=$1 to=$2 i n sent refused got twice late gap lost
 
 	for i in "${!PHASES[@]}"; do
 		read -r sent refused < <(sed -n "s/^sent $i \([0-9]*\) refused /\1 /p" "$LOGS/load-$from-$to-$3.log")
@@ -56,6 +58,7 @@ load_line() {
 			"$from" "$to" "${PHASES[$i]}" "$sent" $lost "$refused" "${twice:-0}" "${late:-0}" "${gap:-0}" |
 			tee -a "$OUT/$SCENARIO_NAME.figures"
 		[ "$i" != 0 ] || continue
+		for n in "$from $to" "$from $to ${PHASES[$i]}"; do LOST_OF[$n]=$((${LOST_OF[$n]:-0} + lost)); done
 		LOST=$((LOST + lost)) TWICE=$((TWICE + ${twice:-0})) LATE=$((LATE + ${late:-0}))
 	done
 }
@@ -74,7 +77,7 @@ load_end() {
 		wait "${PIDS[$n]}" || fail "$n: exit status $?: $(tail -n 3 "$LOGS/$n.log")"
 		unset "PIDS[$n]"
 	done
-	LOST=0 TWICE=0 LATE=0
+	LOST=0 TWICE=0 LATE=0 LOST_OF=()
 	for l in "${LOADS[@]}"; do
 		read -r a b port <<<"$l"
 		load_line "$a" "$b" "$port"
@@ -90,4 +93,11 @@ load_end() {
 no_loss() {
 	load_end
 	[ $LOST = 0 ] || fail "$LOST packets were lost"
+}
+
+lost_of() {
+	local n=${LOST_OF[$*]:-}
+
+	[ -n "$n" ] || fail "line ${BASH_LINENO[0]}: no such load or phase: $*"
+	echo "$n"
 }
