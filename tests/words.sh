@@ -44,6 +44,14 @@ wait_until() {
 	done
 }
 
+# in_time MSEC SINCE WHAT: WHAT has just happened, and had MSEC for it from SINCE on, which now_msec said.
+in_time() {
+	local took=$(($(now_msec) - $2))
+
+	step "$3: $took ms"
+	[ $took -lt $(($1 * ${WAIT_FACTOR:-1})) ] || fail "line ${BASH_LINENO[0]}: $3: $took ms"
+}
+
 need() {
 	local p
 

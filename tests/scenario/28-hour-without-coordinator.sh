@@ -37,11 +37,13 @@ load alice carol 2 2 1000
 sleep 5
 phase "no coordinator, bob's daemon restarted"
 stop bob KILL
+since=$(now_msec)
 start_node bob
 answers() {
 	wgctl carol ping -c 1 --timeout 1s bob | grep 'via DERP(our)'
 }
 wait_until 5 answers || fail "bob is not at the relay: $(wgctl bob status)"
+in_time 2000 "$since" "bob is at the relay after the start"
 sleep 60
 run_coordinator
 phase "the coordinator is back"
