@@ -379,9 +379,10 @@ void node_forget(struct node *n)
 	if (state_save(n->state) < 0)
 		log_err("cannot write the state in %s", n->cfg->statedir);
 	derpc_set_self(n->derpc, NULL);
+	filewriter_wait(n->map_file);
+	loop_timer_stop(n->save_timer);
 	if (state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) == 0)
 		unlink(path);
-	loop_timer_stop(n->save_timer);
 	if (netmap_new(&map) < 0)
 		return;
 	/* control feeds the map, so it goes first. */
@@ -475,6 +476,8 @@ static int open_timers(struct node *n)
 	if (r == 0)
 		r = loop_timer_new(n->loop, node_map_save, n, &n->save_timer);
 	if (r == 0)
+		r = filewriter_new(n->loop, node_map_saved, n, &n->map_file);
+	if (r == 0)
 		r = loop_timer_new(n->loop, node_expiry, n, &n->expiry_timer);
 	if (r == 0)
 		r = node_clock_open(n);
@@ -490,8 +493,12 @@ void node_free(struct node *n)
 {
 	if (!n)
 		return;
-	if (n->save_timer && loop_timer_armed(n->save_timer))
-		node_map_save(n);
+	if (n->map_file) {
+		filewriter_wait(n->map_file);
+		if (loop_timer_armed(n->save_timer))
+			node_map_save(n);
+		filewriter_wait(n->map_file);
+	}
 	control_free(n->control);
 	node_net_close(n);
 	if (n->paths)
@@ -501,6 +508,7 @@ void node_free(struct node *n)
 	loop_timer_free(n->sync_timer);
 	loop_timer_free(n->dump_timer);
 	loop_timer_free(n->save_timer);
+	filewriter_free(n->map_file);
 	loop_timer_free(n->expiry_timer);
 	clockstep_free(n->clockstep);
 	loop_timer_free(n->paths_timer);

@@ -16,6 +16,8 @@
 #define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most */
 #define SAVE_USEC	 (UINT64_C(2) * USEC_PER_SEC)
 #define SAVE_AGAIN_USEC	 (UINT64_C(30) * USEC_PER_SEC)
+#define SAVE_COST_FACTOR 50 /* a disk that is slow, or that others use, gets a fiftieth of its time from us */
+#define SAVE_REST_USEC	 (UINT64_C(60) * USEC_PER_SEC) /* but the map is never older than that */
 #define FRESH_USEC	 (UINT64_C(500) * USEC_PER_MSEC)
 
 struct node_peer *node_peer_by_index(struct node *n, uint32_t index)
@@ -195,7 +197,7 @@ void node_map_changed(struct node *n, const struct netmap_changes *c, bool every
 	if (everything || c->n_peers || c->self)
 		node_sync_soon(n);
 	if (!loop_timer_armed(n->save_timer) && (!c || !netmap_changes_empty(c)))
-		loop_timer_in(n->save_timer, SAVE_USEC);
+		loop_timer_at(n->save_timer, MAX(loop_now(n->loop) + SAVE_USEC, n->save_next));
 	node_expiry(n);
 }
 
@@ -432,9 +434,22 @@ void node_dump_fresh(struct node *n)
 
 /* ---- time and disk ---- */
 
+void node_map_saved(void *data, int result, uint64_t took_usec)
+{
+	struct node *n = data;
+
+	n->save_error = result;
+	n->save_next = loop_clock() + MIN(took_usec * SAVE_COST_FACTOR, SAVE_REST_USEC);
+	if (result < 0) {
+		log_remote(LOG_LEVEL_WARNING, "cannot keep the map in %s: %s", n->cfg->statedir, strerror(-result));
+		loop_timer_in(n->save_timer, SAVE_AGAIN_USEC);
+	}
+}
+
 void node_map_save(void *data)
 {
 	struct node *n = data;
+	CLEANUP(buf_done) struct buf b = { .max = NETMAP_BYTES_MAX };
 	char path[CONFIG_PATH_MAX + 32];
 	int r;
 
@@ -442,12 +457,15 @@ void node_map_save(void *data)
 	if (!n->map->self || !n->state->registered ||
 	    state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
 		return;
-	r = netmap_save(n->map, path, n->state->prefs.login_server);
-	if (r < 0) {
-		log_remote(LOG_LEVEL_WARNING, "cannot keep the map in %s: %s", path, strerror(-r));
-		loop_timer_in(n->save_timer, SAVE_AGAIN_USEC);
+	if (filewriter_busy(n->map_file)) {
+		loop_timer_in(n->save_timer, SAVE_USEC);
+		return;
 	}
-	n->save_error = r;
+	r = netmap_encode(n->map, n->state->prefs.login_server, &b);
+	if (r == 0)
+		r = filewriter_replace(n->map_file, path, &b, 0600);
+	if (r < 0)
+		node_map_saved(n, r, 0);
 }
 
 /* Keys expire by the clock, with nobody telling us. */

@@ -28,6 +28,7 @@
 #include "daemon/state.h"
 #include "lib/clockstep.h"
 #include "lib/dial.h"
+#include "lib/filewriter.h"
 #include "lib/tls.h"
 
 #define NODE_MAP_CACHE "netmap.json" /* in the state folder */
@@ -71,7 +72,9 @@ struct node {
 	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
 	uint64_t dumped;		    /* loop time of the last dump */
 	bool dumped_once;		    /* since the mesh came up */
-	int save_error;			    /* why the map is not on disk; 0 = it is */
+	struct filewriter *map_file;
+	uint64_t save_next; /* the map is not written before that: the disk has other work */
+	int save_error;	    /* why the map is not on disk; 0 = it is */
 
 	int home; /* relay region; 0 = none */
 	bool home_connected;
@@ -130,6 +133,7 @@ void node_dump(void *data);
 /* Counters not older than a moment. */
 void node_dump_fresh(struct node *n);
 void node_map_save(void *data);
+filewriter_fn node_map_saved;
 void node_expiry(void *data);
 const struct tailcfg_node *node_by_addr(struct node *n, const struct addr *a);
 extern const struct dataplane_ops node_dataplane_ops;

@@ -6,9 +6,8 @@
 #include "daemon/netmap/netmap.h"
 #include "lib/file.h"
 
-#define CACHE_VERSION	1
-#define CACHE_BYTES_MAX (UINT64_C(128) << 20)
-#define TRIM_BYTES	(1u << 20) /* what a big map took for a moment goes back */
+#define CACHE_VERSION 1
+#define TRIM_BYTES    (1u << 20) /* what a big map took for a moment goes back */
 
 static int put_json(struct buf *out, const char *name, json_t *j)
 {
@@ -85,22 +84,6 @@ int netmap_encode(const struct netmap *nm, const char *server_url, struct buf *o
 	return r < 0 ? r : out->bad ? -ENOMEM : 0;
 }
 
-int netmap_save(const struct netmap *nm, const char *path, const char *server_url)
-{
-	CLEANUP(buf_done) struct buf b = { .max = CACHE_BYTES_MAX };
-	int r;
-
-	r = netmap_encode(nm, server_url, &b);
-	/* Losing it costs a boot without a map; half a file would cost the same, so no fsync. */
-	if (r == 0)
-		r = file_replace_unsynced(path, buf_data(&b), b.len, 0600);
-	if (b.len > TRIM_BYTES) {
-		buf_done(&b);
-		malloc_trim(0);
-	}
-	return r;
-}
-
 static int read_header(struct json_slice text, const char *server_url, struct json_slice *ret_map)
 {
 	CLEANUP(json_decref) json_t *url = NULL;
@@ -164,10 +147,10 @@ int netmap_decode(struct json_slice text, const char *server_url, const struct k
 int netmap_load(const char *path, const char *server_url, const struct key *node_key,
 		int64_t wall_now, struct netmap **ret)
 {
-	CLEANUP(buf_done) struct buf b = { .max = CACHE_BYTES_MAX + 1 };
+	CLEANUP(buf_done) struct buf b = { .max = NETMAP_BYTES_MAX + 1 };
 	int r;
 
-	r = file_read(path, CACHE_BYTES_MAX, &b);
+	r = file_read(path, NETMAP_BYTES_MAX, &b);
 	if (r < 0)
 		return r;
 	r = netmap_decode((struct json_slice){ (const char *)buf_data(&b), b.len }, server_url, node_key,

@@ -134,13 +134,14 @@ const char *netmap_suffix(const struct netmap *nm, char *out, size_t max);
 
 /* ---- cache on disk ---- */
 
-/* Replaces the file atomically, mode 0600. server_url and self's key tell whose map it is. */
-int netmap_save(const struct netmap *nm, const char *path, const char *server_url);
+#define NETMAP_BYTES_MAX (UINT64_C(128) << 20) /* the file */
+
+/* What the file holds. server_url and self's key tell whose map it is. */
+int netmap_encode(const struct netmap *nm, const char *server_url, struct buf *out);
 /* -ENOENT, -EBADMSG, -EPROTONOSUPPORT (another version), -ESTALE (another server or node key). The
  * map is as if just received; everybody's online flag is unknown. */
 int netmap_load(const char *path, const char *server_url, const struct key *node_key,
 		int64_t wall_now, struct netmap **ret);
-/* Pure halves, for tests. */
-int netmap_encode(const struct netmap *nm, const char *server_url, struct buf *out);
+/* Its pure half, for tests. */
 int netmap_decode(struct json_slice text, const char *server_url, const struct key *node_key,
 		  int64_t wall_now, struct netmap **ret);

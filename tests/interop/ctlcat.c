@@ -20,6 +20,7 @@
 #include "daemon/control/control.h"
 #include "daemon/netmap/netmap_routes.h"
 #include "daemon/state.h"
+#include "lib/file.h"
 #include "lib/log.h"
 
 struct ctlcat {
@@ -196,10 +197,13 @@ static void print_status(struct ctlcat *t)
 static void save(struct ctlcat *t)
 {
 	char path[PATH_MAX];
+	CLEANUP(buf_done) struct buf b = { .max = NETMAP_BYTES_MAX };
 	int r = state_path(t->state, "netmap.json", path, sizeof(path));
 
 	if (r == 0)
-		r = netmap_save(t->nm, path, t->server);
+		r = netmap_encode(t->nm, t->server, &b);
+	if (r == 0)
+		r = file_replace(path, buf_data(&b), b.len, 0600);
 	say(t, "SAVED %s", r < 0 ? strerror(-r) : path);
 }
 
