@@ -1,13 +1,14 @@
 #!/bin/bash
 # Secrets: a mesh comes up, talks and is asked everything, all programs logging at debug level. No
-# private key of the state files and no pre-auth key stands in any log, answer, command line or
-# environment; the files are 0600; nobody but root can read the processes' memory, and none dumps core.
+# private key of the state and runtime folders, whether Kernscale's, WireGuard's or TLS's, and no pre-auth key
+# stands in any log, answer, command line or environment; the files are 0600; nobody but root can read the
+# processes' memory, and none dumps core.
 #
 #   alice 198.51.100.11 \
 #                        inet - pub 198.51.100.10 (coordinator, relay)
 #   bob   198.51.100.12 /
 . "$(dirname "$0")/lib.sh"
-need setpriv
+need setpriv wg
 need_programs kernscale-relay
 hosts alice bob
 make_cert
@@ -36,13 +37,28 @@ admin nodes list --json >>"$LOGS/answers.log" 2>&1
 for pid in "${PIDS[@]}"; do tr '\0' '\n' <"/proc/$pid/cmdline"; tr '\0' '\n' <"/proc/$pid/environ"; done >"$LOGS/processes.log"
 
 step "what must stand nowhere"
-# Private keys as they are written: 64 hex digits, in any file of state that is not public.
-grep -rhaoE 'privkey:[0-9a-f]{64}|"PrivateKey": *"[^"]+"' "$W/alice/state" "$W/bob/state" "$W/coord" "$W/relay" |
-	grep -oE '[0-9a-f]{64}' | sort -u >"$W/secrets"
-wg_key=$(on alice wg show kernscale0 private-key 2>/dev/null) && echo "$wg_key" >>"$W/secrets"
-[ "$(wc -l <"$W/secrets")" -ge 6 ] || fail "only $(wc -l <"$W/secrets") private keys found in the state files"
+# Private keys as they are written: 64 hex digits, in any file that is not public.
+: >"$W/secrets"
+# secrets_of FOLDER NUMBER: which has at least so many
+secrets_of() {
+	grep -rhaoE 'privkey:[0-9a-f]{64}|"PrivateKey": *"[^"]+"' "$W/$1" | grep -oE '[0-9a-f]{64}' | sort -u >"$W/found"
+	[ "$(wc -l <"$W/found")" -ge "$2" ] || fail "only $(wc -l <"$W/found") private keys found in $1"
+	cat "$W/found" >>"$W/secrets"
+}
+for n in alice bob; do
+	secrets_of $n/state 2 # machine and node
+	secrets_of $n/run 1   # disco
+	on $n wg show kernscale0 private-key >>"$W/secrets" || fail "wg does not show the key of $n"
+done
+secrets_of coord 2 # Noise and relay
+secrets_of relay 1
+# The lines of PEM: one that somebody was given by hand, one that the relay has made for itself.
+for f in "$W/tls.key" "$W/relay/relay.tls.key"; do
+	grep -v '^-----' "$f" >"$W/found" || fail "no private key in $f"
+	awk 'length >= 40' "$W/found" >>"$W/secrets"
+done
 cat "$W/key" >>"$W/secrets"
-sed 1d "$W/tls.key" | head -n 1 >>"$W/secrets"
+[ "$(awk 'length >= 40' "$W/secrets" | sort -u | wc -l)" -ge 16 ] || fail "too few secrets: $(sed 's/\(........\).*/\1/' "$W/secrets")"
 grep -q 'control: register: ' "$LOGS/alice.log" || fail "alice does not log at debug level"
 grep -q 'connection [0-9]*: register: ' "$LOGS/coordinator.log" || fail "the coordinator does not log at debug level"
 if grep -rlF -f "$W/secrets" "$LOGS"; then
@@ -50,7 +66,8 @@ if grep -rlF -f "$W/secrets" "$LOGS"; then
 fi
 
 step "files and processes"
-open=$(find "$W/alice/state" "$W/bob/state" "$W/coord" "$W/relay" -type f ! -name config.yaml ! -perm 600)
+[ -e "$W/alice/run/disco.key" ] || fail "no disco key in the runtime folder"
+open=$(find "$W/alice/state" "$W/alice/run" "$W/bob/state" "$W/bob/run" "$W/coord" "$W/relay" -type f ! -name config.yaml ! -perm 600)
 [ -z "$open" ] || fail "not of mode 600: $open"
 for p in coordinator relay alice bob; do
 	# The owner of what is in /proc is root where a process cannot be dumped.
