@@ -696,9 +696,9 @@ int dataplane_tell_disco(struct dataplane *d, const struct addr *from, const str
 			 -EPERM;
 }
 
-int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data)
+int dataplane_dump(struct dataplane *d, void (*begin)(void *data), wg_peer_fn *fn, void *data)
 {
-	return wg_dump(d->wg, NULL, NULL, fn, data);
+	return wg_dump(d->wg, NULL, begin, fn, data);
 }
 
 const char *dataplane_filter_problem(const struct dataplane *d)

@@ -86,7 +86,8 @@ int dataplane_reset_peer(struct dataplane *d, const struct dataplane_peer *p);
 /* Inside the tunnel: our disco key. from: our address of the same family. */
 int dataplane_tell_disco(struct dataplane *d, const struct addr *from, const struct addr *to,
 			 const struct key *disco);
-int dataplane_dump(struct dataplane *d, wg_peer_fn *fn, void *data);
+/* As wg_dump(). */
+int dataplane_dump(struct dataplane *d, void (*begin)(void *data), wg_peer_fn *fn, void *data);
 
 /* What the filter lets in. Replies only until told otherwise; told before dataplane_up(), an adopted
  * table changes once, to what is wanted. What the kernel refuses is tried again until it stands. */

@@ -373,6 +373,7 @@ struct dump {
 	struct node *n;
 	uint64_t taken;
 	int64_t wall;
+	size_t found; /* of those that we have put there */
 };
 
 static int dump_peer(void *data, const struct wg_peer *k)
@@ -392,6 +393,7 @@ static int dump_peer(void *data, const struct wg_peer *k)
 	p = node_peer_by_index(d->n, index);
 	if (!p)
 		return 0;
+	d->found += p->in_kernel;
 	if (k->handshake_wall_nsec)
 		c.handshake_age_sec = d->wall > k->handshake_wall_nsec ?
 					      (uint64_t)(d->wall - k->handshake_wall_nsec) / 1000000000 :
@@ -407,6 +409,29 @@ static int dump_peer(void *data, const struct wg_peer *k)
 	return 0;
 }
 
+static void dump_begins(void *data)
+{
+	struct dump *d = data;
+
+	d->found = 0;
+}
+
+/* WireGuard tells nobody when a peer is removed: what is missing in a dump was taken away. */
+static void miss_peers(struct node *n, size_t found)
+{
+	struct node_peer *p, *next;
+	size_t known = 0;
+	uint32_t index;
+
+	HASH_ITER(by_index, n->peers_by_index, p, next)
+		known += p->in_kernel && paths_peer_by_key(n->paths, &p->key, &index);
+	if (known <= found)
+		return;
+	log_remote(LOG_LEVEL_NOTICE, "%zu peers of interface %s were removed by somebody else: putting them back",
+		   known - found, n->cfg->interface);
+	node_sync_soon(n);
+}
+
 void node_dump(void *data)
 {
 	struct node *n = data;
@@ -415,13 +440,14 @@ void node_dump(void *data)
 
 	if (!dataplane_is_up(n->dp))
 		return;
-	r = dataplane_dump(n->dp, dump_peer, &d);
+	r = dataplane_dump(n->dp, dump_begins, dump_peer, &d);
 	if (r < 0) {
 		log_remote(LOG_LEVEL_WARNING, "cannot read the kernel's counters: %s", strerror(-r));
 		return;
 	}
 	n->dumped = d.taken;
 	n->dumped_once = true;
+	miss_peers(n, d.found);
 }
 
 void node_dump_fresh(struct node *n)
