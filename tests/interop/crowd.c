@@ -1,11 +1,11 @@
 /*
  * crowd: many connections to a Unix socket that are of no use to anybody.
  *
- *   crowd SOCKET COUNT SECONDS [TEXT]
+ *   crowd SOCKET COUNT SECONDS [TEXT [ROUND_MSEC]]
  *
  * Keeps COUNT connections open for that long, writes TEXT (with \r and \n as escapes) to each again and
- * again, and reads nothing. What the other side closes is opened anew. Prints how many it opened, and
- * how many were open at the end.
+ * again, every ROUND_MSEC (20), and reads nothing. What the other side closes is opened anew. Prints how
+ * many it opened, and how many were open at the end.
  */
 #include <errno.h>
 #include <stdbool.h>
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #define COUNT_MAX 4096
-#define ROUND_MSEC 20
+#define ROUND_MSEC_MAX 999
 #define OPENS_PER_ROUND 4 /* so that it is the daemon that is busy, not this */
 
 static int fds[COUNT_MAX];
@@ -77,26 +77,28 @@ static void one_round(const struct sockaddr_un *at, size_t count, const char *te
 
 int main(int argc, char **argv)
 {
-	static const struct timespec pause = { .tv_nsec = ROUND_MSEC * 1000000L };
+	struct timespec pause = { .tv_nsec = 20 * 1000000L };
 	struct sockaddr_un at = { .sun_family = AF_UNIX };
 	size_t count, len, open_now = 0;
 	struct timespec t;
 	time_t end;
 
-	if (argc < 4 || argc > 5 || strlen(argv[1]) >= sizeof(at.sun_path)) {
-		fprintf(stderr, "usage: crowd SOCKET COUNT SECONDS [TEXT]\n");
+	if (argc < 4 || argc > 6 || strlen(argv[1]) >= sizeof(at.sun_path)) {
+		fprintf(stderr, "usage: crowd SOCKET COUNT SECONDS [TEXT [ROUND_MSEC]]\n");
 		return 2;
 	}
 	memcpy(at.sun_path, argv[1], strlen(argv[1]) + 1);
 	count = strtoul(argv[2], NULL, 10);
 	if (count > COUNT_MAX)
 		count = COUNT_MAX;
-	len = argc == 5 ? unescape(argv[4]) : 0;
+	len = argc > 4 ? unescape(argv[4]) : 0;
+	if (argc > 5)
+		pause.tv_nsec = strtol(argv[5], NULL, 10) % (ROUND_MSEC_MAX + 1) * 1000000L;
 	memset(fds, -1, sizeof(fds));
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	end = t.tv_sec + (time_t)strtoul(argv[3], NULL, 10);
 	while (t.tv_sec < end) {
-		one_round(&at, count, argc == 5 ? argv[4] : "", len);
+		one_round(&at, count, argc > 4 ? argv[4] : "", len);
 		nanosleep(&pause, NULL);
 		clock_gettime(CLOCK_MONOTONIC, &t);
 	}
