@@ -128,7 +128,8 @@ static const struct settings_key settings_keys[] = {
 static void settings_problem(struct settings_report *r, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-static void settings_line(struct buf *b, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0)))
+settings_line(struct buf *b, const char *fmt, va_list ap)
 {
 	char line[512];
 

@@ -441,7 +441,8 @@ int64_t cli_msec(const struct cli *c, const char *name, int64_t dflt_msec)
 	return v;
 }
 
-static void say(const struct cli *c, const char *fmt, va_list ap)
+static void __attribute__((format(printf, 2, 0)))
+say(const struct cli *c, const char *fmt, va_list ap)
 {
 	struct buf safe = { 0 };
 	char line[1024];
