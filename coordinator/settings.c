@@ -41,7 +41,7 @@ struct settings_key {
 static const struct settings_key settings_keys[] = {
 	{ "server_url", SETTINGS_STR, AT(server_url), NULL },
 	{ "listen_addr", SETTINGS_STR, AT(listen_addr), NULL },
-	{ "metrics_listen_addr", SETTINGS_STR, AT(metrics_listen_addr), NULL },
+	{ "metrics_listen_addr", SETTINGS_IDLE, 0, "has no effect: there are no metrics yet" },
 	{ "unix_socket", SETTINGS_STR, AT(unix_socket), NULL },
 	{ "unix_socket_permission", SETTINGS_MODE, AT(unix_socket_mode), NULL },
 	{ "noise.private_key_path", SETTINGS_STR, AT(noise_key_path), NULL },
@@ -68,7 +68,7 @@ static const struct settings_key settings_keys[] = {
 	{ "database.sqlite.path", SETTINGS_STR, AT(db_path), NULL },
 	{ "database.sqlite.write_ahead_log", SETTINGS_BOOL, AT(db_wal), NULL },
 	{ "database.sqlite.wal_autocheckpoint", SETTINGS_IGNORED, 0, NULL },
-	{ "database.debug", SETTINGS_IGNORED, 0, NULL },
+	{ "database.debug", SETTINGS_IDLE, 0, "has no effect: see log.level" },
 	{ "database.gorm.*", SETTINGS_IGNORED, 0, NULL },
 	{ "database.postgres.*", SETTINGS_IGNORED, 0, NULL },
 	{ "dns.magic_dns", SETTINGS_BOOL, AT(dns.magic), NULL },
@@ -88,7 +88,7 @@ static const struct settings_key settings_keys[] = {
 	{ "node.routes.*", SETTINGS_IDLE, 0, "has no effect: subnet routes are not served yet" },
 	{ "preauth_keys.revoked_retention", SETTINGS_IGNORED, 0, NULL },
 	{ "log.level", SETTINGS_LEVEL, AT(log_level), NULL },
-	{ "log.format", SETTINGS_IGNORED, 0, NULL },
+	{ "log.format", SETTINGS_OTHER, 0, NULL },
 	{ "logtail.enabled", SETTINGS_BOOL, AT(logtail), NULL },
 	{ "taildrop.enabled", SETTINGS_BOOL, AT(taildrop), NULL },
 	{ "auto_update.enabled", SETTINGS_BOOL, AT(auto_update), NULL },
@@ -399,6 +399,9 @@ static void settings_set_other(struct settings *c, const char *path, const json_
 			settings_problem(rep, "database.type: postgres is not supported yet: use sqlite");
 		else if (strcmp(s, "sqlite") && strcmp(s, "sqlite3"))
 			settings_problem(rep, "database.type: '%s' is not known: use sqlite", s);
+	} else if (!strcmp(path, "log.format")) {
+		if (*s && strcmp(s, "text")) /* what it is anyway */
+			settings_warn(rep, "log.format: '%s' has no effect: log lines are text", s);
 	} else if (!strcmp(path, "policy.mode")) {
 		if (!strcmp(s, "database"))
 			settings_problem(rep, "policy.mode: a policy in the database is not supported yet, and "
@@ -534,8 +537,7 @@ static bool settings_default_strings(struct settings *c)
 	       settings_default_str(&c->derp.stun_listen_addr, "0.0.0.0:3478") &&
 	       settings_default_str(&c->derp.private_key_path, SETTINGS_STATE_DEFAULT "/derp_private.key") &&
 	       settings_default_str(&c->db_path, SETTINGS_STATE_DEFAULT "/db.sqlite") &&
-	       settings_default_str(&c->dns.base_domain, "") &&
-	       settings_default_str(&c->metrics_listen_addr, "");
+	       settings_default_str(&c->dns.base_domain, "");
 }
 
 /* "0.0.0.0:8080", "[::]:8080", ":8080" (all addresses, as Go programs write it). */

@@ -43,7 +43,6 @@ struct settings {
 
 	char *listen_addr; /* as written; listen is what it says */
 	struct endpoint listen;
-	char *metrics_listen_addr;
 	char *unix_socket;
 	unsigned int unix_socket_mode;
 	char *noise_key_path;

@@ -106,6 +106,36 @@ static void test_refused(void **state)
 	}
 }
 
+/* What has no effect is named; the same key saying what is so anyway is not. */
+static void test_idle(void **state)
+{
+	static const struct {
+		const char *text, *words;
+	} idle[] = {
+		{ BASE "metrics_listen_addr: 127.0.0.1:9090\n", "metrics_listen_addr has no effect: there are no metrics" },
+		{ BASE "metrics_listen_addr: \"\"\n", NULL },
+		{ BASE "log: {format: json}\n", "log.format: 'json' has no effect: log lines are text" },
+		{ BASE "log: {format: text}\n", NULL },
+		{ BASE "log: {format: \"\"}\n", NULL },
+		{ BASE "database: {debug: true}\n", "database.debug has no effect" },
+		{ BASE "database: {debug: false}\n", NULL },
+		{ BASE "node: {routes: {strategy: x}}\n", "node.routes.strategy has no effect" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(idle) / sizeof(idle[0]); i++) {
+		CLEANUP(settings_done) struct settings c = { 0 };
+		struct settings_report rep = { 0 };
+		const char *said;
+
+		assert_int_equal(settings_parse(idle[i].text, strlen(idle[i].text), &c, &rep), 0);
+		said = buf_str(&rep.warnings) ? buf_str(&rep.warnings) : "";
+		if (idle[i].words ? !strstr(said, idle[i].words) : *said)
+			fail_msg("%s: said \"%s\"", idle[i].text, said);
+		settings_report_done(&rep);
+	}
+}
+
 /* Every problem is named at once, not one a start. */
 static void test_all_at_once(void **state)
 {
@@ -182,6 +212,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_all_at_once),
 		cmocka_unit_test(test_empty_policy),
 		cmocka_unit_test(test_duration),
