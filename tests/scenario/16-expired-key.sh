@@ -1,9 +1,10 @@
 #!/bin/bash
-# An expired key, a used one-off key and a revoked one are each refused with a reason, nothing is left.
+# An expired key, a used one-off key, a revoked one and a deleted one are each refused with a reason, nothing is left.
 #
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
+need jq
 hosts alice bob
 start_coordinator
 start_node alice
@@ -14,6 +15,21 @@ sleep 2
 expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/short" --hostname=alice --timeout=20s
 said 'expired'
 nothing_left alice
+
+# Each has admitted a node before, so it was good.
+for how in expire delete; do
+	make_key "$how" --reusable --expiration 1h
+	id=$(admin preauthkeys list -o json | jq -r 'map(.id | tonumber) | max')
+	expect 0 wgctl bob up --login-server=$URL --auth-key="file:$W/$how" --hostname=bob --timeout=20s
+	expect 0 wgctl bob logout
+	expect 0 admin preauthkeys "$how" -i "$id"
+	expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/$how" --hostname=alice --timeout=20s
+	case $how in
+	expire) said 'authkey expired' ;;
+	delete) said 'invalid pre auth key' ;;
+	esac
+	nothing_left alice
+done
 
 make_key once --expiration 1h
 expect 0 wgctl bob up --login-server=$URL --auth-key="file:$W/once" --hostname=bob --timeout=20s
