@@ -15,12 +15,14 @@
 #define container_of(p, type, member) ((type *)(void *)((char *)(p) - offsetof(type, member)))
 
 #define CLEANUP(fn) __attribute__((__cleanup__(fn##_cleanup)))
+/* NOLINTBEGIN(bugprone-macro-parentheses): a type cannot stand in any */
 #define DEFINE_CLEANUP(type, fn)                                                                   \
 	static inline __attribute__((__unused__)) void fn##_cleanup(type *p)                       \
 	{                                                                                          \
 		if (*p)                                                                            \
 			fn(*p);                                                                    \
 	}
+/* NOLINTEND(bugprone-macro-parentheses) */
 
 /* Hand over: the local forgets the object, the expression is the object. */
 #define TAKE(p)                                                                                    \
