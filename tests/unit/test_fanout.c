@@ -9,7 +9,9 @@
 
 #include "coordinator/coord.h"
 #include "coordinator/map/mapjson.h"
+#include "lib/h2.h"
 #include "lib/json.h"
+#include "proto/ts2021.h"
 
 #define NOW  (INT64_C(1800000000) * NSEC_PER_SEC)
 #define SEC  USEC_PER_SEC
@@ -170,6 +172,122 @@ static void test_ephemeral_clock(void **state)
 	assert_null(registry_node(&w->c.reg, id));
 }
 
+/* A node that reads its map stream, by two queues in memory. */
+struct reader {
+	struct world *w;
+	struct node *node;
+	bool zstd;
+	struct h2 *server, *client;
+	struct buf to_server, to_client;
+	struct ts2021_frames frames;
+};
+
+static int queue_write(void *data, const uint8_t *p, size_t n)
+{
+	return buf_put(data, p, n);
+}
+
+static const struct h2_io queue_io = { .write = queue_write };
+
+static void reader_asks(void *data, struct h2_stream *st, const char *method, const char *path, const uint8_t *body,
+			size_t len)
+{
+	struct reader *r = data;
+
+	(void)method;
+	(void)path;
+	(void)body;
+	(void)len;
+	assert_int_equal(fanout_open(r->w->c.fanout, r->node, st, r->zstd), 0);
+}
+
+static void reader_data(void *data, struct h2_stream *st, const uint8_t *p, size_t n)
+{
+	struct reader *r = data;
+
+	(void)st;
+	assert_int_equal(ts2021_frames_feed(&r->frames, p, n), 0);
+}
+
+static void reader_pump(struct reader *r)
+{
+	while (r->to_server.len || r->to_client.len) {
+		struct buf up = r->to_server, down = r->to_client;
+
+		r->to_server = r->to_client = (struct buf){ 0 };
+		assert_int_equal(h2_feed(r->server, buf_data(&up), up.len), 0);
+		assert_int_equal(h2_feed(r->client, buf_data(&down), down.len), 0);
+		buf_done(&up);
+		buf_done(&down);
+	}
+}
+
+static void reader_open(struct reader *r)
+{
+	static const struct h2_server_ops server_ops = { .on_request = reader_asks };
+	static const struct h2_client_ops client_ops = { .on_data = reader_data };
+	static const struct h2_request rq = { .method = "POST", .path = "/machine/map" };
+
+	ts2021_frames_init(&r->frames, r->zstd ? TS2021_CODING_ZSTD : TS2021_CODING_PLAIN);
+	assert_int_equal(h2_server_new(&queue_io, &r->to_client, &server_ops, r, &r->server), 0);
+	assert_int_equal(h2_client_new(&queue_io, &r->to_server, &r->client), 0);
+	assert_int_equal(h2_request(r->client, &rq, &client_ops, r, &(struct h2_stream *){ NULL }), 0);
+	reader_pump(r);
+}
+
+static void reader_done(struct reader *r)
+{
+	h2_free(r->server);
+	h2_free(r->client);
+	buf_done(&r->to_server);
+	buf_done(&r->to_client);
+	ts2021_frames_done(&r->frames);
+}
+
+/* The next message, NULL: there is none. */
+static const char *reader_hears(struct reader *r)
+{
+	const char *msg = NULL;
+	size_t len;
+	int e;
+
+	reader_pump(r);
+	e = ts2021_frames_next(&r->frames, &msg, &len);
+	assert_true(e >= 0);
+	return e ? msg : NULL;
+}
+
+/* On a stream on which nothing else is said: one after 50 to 59 s, in the stream's own coding. */
+static void test_keepalive(void **state)
+{
+	struct world *w = *state;
+	struct reader r[2] = { { .w = w }, { .w = w, .zstd = true } };
+	uint64_t before = loop_clock(), after, due;
+	const char *said;
+
+	assert_int_equal(fanout_set_derpmap(w->c.fanout, "{}", 2), 0);
+	for (size_t i = 0; i < 2; i++) {
+		r[i].node = add(w, (uint8_t)(i + 1), false, NOW);
+		reader_open(&r[i]);
+		said = reader_hears(&r[i]);
+		assert_true(said && strstr(said, "\"DERPMap\":{}"));
+		assert_null(reader_hears(&r[i]));
+	}
+	after = loop_clock();
+	due = fanout_tick(w->c.fanout, before + 49 * SEC, NOW);
+	assert_true(due >= before + 50 * SEC && due <= after + 59 * SEC);
+	for (size_t i = 0; i < 2; i++)
+		assert_null(reader_hears(&r[i]));
+	due = fanout_tick(w->c.fanout, after + 59 * SEC, NOW);
+	assert_true(due >= after + 109 * SEC && due <= after + 118 * SEC);
+	for (size_t i = 0; i < 2; i++) {
+		said = reader_hears(&r[i]);
+		assert_true(said && !strcmp(said, "{\"KeepAlive\":true}"));
+		assert_null(reader_hears(&r[i]));
+		reader_done(&r[i]);
+	}
+}
+
 static json_t *parsed(struct buf *b)
 {
 	json_t *j = NULL;
@@ -263,7 +381,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = { T(test_offline), T(test_return),   T(test_expiry),	   T(test_ephemeral), T(test_ephemeral_clock),
-					    T(test_node_json), T(test_patch_json), T(test_dns_json) };
+					    T(test_keepalive), T(test_node_json),  T(test_patch_json), T(test_dns_json) };
 
 	if (key_init() < 0)
 		return 1;

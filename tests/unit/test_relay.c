@@ -592,8 +592,8 @@ static void test_refused_frames(void **state)
 		"070000000201ff",
 		"1000000000",
 		"04000000050102030405",
-		"1100000020"
-		"0000000000000000000000000000000000000000000000000000000000000000",
+		("1100000020"
+		 "0000000000000000000000000000000000000000000000000000000000000000"),
 		"0400010021",
 		"12000000020102",
 	};
@@ -914,6 +914,39 @@ static void test_stock_sessions(void **state)
 	sessions_replay("ping", NULL);
 }
 
+/* Who hears nothing of others hears from the relay. Of six that come one after the other each has another number of
+ * whole seconds added, so the first of them is heard of at once. */
+static void test_keepalive(void **state)
+{
+	struct server s = { .cfg.keepalive_usec = 1 };
+	struct client c[6];
+	struct derp_frame f;
+	int heard = 0;
+
+	(void)state;
+	server_start(&s);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		client_start(&c[i], &s, i & 1);
+	for (int tries = 0; tries < 50 && !heard; tries++) {
+		for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+			int r = client_get(&c[i], 10, &f);
+
+			assert_true(r >= 0);
+			if (!r)
+				continue;
+			assert_int_equal(f.type, DERP_FRAME_KEEP_ALIVE);
+			assert_int_equal(f.len, 0);
+			heard++;
+		}
+	}
+	assert_true(heard > 0);
+	assert_true(heard < 6);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		client_done(&c[i]);
+	server_stop(&s);
+	assert_true(s.end.keepalives >= (uint64_t)heard);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -923,7 +956,7 @@ int main(void)
 		cmocka_unit_test(test_silent_ones), cmocka_unit_test(test_refused_frames),
 		cmocka_unit_test(test_rate),	    cmocka_unit_test(test_http),
 		cmocka_unit_test(test_plain_port),  cmocka_unit_test(test_stun),
-		cmocka_unit_test(test_stock_sessions),
+		cmocka_unit_test(test_keepalive),   cmocka_unit_test(test_stock_sessions),
 	};
 
 	if (key_init() < 0)
