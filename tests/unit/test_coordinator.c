@@ -604,8 +604,8 @@ static void test_garbage(void **state)
 	struct server *s = *state;
 	struct node_client *a = client_new(s);
 	static const char *const lines[] = { "GET /key HTTP/1.1\r\nHost: x\r\n\r\n", "POST /ts2021 HTTP/1.1\r\nHost: x\r\n\r\n",
-					     "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01", "POST /verify HTTP/1.1\r\nHost: x\r\n"
-					     "Content-Length: 3\r\n\r\n{]}" };
+					     "GET / HTTP/9.9\r\n\r\n", "\x16\x03\x01",
+					     "POST /verify HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\n{]}" };
 	uint8_t junk[512];
 
 	memset(junk, 0x5a, sizeof(junk));

@@ -379,7 +379,7 @@ static void child(const char *line, bool nobody, const int in[2], const int out[
 			_exit(99);
 	for (char *w = strtok_r(copy, " ", &save); w; w = strtok_r(NULL, " ", &save))
 		argv[n++] = w;
-	if (strstr(line, "admin "))
+	if (strstr(line, "admin ") && !strstr(line, "--admin-socket"))
 		if (asprintf(&argv[n++], "--admin-socket=%s", admin_socket) < 0)
 			_exit(99);
 	argv[n] = NULL;
@@ -499,6 +499,11 @@ static void test_unreachable(void **state)
 	assert_said("No such file or directory; is it running? systemctl start kernscaled");
 	assert_string_equal(last.text, "");
 	snprintf(line, sizeof(line), "admin --admin-socket=%s/nothing users list --socket=x", dir);
+	assert_run(line, 3);
+	assert_one_line(last.said);
+	assert_said("cannot reach kernscale-coordinator at ");
+	assert_said("/nothing: No such file or directory; is it running? systemctl start kernscale-coordinator");
+	assert_string_equal(last.text, "");
 	assert_run("bogus", 2);
 	assert_one_line(last.said);
 	assert_run("up --timeout", 2);
@@ -551,7 +556,7 @@ static void test_key_sources(void **state)
 	assert_run(line, 1);
 	assert_said("cannot read the auth key from ");
 	f = fopen(path, "we");
-	fprintf(f, "  %s \r\n" + 2, GOOD_KEY);
+	fprintf(f, "%s \r\n", GOOD_KEY);
 	fclose(f);
 	assert_run(line, 0);
 	assert_string_equal(last.said, "");
