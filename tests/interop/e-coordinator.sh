@@ -51,7 +51,7 @@ stop coordinator KILL
 run_coordinator
 expect 0 admin nodes list
 said 'stan'
-wait_until 60 ts stan status
+check wait_until 60 ts stan status
 start_stock_again() {
 	ts sue up --login-server="$URL" --auth-key="file:$W/key" --hostname=sue --accept-dns=false --timeout=60s --force-reauth
 }

@@ -25,15 +25,18 @@ check wait_until 20 reach alice bob
 
 step "asked everything"
 for n in alice bob; do
-	wgctl $n status --json
-	wgctl $n debug
-	wgctl $n netcheck
+	check wgctl $n status --json
+	check wgctl $n netcheck
 	nobody=(setpriv --reuid 65534 --regid 65534 --clear-groups)
-	on $n "${nobody[@]}" curl -s --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/status
-	on $n "${nobody[@]}" curl -s --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/prefs
-done >"$LOGS/answers.log" 2>&1
-admin preauthkeys list --json >>"$LOGS/answers.log" 2>&1
-admin nodes list --json >>"$LOGS/answers.log" 2>&1
+	check on $n "${nobody[@]}" curl -sf --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/status
+	check on $n "${nobody[@]}" curl -sf --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/prefs
+done >"$LOGS/answers.log"
+check admin users list -o json >>"$LOGS/answers.log"
+check admin preauthkeys list -o json >>"$LOGS/answers.log"
+check admin nodes list -o json >>"$LOGS/answers.log"
+for answer in '"hskey-auth-[0-9A-Za-z_-]*-\*\*\*"' '"nodeKey"' '"BackendState"'; do
+	check grep -q "$answer" "$LOGS/answers.log"
+done
 for pid in "${PIDS[@]}"; do tr '\0' '\n' <"/proc/$pid/cmdline"; tr '\0' '\n' <"/proc/$pid/environ"; done >"$LOGS/processes.log"
 
 step "what must stand nowhere"
