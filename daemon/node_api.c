@@ -281,7 +281,8 @@ static int save_state(struct node *n, struct api_error *err)
 	return r;
 }
 
-/* Merges the wish into the preferences; a login server can only change while logged out. */
+/* Merges the wish into the preferences, or with reset into the defaults; the login server stays with that, too, and can
+ * only change while logged out, or by force. */
 static int merge_prefs(struct node *n, const struct prefs *wish, bool reset, bool force,
 		       bool *ret_changed, struct api_error *err)
 {

@@ -41,7 +41,7 @@ static const struct cli_opt up_opts[] = {
 	  .value = "file:PATH|-|KEY",
 	  .help = "pre-auth key: in a file, on standard input, or here" },
 	TEXT("hostname", "NAME", "name in the mesh, instead of the machine's own"),
-	FLAG("reset", "what is not given goes back to its default"),
+	FLAG("reset", "what is not given goes back to its default, but the server"),
 	FLAG("force-reauth", "log in anew"),
 	DURATION("timeout", "give up after (0: never)"),
 	FLAG("json", "print JSON"),
@@ -282,9 +282,9 @@ static const struct cli_command commands[] = {
 	{ "up", NULL, "[FLAG …]", "Join the mesh, or change how this node takes part",
 	  OPTS(up_opts), .run = cmd_up,
 	  .more = "A flag that is not given keeps its value; --reset gives all of them their "
-		  "default. A key in the\n"
-		  "argument list can be seen by others until wgctl has wiped it: prefer file:PATH "
-		  "or -." },
+		  "default, except --login-server.\n"
+		  "A key in the argument list can be seen by others until wgctl has wiped it: prefer "
+		  "file:PATH or -." },
 	{ "down", NULL, NULL, "Leave the mesh until the next up; stay logged in", OPTS(down_opts),
 	  .run = cmd_down },
 	{ "logout", NULL, NULL, "Leave the mesh and forget this node's key", OPTS(down_opts),

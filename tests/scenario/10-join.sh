@@ -5,6 +5,7 @@
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
+need jq
 hosts alice bob
 start_coordinator
 
@@ -36,6 +37,21 @@ said '^100\.64\.0\.2 +bob '
 step "up again"
 expect 0 up alice
 [ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the node's key changed by a second up"
+check reach alice bob
+
+step "another name, and --reset: the machine's own again, at the same server"
+named() {
+	[ "$(admin nodes list -o json | jq -r '.[] | select(.ipAddresses[0] == "100.64.0.1").name')" = "$1" ]
+}
+check named alice
+expect 0 wgctl alice up --hostname=other --timeout=20s
+wait_until 10 named other || fail "alice is not called other: $(admin nodes list)"
+expect 0 wgctl alice up --timeout=20s
+check named other
+expect 0 wgctl alice up --reset --timeout=20s
+wait_until 10 named "$(uname -n)" || fail "alice is not called $(uname -n): $(admin nodes list)"
+expect 0 wgctl alice status
+[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the node's key changed by --reset"
 check reach alice bob
 
 step "down and up"

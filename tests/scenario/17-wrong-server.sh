@@ -48,7 +48,9 @@ nothing_left alice
 
 expect 0 up alice
 key=$(on alice wg show kernscale0 public-key)
-# Another server needs --reset or a logout; this one's session stays.
+# Another server needs --force-reauth or a logout, and is told so; this one's session stays, with --reset as well.
 expect 1 wgctl alice up --login-server=http://198.51.100.99:8080 --auth-key="file:$W/key" --timeout=4s
+said 'logged in to https://198\.51\.100\.10; .*logout.*--force-reauth'
+expect 1 wgctl alice up --reset --login-server=http://198.51.100.99:8080 --auth-key="file:$W/key" --timeout=4s
 expect 0 wgctl alice status
 [ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key was lost"
