@@ -35,6 +35,7 @@ static const struct setting {
 	OTHER("port", KIND_PORT, port, "PORT", "UDP port of WireGuard and discovery (default 41641, 0 = any)"),
 	OTHER("route-table", KIND_U32, route_table, "N", "routing table (default 52)"),
 	OTHER("rule-base", KIND_U32, rule_base, "N", "first priority of our routing rules (default 5200)"),
+	OTHER("lan-first", KIND_BOOL, lan_first, "BOOL", "routes of local networks win over the mesh's (default true)"),
 	OTHER("raw-port-sharing", KIND_BOOL, port_sharing_raw, NULL, "share the port by raw sockets instead of nftables"),
 	OTHER("allow-plain-relay", KIND_BOOL, allow_plain_relay, NULL, "use relays without TLS (closed networks)"),
 	OTHER("verbose", KIND_LOG, log_level, "LEVEL", "err, warning, notice, info, debug or 3..7 (default info)"),
@@ -241,6 +242,7 @@ int config_load(int argc, char **argv, struct config *ret, char error[static CON
 		.port = CONFIG_PORT,
 		.route_table = CONFIG_ROUTE_TABLE,
 		.rule_base = CONFIG_RULE_BASE,
+		.lan_first = true,
 		.log_level = LOG_LEVEL_INFO,
 	};
 	const char *given[ARRAY_SIZE(settings)] = { 0 };

@@ -33,6 +33,7 @@ struct config {
 	uint16_t port;			 /* UDP; 0 = random, kept as long as the device lives */
 	uint32_t route_table;
 	uint32_t rule_base;
+	bool lan_first;			 /* specific routes of the main table win over the mesh's */
 	bool port_sharing_raw;		 /* raw sockets instead of nftables' tproxy */
 	bool allow_plain_relay;		 /* relays without TLS, for closed networks */
 	bool check_only;

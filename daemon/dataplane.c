@@ -269,7 +269,7 @@ static int up_rules(struct dataplane *d)
 				       .table = d->cfg->route_table,
 				       .mark = LINK_MARK,
 				       .mask = LINK_MARK_MASK,
-				       .lan_first = true,
+				       .lan_first = d->cfg->lan_first,
 				       .v4 = true,
 				       .v6 = true };
 	struct link_rule rules[LINK_RULES_MAX];

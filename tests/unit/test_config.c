@@ -35,6 +35,7 @@ static void test_defaults(void **state)
 	assert_string_equal(c.socket, "/run/kernscale/kernscaled.sock");
 	assert_int_equal(c.port, 41641);
 	assert_int_equal(c.route_table, 52);
+	assert_true(c.lan_first);
 }
 
 static void test_order(void **state)
@@ -47,6 +48,10 @@ static void test_order(void **state)
 	assert_int_equal(c.port, 2);
 	assert_string_equal(c.interface, "ks7");
 	assert_int_equal(c.log_level, LOG_LEVEL_DEBUG);
+	assert_int_equal(load(&c, error, "lan-first: false\n", NULL, NULL), 0);
+	assert_false(c.lan_first);
+	assert_int_equal(load(&c, error, "lan-first: false\n", "--lan-first", "true"), 0);
+	assert_true(c.lan_first);
 }
 
 static void test_refused(void **state)
@@ -64,6 +69,8 @@ static void test_refused(void **state)
 		{ "", "extra", NULL, "unknown word 'extra'" },
 		{ "", "--interface", "../x", "interface: '../x'" },
 		{ "", "--interface", "sixteen-letters-", "interface: must have 1 to 15" },
+		{ "", "--lan-first", "no", "lan-first: true or false, not 'no'" },
+		{ "", "--lan-first", NULL, "no value for '--lan-first'" },
 		{ "", "--route-table", "254", "route-table: 254 belongs to the system" },
 	};
 	char error[CONFIG_ERROR_MAX];
