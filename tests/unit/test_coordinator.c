@@ -9,9 +9,12 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -29,7 +32,7 @@
 #define WAIT_MSEC 5000
 
 struct server {
-	char dir[64], sock[96];
+	char dir[64], sock[96], derp[128];
 	uint16_t port;
 	pid_t pid;
 	struct key noise;
@@ -38,27 +41,35 @@ struct server {
 
 /* ---- the server */
 
+static void on_hup(void *data, int signo)
+{
+	(void)signo;
+	relays_reload(data);
+}
+
 static void serve(const struct server *s, int report)
 {
 	struct coord c = { 0 };
 	struct settings_report rep = { 0 };
 	struct front *front = NULL;
 	struct relays *relays = NULL;
+	struct loop_signal *hup = NULL;
 	char text[2048], why[STORE_WHY_MAX] = "";
 	struct endpoint at;
 
 	snprintf(text, sizeof(text),
 		 "server_url: http://127.0.0.1:8080\nlisten_addr: 127.0.0.1:0\nunix_socket: %s\n"
-		 "dns: {base_domain: mesh.test}\nderp: {paths: [%s/derp.yaml], auto_update_enabled: false}\n"
+		 "dns: {base_domain: mesh.test}\nderp: {%s, auto_update_enabled: false}\n"
 		 "database: {sqlite: {path: %s/db}}\n",
-		 s->sock, s->dir, s->dir);
+		 s->sock, s->derp, s->dir);
 	log_set_level(LOG_LEVEL_ERR);
 	if (settings_parse(text, strlen(text), &c.cfg, &rep) < 0)
 		_exit(11);
 	c.noise_key.priv = (struct key){ { 1, [31] = 64 } };
 	key_public(&c.noise_key.priv, &c.noise_key.pub);
 	if (loop_new(&c.loop) < 0 || front_new(&c, NULL, why, &front) < 0 || coord_start(&c, why) < 0 ||
-	    relays_new(&c, NULL, why, &relays) < 0 || front_open(front, why) < 0) {
+	    relays_new(&c, NULL, why, &relays) < 0 || front_open(front, why) < 0 ||
+	    loop_signal_new(c.loop, SIGHUP, on_hup, relays, &hup) < 0) {
 		fprintf(stderr, "server: %s\n", why);
 		_exit(12);
 	}
@@ -144,6 +155,7 @@ static int setup(void **state)
 	if (!mkdtemp(s->dir))
 		return -1;
 	snprintf(s->sock, sizeof(s->sock), "%s/admin", s->dir);
+	snprintf(s->derp, sizeof(s->derp), "paths: [%s/derp.yaml]", s->dir);
 	snprintf(path, sizeof(path), "%s/derp.yaml", s->dir);
 	f = fopen(path, "w");
 	fputs("regions:\n  900:\n    regionid: 900\n    regioncode: tst\n    regionname: Test\n    nodes:\n"
@@ -629,6 +641,145 @@ static void test_garbage(void **state)
 	client_free(a);
 }
 
+/* ---- a map of relays from a URL */
+
+#define REGION(id)                                                                                                    \
+	"\"" #id "\":{\"RegionID\":" #id ",\"RegionCode\":\"u\",\"RegionName\":\"U\",\"Nodes\":[{\"Name\":\"" #id       \
+	"a\",\"RegionID\":" #id ",\"HostName\":\"127.0.0.1\"}]}"
+#define SAYS(body) "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/json\r\n\r\n" body
+
+enum { MAP_AWAY, MAP_SEVEN, MAP_GARBAGE, MAP_OTHER, MAP_EMPTY, MAP_GONE, MAP_EIGHT };
+
+static const char *const map_answers[] = {
+	[MAP_AWAY] = "HTTP/1.1 503 Away\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+	[MAP_SEVEN] = SAYS("{\"Regions\":{" REGION(7) "}}"),
+	[MAP_GARBAGE] = SAYS("{\"Regions\":{" REGION(9) "}"),
+	[MAP_OTHER] = SAYS("{\"Regions\":[7]}"),
+	[MAP_EMPTY] = SAYS("{}"),
+	[MAP_GONE] = "HTTP/1.1 404 Gone\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}",
+	[MAP_EIGHT] = SAYS("{\"Regions\":{" REGION(8) "}}"),
+};
+
+/* A web server that says to everybody what it is told to. */
+struct mapserver {
+	pid_t pid;
+	uint16_t port;
+	struct {
+		atomic_int answer, asked;
+	} *shared;
+};
+
+static void mapserver_main(struct mapserver *m, int listening)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	for (;;) {
+		int fd = accept(listening, NULL, NULL);
+		const char *text;
+		char in[4096];
+		size_t n = 0;
+		ssize_t k;
+
+		while (n < sizeof(in) - 1 && (k = read(fd, in + n, sizeof(in) - 1 - n)) > 0) {
+			n += (size_t)k;
+			in[n] = '\0';
+			if (strstr(in, "\r\n\r\n"))
+				break;
+		}
+		text = map_answers[strncmp(in, "GET /map ", 9) ? MAP_GONE : atomic_load(&m->shared->answer)];
+		if (write(fd, text, strlen(text)) < 0)
+			_exit(1);
+		close(fd);
+		atomic_fetch_add(&m->shared->asked, 1);
+	}
+}
+
+static void mapserver_start(struct mapserver *m)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(in);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&in, len), 0);
+	assert_int_equal(listen(fd, 8), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&in, &len), 0);
+	m->port = ntohs(in.sin_port);
+	m->shared = mmap(NULL, sizeof(*m->shared), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	assert_true(m->shared != MAP_FAILED);
+	m->pid = fork();
+	assert_true(m->pid >= 0);
+	if (m->pid == 0)
+		mapserver_main(m, fd);
+	close(fd);
+}
+
+static void mapserver_stop(struct mapserver *m)
+{
+	kill(m->pid, SIGKILL);
+	waitpid(m->pid, NULL, 0);
+	munmap(m->shared, sizeof(*m->shared));
+}
+
+/* From now on it answers so; returns when the coordinator has taken note of it: it asks again only after that. */
+static void mapserver_says(const struct server *s, struct mapserver *m, int answer)
+{
+	atomic_store(&m->shared->answer, answer);
+	for (int times = 0; times < 2; times++) {
+		int before = atomic_load(&m->shared->asked);
+
+		for (int tries = 0; atomic_load(&m->shared->asked) == before; tries++) {
+			if (tries == 500)
+				fail_msg("the URL is not asked again");
+			kill(s->pid, SIGHUP);
+			usleep(10000);
+		}
+	}
+}
+
+static json_t *region(json_t *map, const char *id)
+{
+	return json_get(json_get(json_get(map, "DERPMap"), "Regions"), id);
+}
+
+static void test_relays_from_url(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a, *b;
+	struct mapserver web;
+	json_t *m;
+
+	mapserver_start(&web);
+	server_kill(s);
+	snprintf(s->derp, sizeof(s->derp), "urls: [\"http://127.0.0.1:%u/map\"]", web.port);
+	server_start(s);
+	a = joined(s, "a");
+	client_stream(a);
+	m = client_map(a, WAIT_MSEC);
+	assert_non_null(json_get(m, "DERPMap"));
+	assert_int_equal(json_object_size(json_get(json_get(m, "DERPMap"), "Regions")), 0);
+	json_decref(m);
+	mapserver_says(s, &web, MAP_SEVEN);
+	m = client_map_with(a, "DERPMap");
+	assert_string_equal(json_get_str(region(m, "7"), "RegionName"), "U");
+	json_decref(m);
+	for (int bad = MAP_GARBAGE; bad <= MAP_GONE; bad++) {
+		mapserver_says(s, &web, bad);
+		b = joined(s, "b");
+		client_stream(b);
+		m = client_map(b, WAIT_MSEC);
+		if (!region(m, "7") || json_object_size(json_get(json_get(m, "DERPMap"), "Regions")) != 1)
+			fail_msg("answer %d does not leave the last good map", bad);
+		json_decref(m);
+		client_free(b);
+	}
+	mapserver_says(s, &web, MAP_EIGHT);
+	m = client_map_with(a, "DERPMap"); /* and a has heard of none in between */
+	assert_non_null(region(m, "8"));
+	assert_null(region(m, "7"));
+	json_decref(m);
+	client_free(a);
+	mapserver_stop(&web);
+}
+
 #define REPLAYS 24
 
 /* Who recorded a node's handshake can say it again, and nothing after it: that must not close the node's own
@@ -929,7 +1080,7 @@ int main(void)
 		T(test_first_map),   T(test_deltas),	  T(test_newest_stream_wins),
 		T(test_refusals),    T(test_one_off_key), T(test_killed),
 		T(test_interactive), T(test_slow_reader), T(test_garbage),
-		T(test_replayed_handshake), T(test_words_after_kill),
+		T(test_replayed_handshake), T(test_words_after_kill), T(test_relays_from_url),
 		T(test_stock_joins), T(test_stock_asks), T(test_stock_lives),
 	};
 
