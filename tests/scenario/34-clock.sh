@@ -1,7 +1,7 @@
 #!/bin/bash
-# limit: 240 s
+# limit: 300 s
 # The clock of a node's host is set an hour forward, two hours back, to 1970 and right again: no packet
-# of a session is lost, status answers, keys do not expire, and a handshake that the node has to begin
+# of a session is lost at any step, status answers, keys do not expire, and a handshake that the node has to begin
 # afterwards is taken by its peer, although its stamp is older than the last one's. Then past 2038 and
 # back, where 32 bits of seconds end.
 #
@@ -11,6 +11,7 @@
 # (one clock for all of them: what counts is whose stamps go back, and alice begins all handshakes)
 . "$(dirname "$0")/lib.sh"
 [ "${KERNEL_INSIDE:-host}" != host ] || skip "sets the clock, and this is the machine's own kernel"
+. "$(dirname "$0")/load.sh"
 need wg
 hosts alice bob
 start_coordinator
@@ -37,23 +38,25 @@ begins_anew() {
 	tries 60 reach alice bob || fail "$1: no handshake: $(on alice wg show kernscale0)"
 	step "$1: alice has a session again"
 }
-# set_clock WHEN TEXT: and what the log says
+# set_clock WHEN TEXT: under load, which loses nothing, and what the log says
 set_clock() {
-	step "$1"
+	load alice bob 200 200 200
+	sleep 1
+	phase "clock set to $1"
+	sleep 1
 	date -s "$1" >/dev/null || fail "cannot set the clock"
 	tries 25 grep -q "the clock was set $2" "$LOGS/alice.log" || fail "the log does not tell of it"
 	check timeout $((2 * ${WAIT_FACTOR:-1})) ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status
 	refute grep -i 'expired' <(wgctl alice status)
+	sleep 5
+	no_loss
 }
 
 since_boot() { cut -d. -f1 /proc/uptime; }
 born=$(($(date +%s) - $(since_boot)))
 right() { echo $((born + $(since_boot))); }
 at_end() { date -s "@$(right)" >/dev/null; }
-start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 set_clock "@$(($(right) + 3600))" 'forward by 3[56]'
-sleep 2
-all_answered traffic
 begins_anew "an hour ahead" # the stamp that the next ones are older than
 set_clock "@$(($(right) - 3600))" 'back by 7'
 grep -q 'forget our last handshakes' "$LOGS/alice.log" || fail "peers are not told"
