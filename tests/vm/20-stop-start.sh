@@ -3,7 +3,7 @@
 # the mesh is lost, neither while it is stopped nor when it comes back.
 . "$(dirname "$0")/lib.sh"
 
-traffic 20
+traffic
 pid=$(get kernscaled MainPID)
 check systemctl stop kernscaled
 props kernscaled Result ActiveState

@@ -2,7 +2,7 @@
 # kill -9 of the node's daemon: systemd starts it again, the table is held meanwhile, no packet is lost.
 . "$(dirname "$0")/lib.sh"
 
-traffic 20
+traffic
 check systemctl kill -s KILL kernscaled
 check nft list table inet kernscale >/dev/null
 step "killed, the table is there"

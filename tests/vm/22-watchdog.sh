@@ -11,7 +11,7 @@ for u in "${UNITS[@]}"; do
 done
 check systemctl restart "${UNITS[@]}"
 sleep 8
-traffic 30
+traffic
 for u in "${UNITS[@]}"; do
 	props "$u" NRestarts MainPID WatchdogUSec
 	[ "${PROP[WatchdogUSec]}" = 3s ] || fail "$u: the drop-in is not used"

@@ -16,7 +16,7 @@ standing
 
 dropin kernscaled '[Unit]' StartLimitIntervalSec=300 StartLimitBurst=3 '[Service]' RestartSec=100ms
 check systemctl reset-failed kernscaled
-traffic 20
+traffic
 give_up
 step "start limit hit"
 refute systemctl start kernscaled

@@ -51,7 +51,7 @@ back() {
 dropin kernscaled '[Unit]' StartLimitIntervalSec=300 StartLimitBurst=2 '[Service]' RestartSec=100ms "$as_old"
 check systemctl restart kernscaled
 check wgctl vm wait --timeout=20s
-traffic 20
+traffic
 give_up
 step "start limit hit: $(nft list tables | tr '\n' ' ')"
 refute systemctl start kernscaled
@@ -60,7 +60,7 @@ check systemctl reset-failed kernscaled
 back
 
 dropin kernscaled KillSignal=SIGKILL "$as_old"
-traffic 15
+traffic
 check systemctl stop kernscaled
 step "stopped by SIGKILL: $(nft list tables | tr '\n' ' ')"
 held "stopped"

@@ -3,7 +3,7 @@
 # packet is lost. The old process works on while its file is gone.
 . "$(dirname "$0")/lib.sh"
 
-traffic 20
+traffic
 for p in /usr/sbin/kernscaled /usr/sbin/kernscale-coordinator /usr/sbin/kernscale-relay /usr/bin/wgctl; do
 	cp -p $p $p.dpkg-new
 	printf upgraded >>$p.dpkg-new # another file, the same program

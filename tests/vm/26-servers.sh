@@ -9,7 +9,7 @@ connected() {
 everybody() {
 	connected vm && connected bob
 }
-traffic 40
+traffic
 check systemctl restart kernscale-coordinator kernscale-relay
 wait_until 60 everybody || fail "not back after the restart: $(wgctl vm status; wgctl bob status)"
 step "restarted, both nodes are back"
