@@ -31,9 +31,9 @@ for n in alice bob; do
 	check on $n "${nobody[@]}" curl -sf --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/status
 	check on $n "${nobody[@]}" curl -sf --unix-socket "$W/$n/run/kernscaled.sock" http://x/v1/prefs
 done >"$LOGS/answers.log"
-check admin users list -o json >>"$LOGS/answers.log"
-check admin preauthkeys list -o json >>"$LOGS/answers.log"
-check admin nodes list -o json >>"$LOGS/answers.log"
+for c in users preauthkeys nodes; do
+	check admin $c list -o json
+done >>"$LOGS/answers.log"
 for answer in '"hskey-auth-[0-9A-Za-z_-]*-\*\*\*"' '"nodeKey"' '"BackendState"'; do
 	check grep -q "$answer" "$LOGS/answers.log"
 done
