@@ -43,11 +43,12 @@ static int print_addrs(const struct cli *c, const json_t *list)
 		if (one)
 			break;
 	}
+	if (!shown && (only4 || only6))
+		return cli_fail(c, CLI_EXIT_FAILED,
+				"there is no IPv%d address in the mesh; without -%d those of the other kind are shown",
+				only4 ? 4 : 6, only4 ? 4 : 6);
 	if (!shown)
-		return cli_fail(c, CLI_EXIT_FAILED, "no %saddress in the mesh",
-				only4	? "IPv4 "
-				: only6 ? "IPv6 "
-					: "");
+		return cli_fail(c, CLI_EXIT_FAILED, "there is no address in the mesh; see wgctl status");
 	return CLI_EXIT_GOOD;
 }
 
@@ -68,7 +69,8 @@ int cmd_ip(struct cli *c)
 	if (want)
 		return has_addr(list, want)
 			   ? CLI_EXIT_GOOD
-			   : cli_fail(c, CLI_EXIT_FAILED, "this node does not have the address %s",
+			   : cli_fail(c, CLI_EXIT_FAILED,
+				      "this node does not have the address %s; wgctl ip shows those it has",
 				      want);
 	if (of) {
 		peer = view_find(status, of, &self);

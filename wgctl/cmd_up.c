@@ -101,6 +101,13 @@ static ssize_t read_small(int fd, char *out, size_t max)
 	}
 }
 
+#define KEY_REMEDY "make one by wgctl admin preauthkeys create, or leave --auth-key out to log in by a URL"
+
+static int fail_key(const struct cli *c, const char *from, const char *why)
+{
+	return cli_fail(c, CLI_EXIT_FAILED, "cannot read the auth key from %s: %s; " KEY_REMEDY, from, why);
+}
+
 static int read_key(const struct cli *c, const char *from, char out[static KEY_MAX])
 {
 	CLEANUP(fd_close) int opened = -1;
@@ -112,19 +119,17 @@ static int read_key(const struct cli *c, const char *from, char out[static KEY_M
 	if (!is_stdin) {
 		fd = opened = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
 		if (fd < 0)
-			return cli_fail(c, CLI_EXIT_FAILED, "cannot read the auth key from %s: %s",
-					path, strerror(errno));
+			return fail_key(c, path, strerror(errno));
 	}
 	n = read_small(fd, out, KEY_MAX);
 	if (n < 0)
-		return cli_fail(c, CLI_EXIT_FAILED, "cannot read the auth key from %s: %s",
-				is_stdin ? "standard input" : path,
+		return fail_key(c, is_stdin ? "standard input" : path,
 				n == -EFBIG ? "it is too long for a key" : strerror((int)-n));
 	while (n && strchr(" \t\r\n", out[n - 1]))
 		n--;
 	out[n] = '\0';
 	if (!n)
-		return cli_fail(c, CLI_EXIT_FAILED, "there is no auth key in %s",
+		return cli_fail(c, CLI_EXIT_FAILED, "there is no auth key in %s; " KEY_REMEDY,
 				is_stdin ? "standard input" : path);
 	return CLI_EXIT_GOOD;
 }

@@ -304,7 +304,7 @@ static void admin_user_list(struct admin_call *a)
 static void admin_user_errno(struct admin_call *a, int r, const char *name)
 {
 	if (r == -EEXIST)
-		admin_fail(a, 409, "a user named %s exists already", name);
+		admin_fail(a, 409, "a user named %.64s exists already: take another name, or that one", name);
 	else if (r == -EINVAL)
 		admin_fail(a, 400, "'%.64s' is not a user name: a letter first, then letters, "
 				   "digits, . - _ and at most one @", name);
@@ -451,7 +451,7 @@ static void admin_node_list(struct admin_call *a)
 	json_t *list;
 
 	if (admin_query(a, "user", name) && !(u = registry_user_named(&a->c->reg, name))) {
-		admin_fail(a, 404, "there is no user named %s", name);
+		admin_fail(a, 404, "there is no user named %.64s", name);
 		return;
 	}
 	list = json_array();
@@ -512,7 +512,7 @@ static void admin_node_rename(struct admin_call *a)
 		return;
 	r = registry_node_rename(&a->c->reg, n, a->part[3]);
 	if (r == -EEXIST)
-		admin_fail(a, 400, "another node is named %s already", a->part[3]);
+		admin_fail(a, 400, "another node is named %.64s already: take another name", a->part[3]);
 	else if (r < 0)
 		admin_fail(a, 400, "'%.64s' is not a name: lower-case letters, digits and -, at most %d", a->part[3],
 			   NAME_LABEL_MAX);

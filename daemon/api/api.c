@@ -638,7 +638,8 @@ static void handle_whois(void *data, struct httpd_req *q)
 	if (j)
 		respond_json(q, 200, j);
 	else
-		fail(q, API_CODE_NOT_FOUND, NULL, "no node of the mesh has this address or key");
+		fail(q, API_CODE_NOT_FOUND, "see `wgctl status` for who is there",
+		     "no node of the mesh has this address or key");
 }
 
 static void handle_unknown(void *data, struct httpd_req *q)

@@ -555,6 +555,8 @@ static void test_key_sources(void **state)
 	snprintf(line, sizeof(line), "up --hostname=ok --auth-key=file:%s", path);
 	assert_run(line, 1);
 	assert_said("cannot read the auth key from ");
+	assert_said(": No such file or directory; make one by wgctl admin preauthkeys create");
+	assert_one_line(last.said);
 	f = fopen(path, "we");
 	fprintf(f, "%s \r\n", GOOD_KEY);
 	fclose(f);
@@ -676,10 +678,14 @@ static void test_small_verbs(void **state)
 	assert_run("ip db1", 0);
 	assert_string_equal(last.text, "100.64.0.9\n");
 	assert_run("ip -6 db1", 1);
+	assert_said("there is no IPv6 address in the mesh; without -6 those of the other kind are shown");
+	assert_one_line(last.said);
 	assert_run("ip -4 -6", 2);
 	assert_run("ip nobody", 1);
 	assert_run("ip --assert 100.64.0.7", 0);
 	assert_run("ip --assert 100.64.0.8", 1);
+	assert_string_equal(last.said,
+			    "wgctl: this node does not have the address 100.64.0.8; wgctl ip shows those it has\n");
 	assert_run("whois 100.64.0.9:80", 0);
 	assert_out("  Name:            db1");
 	assert_run("whois 100.64.0.99", 1);
