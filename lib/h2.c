@@ -15,6 +15,7 @@
 #define PATH_MAX_BYTES	2048
 #define REQUEST_HEADERS 16 /* beyond :method and :path a handler sees so many */
 #define PIECES_MAX	4096
+#define FRAMES_MAX	2000 /* that wait to be sent: 250 streams have a few each */
 
 struct piece {
 	struct piece *next;
@@ -673,6 +674,9 @@ int h2_feed(struct h2 *h, const uint8_t *p, size_t n)
 	r = h->dead || h->failed ? 0 : send_now(h);
 	if (r < 0 && !h->dead)
 		session_fail(h, r);
+	/* Who never reads must not make us queue refusals: nghttp2 bounds answers to PING and SETTINGS only. */
+	if (!h->dead && !h->failed && nghttp2_session_get_outbound_queue_size(h->ng) > FRAMES_MAX)
+		session_fail(h, -ENOBUFS);
 	/* After a GOAWAY for a protocol error there is nothing left to say. */
 	if (!h->dead && !h->failed && !nghttp2_session_want_read(h->ng) && !nghttp2_session_want_write(h->ng))
 		session_fail(h, -ESHUTDOWN);

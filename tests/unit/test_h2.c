@@ -471,15 +471,20 @@ static void test_streams_limit(void **state)
 
 /* ---- a client that writes frames of its own */
 
-static void raw_frame(uint8_t type, uint8_t flags, uint32_t id, const void *body, size_t n)
+static int raw_feed(uint8_t type, uint8_t flags, uint32_t id, const void *body, size_t n)
 {
 	CLEANUP(buf_done) struct buf b = { 0 };
-	const uint8_t head[] = { (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, type, flags, 0, 0, (uint8_t)(id >> 8),
-				 (uint8_t)id };
+	const uint8_t head[] = { (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, type, flags, 0, (uint8_t)(id >> 16),
+				 (uint8_t)(id >> 8), (uint8_t)id };
 
 	buf_put(&b, head, sizeof(head));
 	buf_put(&b, body, n);
-	assert_int_equal(h2_feed(p->s.h2, buf_data(&b), b.len), 0);
+	return h2_feed(p->s.h2, buf_data(&b), b.len);
+}
+
+static void raw_frame(uint8_t type, uint8_t flags, uint32_t id, const void *body, size_t n)
+{
+	assert_int_equal(raw_feed(type, flags, id, body, n), 0);
 	buf_clear(&p->s.out);
 }
 
@@ -496,11 +501,81 @@ static void raw_open(struct pair *x, int mode, uint8_t window)
 	raw_frame(4, 0, 0, settings, sizeof(settings));
 }
 
+static const char raw_head[] = "\x83\x87\x84\x01\x01x"; /* POST, https, /, authority x */
+
 static void raw_post(uint32_t id, bool whole)
 {
-	static const char head[] = "\x83\x87\x84\x01\x01x"; /* POST, https, /, authority x */
+	raw_frame(1, whole ? 5 : 4, id, raw_head, sizeof(raw_head) - 1);
+}
 
-	raw_frame(1, whole ? 5 : 4, id, head, sizeof(head) - 1);
+/* Settings, over and over: answers that nobody takes, and more at once than there are. */
+static void test_settings_flood(void **state)
+{
+	uint8_t many[33 * 6] = { 0 };
+	struct pair x;
+	int i, r = 0;
+
+	(void)state;
+	raw_open(&x, 0, 255);
+	buf_put(&x.s.out, (uint8_t[H2_TRANSPORT_HIGH + 1]){ 0 }, H2_TRANSPORT_HIGH + 1);
+	for (i = 0; i < 1000 && r == 0; i++)
+		r = raw_feed(4, 0, 0, NULL, 0);
+	assert_int_equal(r, -ENOBUFS);
+	assert_in_range(i, 100, 110);
+	pair_close(&x);
+	raw_open(&x, 0, 255);
+	for (i = 0; i < 33; i++)
+		many[i * 6 + 1] = 3;
+	assert_true(raw_feed(4, 0, 0, many, sizeof(many)) < 0);
+	pair_close(&x);
+}
+
+/* Requests that are taken back, as fast as it goes: no more of them are begun. */
+static void test_reset_flood(void **state)
+{
+	static const uint8_t cancel[] = { 0, 0, 0, 8 };
+	struct pair x;
+	int r = 0, i;
+
+	(void)state;
+	raw_open(&x, 0, 255);
+	for (i = 0; i < 5000 && r == 0; i++) {
+		r = raw_feed(1, 4, (uint32_t)i * 2 + 1, raw_head, sizeof(raw_head) - 1);
+		if (r == 0)
+			r = raw_feed(3, 0, (uint32_t)i * 2 + 1, cancel, sizeof(cancel));
+		buf_clear(&x.s.out);
+	}
+	assert_true(r < 0);
+	assert_in_range(i, 1000, 1500);
+	pair_close(&x);
+	raw_open(&x, 0, 255);
+	raw_post(1, true); /* which is not answered yet, and goes on */
+	for (i = 1; i < 5000; i++) {
+		assert_int_equal(raw_feed(1, 4, (uint32_t)i * 2 + 1, raw_head, sizeof(raw_head) - 1), 0);
+		if (h2_open_streams(x.s.h2) == 1)
+			break;
+		assert_int_equal(raw_feed(3, 0, (uint32_t)i * 2 + 1, cancel, sizeof(cancel)), 0);
+		buf_clear(&x.s.out);
+	}
+	assert_in_range(i, 1000, 1500);
+	assert_int_equal(h2_respond(x.st[0], 200, NULL, NULL, 0), 0);
+	pair_close(&x);
+}
+
+/* More requests than are allowed, of one that never reads: each wants a refusal. */
+static void test_refusals_flood(void **state)
+{
+	struct pair x;
+	int r = 0, i;
+
+	(void)state;
+	raw_open(&x, 0, 255);
+	buf_put(&x.s.out, (uint8_t[H2_TRANSPORT_HIGH + 1]){ 0 }, H2_TRANSPORT_HIGH + 1);
+	for (i = 0; i < 50000 && r == 0; i++)
+		r = raw_feed(1, 4, (uint32_t)i * 2 + 1, raw_head, sizeof(raw_head) - 1);
+	assert_int_equal(r, -ENOBUFS);
+	assert_in_range(i, H2_STREAMS_MAX, 2500);
+	pair_close(&x);
 }
 
 /* Bodies that never end: bounded for all of a session together, and in time. */
@@ -576,7 +651,8 @@ int main(void)
 		cmocka_unit_test(test_ping_goaway), cmocka_unit_test(test_goaway_waiting),  cmocka_unit_test(test_free_inside), cmocka_unit_test(test_transport_fails),
 		cmocka_unit_test(test_garbage),	     cmocka_unit_test(test_streams_limit),
 		cmocka_unit_test(test_endless_bodies), cmocka_unit_test(test_unread_answers),
-		cmocka_unit_test(test_head),
+		cmocka_unit_test(test_head), cmocka_unit_test(test_settings_flood), cmocka_unit_test(test_reset_flood),
+		cmocka_unit_test(test_refusals_flood),
 	};
 
 	for (int i = 0; i < STREAMS_MAX; i++)
