@@ -111,8 +111,11 @@ int stun_request_decode(const void *p, size_t len, uint8_t ret_txid[static STUN_
 		if (last == STUN_ATTR_SOFTWARE && v.left == sizeof(stun_software) &&
 		    !memcmp(v.p, stun_software, sizeof(stun_software)))
 			software = true;
-		if (last == STUN_ATTR_FINGERPRINT && v.left == 4)
+		if (last == STUN_ATTR_FINGERPRINT) { /* a shorter one makes a question of less than 40 bytes */
+			if (v.left != 4)
+				return -EBADMSG;
 			crc = cursor_be32(&v);
+		}
 	}
 	if (!software || last != STUN_ATTR_FINGERPRINT ||
 	    len < STUN_HEADER_LEN + STUN_FINGERPRINT_LEN ||

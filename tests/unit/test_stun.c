@@ -119,6 +119,7 @@ static void test_silence(void **state)
 	/* SOFTWARE behind other attributes is taken, as long as FINGERPRINT is last. */
 	static const char other_order[] =
 	    "0001001c2112a4420102030405060708090a0b0c0006000475736572802200087461696c6e6f6465";
+	static const char no_value[] = "000100102112a4420102030405060708dda9c3d8802200087461696c6e6f646580280000";
 
 	(void)state;
 	for (size_t cut = 0; cut < n; cut++)
@@ -128,6 +129,9 @@ static void test_silence(void **state)
 		b[bit / 8] ^= (uint8_t)(1u << bit % 8);
 		assert_int_equal(stun_request_decode(b, n, txid), -EBADMSG);
 	}
+	/* FINGERPRINT without its value, where it would be zero. */
+	assert_int_equal(unhex(no_value, b, sizeof(b)), 36);
+	assert_int_equal(stun_request_decode(b, 36, txid), -EBADMSG);
 	/* No fingerprint. */
 	assert_int_equal(unhex(other_order, b, sizeof(b)), 40);
 	assert_int_equal(stun_request_decode(b, 40, txid), -EBADMSG);
