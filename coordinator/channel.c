@@ -29,7 +29,8 @@ struct channel {
 	uint64_t used_usec; /* last request */
 	bool dead;
 	bool proven; /* a record has decrypted: who is there holds the key; a replayed handshake ends here */
-	struct addr from;
+	bool counted; /* others than those behind a proxy on this host have a share for each site */
+	struct addr from; /* its site */
 	struct table_link by_machine, by_addr;
 };
 
@@ -256,8 +257,11 @@ static void channel_answer_node(struct channel *ch, struct h2_stream *st, const 
 	channel_answer(ch, st, 200, &b, n ? n->stored_mark : coord_mark(ch->cs->c));
 }
 
-static void channel_answer_url(struct coord *c, struct h2_stream *st, const struct signin *x)
+/* The login waits for a person, at an address that is answered. Takes what is in q. */
+static void channel_ask_person(struct channel *ch, struct h2_stream *st, struct register_request *q)
 {
+	struct coord *c = ch->cs->c;
+	const struct signin *x = signin_new(&c->signins, &ch->machine, ch->counted ? &ch->from : NULL, q, loop_clock());
 	struct buf b = { 0 };
 	char url[1024];
 
@@ -339,7 +343,7 @@ static void channel_wait(struct channel *ch, struct h2_stream *st, struct regist
 	struct followup *f;
 
 	if (!x || !key_equal(&x->q.node_key, &q->node_key)) { /* too late, or not its own: another URL */
-		channel_answer_url(c, st, signin_new(&c->signins, &ch->machine, q, loop_clock()));
+		channel_ask_person(ch, st, q);
 		return;
 	}
 	f = calloc(1, sizeof(*f));
@@ -433,8 +437,7 @@ static void channel_register(struct channel *ch, struct h2_stream *st, const uin
 		channel_wait(ch, st, &q);
 		break;
 	case REGISTER_ASK:
-		channel_answer_url(ch->cs->c, st,
-				   signin_new(&ch->cs->c->signins, &ch->machine, &q, loop_clock()));
+		channel_ask_person(ch, st, &q);
 		break;
 	}
 	register_request_done(&q);
@@ -589,13 +592,18 @@ static struct addr channel_site(const struct addr *a)
 	return site;
 }
 
+/* Behind a proxy on this host everybody comes from loopback. */
+static bool channel_counts(const struct httpd_peer *peer)
+{
+	return !peer->is_unix && !addr_is_loopback(&peer->remote.addr);
+}
+
 static bool channels_full(struct channels *cs, const struct httpd_peer *peer)
 {
 	struct addr from = channel_site(&peer->remote.addr);
 
-	/* Behind a proxy on this host everybody comes from loopback. */
-	return cs->n >= CHANNEL_MAX || (!peer->is_unix && !addr_is_loopback(&peer->remote.addr) &&
-					channels_of_strangers(cs, &from) >= CHANNEL_STRANGERS_MAX);
+	return cs->n >= CHANNEL_MAX ||
+	       (channel_counts(peer) && channels_of_strangers(cs, &from) >= CHANNEL_STRANGERS_MAX);
 }
 
 /* One too many of a machine. */
@@ -629,6 +637,7 @@ void channel_upgrade(void *data, struct httpd_req *q)
 		return;
 	}
 	ch->cs = cs;
+	ch->counted = channel_counts(peer);
 	ch->from = channel_site(&peer->remote.addr);
 	if (ts2021_conn_server(q, &cs->c->noise_key, true, &channel_conn_ops, ch, &ch->conn) < 0) {
 		free(ch);

@@ -14,26 +14,39 @@ static void signin_make_id(char out[static SIGNIN_ID_MAX])
 	snprintf(out, SIGNIN_ID_MAX, "hskey-authreq-%s", sodium_bin2hex(hex, sizeof(hex), r, sizeof(r)));
 }
 
-/* Room for one more: the machine's oldest when it has its share, else the oldest of all. */
-static void signin_make_room(struct signins *s, const struct key *machine)
+/* Who makes room where so many are enough: the oldest of those. */
+struct signin_share {
+	struct signin *oldest;
+	size_t n;
+};
+
+static void signin_count(struct signin_share *h, struct signin *x)
 {
-	struct signin *oldest = NULL;
-	size_t own = 0;
+	if (!h->n++)
+		h->oldest = x;
+}
+
+/* Room for one more: the oldest of the machine or the site goes when it has its share, else the oldest of all. */
+static void signin_make_room(struct signins *s, const struct key *machine, const struct addr *from)
+{
+	struct signin_share own = { 0 }, site = { 0 };
 
 	for (size_t i = 0; i < s->n; i++) {
-		if (!key_equal(&s->v[i]->machine, machine))
-			continue;
-		if (!own++)
-			oldest = s->v[i];
+		if (key_equal(&s->v[i]->machine, machine))
+			signin_count(&own, s->v[i]);
+		if (from && addr_equal(&s->v[i]->from, from))
+			signin_count(&site, s->v[i]);
 	}
-	if (own >= SIGNIN_MACHINE_MAX)
-		signin_finish(s, oldest, SIGNIN_EXPIRED);
+	if (own.n >= SIGNIN_MACHINE_MAX)
+		signin_finish(s, own.oldest, SIGNIN_EXPIRED);
+	else if (site.n >= SIGNIN_SITE_MAX)
+		signin_finish(s, site.oldest, SIGNIN_EXPIRED);
 	else if (s->n == SIGNIN_MAX)
 		signin_finish(s, s->v[0], SIGNIN_EXPIRED);
 }
 
-struct signin *signin_new(struct signins *s, const struct key *machine, struct register_request *q,
-			  uint64_t now_usec)
+struct signin *signin_new(struct signins *s, const struct key *machine, const struct addr *from,
+			  struct register_request *q, uint64_t now_usec)
 {
 	struct signin *x;
 
@@ -41,12 +54,14 @@ struct signin *signin_new(struct signins *s, const struct key *machine, struct r
 		if (key_equal(&s->v[i]->machine, machine) &&
 		    key_equal(&s->v[i]->q.node_key, &q->node_key))
 			return s->v[i];
-	signin_make_room(s, machine);
+	signin_make_room(s, machine, from);
 	x = calloc(1, sizeof(*x));
 	if (!x)
 		return NULL;
 	signin_make_id(x->id);
 	x->machine = *machine;
+	if (from)
+		x->from = *from;
 	x->q = *q;
 	*q = (struct register_request){ 0 };
 	x->until_usec = now_usec + SIGNIN_USEC;
