@@ -162,7 +162,7 @@ static void front_register(void *data, struct httpd_req *q)
 	snprintf(page, sizeof(page),
 		 "<!DOCTYPE html><title>Node registration</title><h1>Node registration</h1>"
 		 "<p>An administrator lets this node in with:</p>"
-		 "<pre>wgctl admin auth register --auth-id %s --user USERNAME</pre>\n", id);
+		 "<pre>wgctl admin nodes register --key %s --user USERNAME</pre>\n", id);
 	front_headers(q);
 	httpd_respond(q, 200, "text/html; charset=utf-8", page, strlen(page));
 }
