@@ -16,6 +16,7 @@
 #include "relay/relay.h"
 
 #define FRONT_VERIFY_BODY_MAX 4096
+#define FRONT_ADMIN_CONNS_MAX 64
 
 struct front {
 	struct coord *c;
@@ -225,6 +226,20 @@ static char *front_str(struct http_str s)
 	return s.p ? strndup(s.p, s.len) : NULL;
 }
 
+/* Who may not ask cannot make us keep its bodies either. */
+static bool front_admin_gate(void *data, struct httpd_req *q)
+{
+	static const char refusal[] =
+	    "{\"title\": \"Forbidden\", \"status\": 403, \"detail\": \"only root, the coordinator's own user and the group "
+	    "of its socket may ask\", \"errors\": []}";
+	struct front *f = data;
+
+	if (httpd_peer_may(httpd_peer_of(q), geteuid(), f->gid))
+		return true;
+	httpd_respond(q, 403, "application/problem+json", refusal, sizeof(refusal) - 1);
+	return false;
+}
+
 static void front_admin(void *data, struct httpd_req *q)
 {
 	struct front *f = data;
@@ -240,11 +255,6 @@ static void front_admin(void *data, struct httpd_req *q)
 		httpd_respond_text(q, 500, "out of memory");
 		return;
 	}
-	if (!httpd_peer_may(httpd_peer_of(q), geteuid(), f->gid)) {
-		free(a);
-		httpd_respond_text(q, 403, "only root, the coordinator's own user and the group of its socket may ask");
-		return;
-	}
 	rq.body = httpd_body(q, &rq.body_len);
 	admin_handle(f->c, &rq, &a->reply);
 	a->q = q;
@@ -258,13 +268,14 @@ static void front_admin(void *data, struct httpd_req *q)
 
 static int front_admin_new(struct front *f, char why[static STORE_WHY_MAX])
 {
+	const struct httpd_opts opts = { .max_conns = FRONT_ADMIN_CONNS_MAX, .gate = front_admin_gate, .gate_data = f };
 	const char *path = f->c->cfg.unix_socket;
 	struct stat st = { 0 };
 	int r;
 
 	if (!*path)
 		return 0; /* switched off */
-	r = httpd_new(f->c->loop, &(struct httpd_opts){ .max_conns = 64 }, &f->admin);
+	r = httpd_new(f->c->loop, &opts, &f->admin);
 	if (r == 0)
 		r = httpd_route(f->admin, NULL, "/*", ADMIN_BODY_MAX, front_admin, f);
 	if (r == 0)

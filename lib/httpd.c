@@ -14,7 +14,7 @@
 
 #include "lib/log.h"
 
-#define BURST_LEAST	     64 /* connections whose memory is worth giving back, */
+#define BURST_LEAST	     16 /* connections whose memory is worth giving back: each may have had a body of 1 MiB, */
 #define BURST_USEC	     USEC_PER_SEC /* so long after they have gone */
 #define MAX_CONNS_DEFAULT    4096
 #define MAX_PER_ADDR_DEFAULT 256
@@ -437,6 +437,22 @@ struct loop *httpd_loop(const struct httpd_req *q)
 
 /* ---- reading */
 
+/* False: it has been refused. With a body, which nobody will read, the connection ends. */
+static bool gate_opens(struct httpd_req *q)
+{
+	const struct httpd_opts *o = &q->c->h->o;
+	bool keep = q->keep;
+
+	if (!o->gate)
+		return true;
+	q->keep = keep && !q->head.chunked && q->head.content_length <= 0;
+	q->c->state = CONN_STATE_BUSY;
+	if (!o->gate(o->gate_data, q))
+		return false;
+	q->keep = keep;
+	return true;
+}
+
 static int req_new(struct httpd_conn *c, const uint8_t *p, size_t n)
 {
 	struct httpd_req *q = calloc(1, sizeof(*q));
@@ -463,6 +479,8 @@ static int req_new(struct httpd_conn *c, const uint8_t *p, size_t n)
 		httpd_respond_text(q, other ? 405 : 404, http_reason(other ? 405 : 404));
 		return 0;
 	}
+	if (!gate_opens(q))
+		return 0;
 	if (q->head.content_length > 0 && (uint64_t)q->head.content_length > q->route->body_max)
 		return 413;
 	if (q->head.chunked && q->route->body_max == 0)

@@ -26,6 +26,10 @@
 struct httpd;
 struct httpd_req;
 
+/* Asked at every head for which there is a route, before anything of a body is kept. False: it has refused by
+ * httpd_respond*(). */
+typedef bool httpd_gate_fn(void *data, struct httpd_req *q);
+
 struct httpd_opts {
 	unsigned int max_conns;		 /* 0 = 4096 */
 	/* 0 = 256; an IPv6 /64 is one. Loopback counts only in the total, as do root and our own user on a Unix socket; any
@@ -34,6 +38,8 @@ struct httpd_opts {
 	uint64_t head_usec;		 /* from the first byte (or accept) to the whole request; 0 = 10 s */
 	uint64_t idle_usec;		 /* between requests; 0 = 60 s */
 	const char *server;		 /* Server header; NULL = none */
+	httpd_gate_fn *gate;		 /* NULL: everybody may ask */
+	void *gate_data;
 };
 
 struct httpd_peer {

@@ -12,9 +12,10 @@
  *
  *   {"title": "Not Found", "status": 404, "detail": "node 12 does not exist", "errors": []}
  *
- * with 400 (malformed or not allowed as asked), 404 (no such thing), 405, 409 (exists already), 413
- * (body over 1 MiB), 500 (store failed), 503 (store does not take writes now). `detail` is one line for a person:
- * cause, and remedy where there is one.
+ * with 400 (malformed or not allowed as asked), 403 (who asks may not), 404 (no such thing), 405, 409 (exists
+ * already), 500 (store failed), 503 (store does not take writes now). `detail` is one line for a person: cause, and
+ * remedy where there is one. What lib/httpd refuses by itself is plain text: 400 and 505 (no HTTP/1), 408 (not whole
+ * within 10 s), 413 (body over 1 MiB), 431; and 404 outside of any path.
  *
  * Objects
  *   User        {"id":"1","name":"alice","createdAt":T,"displayName":"","email":"","providerId":"",
