@@ -12,6 +12,8 @@
 
 #define RECV_SIZE     32768 /* the kernel fills dump messages up to this */
 #define DUMP_TRIES    8
+#define LOOK_TRIES    4
+#define DRAIN_MAX     65536 /* datagrams; a dump of all that one host has is far smaller */
 #define ANSWER_SEC    10
 #define SOCKBUF_BYTES (8 << 20)
 #ifndef SO_NETNS_COOKIE
@@ -116,14 +118,15 @@ static bool is_of_our_netns(int fd)
 	return own >= 0 && netns_of(own) == netns_of(fd);
 }
 
-/* Answers that the one before us did not live to read, and the rest of its last dump: each read makes
- * the kernel go on with that. */
+/* Answers that nobody read to their end: of the one before us, or of a dump that was given up. Each read
+ * makes the kernel go on with that dump, and as long as it is not over the next one is refused (EBUSY). */
 static void drain(struct netlink *nl)
 {
-	char buf[64];
+	char byte; /* no more: there may be keys in it */
 
-	while (recv(nl->fd, buf, sizeof(buf), MSG_DONTWAIT) >= 0 || errno == EINTR || errno == ENOBUFS)
-		;
+	for (int i = 0; i < DRAIN_MAX; i++)
+		if (recv(nl->fd, &byte, sizeof(byte), MSG_DONTWAIT) < 0 && errno != EINTR && errno != ENOBUFS)
+			return;
 }
 
 int netlink_adopt(int bus, int fd, struct netlink **ret)
@@ -328,18 +331,40 @@ static int read_answer(struct netlink *nl, struct answer *a)
 	return a->result < 0 ? a->result : 0;
 }
 
-int netlink_request(struct netlink *nl, struct nlmsghdr *nlh, netlink_msg_fn *fn, void *data)
+/* Not the question's fault: a message was lost for want of memory, a change came in between, or a dump
+ * that was given up is not over. The kernel says all that in its answers, not when it is asked. */
+static bool is_spoiled(int r)
 {
-	struct answer a = { .seq = netlink_seq(nl), .fn = fn, .data = data };
+	return r == -ENOBUFS || r == -EINTR || r == -EBUSY;
+}
+
+static int ask(struct netlink *nl, struct nlmsghdr *nlh, struct answer *a)
+{
 	int r;
 
-	nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
-	nlh->nlmsg_seq = a.seq;
+	a->seq = netlink_seq(nl);
+	nlh->nlmsg_seq = a->seq;
 	nlh->nlmsg_pid = nl->portid;
+	r = send_bytes(nl, nlh, nlh->nlmsg_len);
+	return r < 0 ? r : read_answer(nl, a);
+}
+
+int netlink_request(struct netlink *nl, struct nlmsghdr *nlh, netlink_msg_fn *fn, void *data)
+{
+	int r = 0;
+
+	nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_ACK;
 	if (!fn)
 		nl->changes++;
-	r = send_bytes(nl, nlh, nlh->nlmsg_len);
-	return r < 0 ? r : read_answer(nl, &a);
+	/* A look does no harm twice; of a change whose answer is lost nobody knows. */
+	for (int i = 0; i < (fn ? LOOK_TRIES : 1); i++) {
+		struct answer a = { .fn = fn, .data = data };
+
+		r = ask(nl, nlh, &a);
+		if (!is_spoiled(r))
+			break;
+	}
+	return r;
 }
 
 int netlink_dump(struct netlink *nl, struct nlmsghdr *nlh, netlink_begin_fn *begin,
@@ -347,24 +372,18 @@ int netlink_dump(struct netlink *nl, struct nlmsghdr *nlh, netlink_begin_fn *beg
 {
 	int r = -EINTR;
 
+	nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_DUMP;
 	for (int i = 0; i < DUMP_TRIES; i++) {
-		struct answer a = { .seq = netlink_seq(nl), .fn = fn, .data = data };
+		struct answer a = { .fn = fn, .data = data };
 
 		if (begin)
 			begin(data);
-		nlh->nlmsg_flags |= NLM_F_REQUEST | NLM_F_DUMP;
-		nlh->nlmsg_seq = a.seq;
-		nlh->nlmsg_pid = nl->portid;
-		r = send_bytes(nl, nlh, nlh->nlmsg_len);
-		if (r == -EBUSY) /* the last dump, given up, is not over for the kernel yet */
-			continue;
-		if (r < 0)
-			return r;
-		r = read_answer(nl, &a);
-		if (r == -ENOBUFS || r == -EINTR || a.spoiled)
+		r = ask(nl, nlh, &a);
+		if (r == 0 && a.spoiled)
 			r = -EINTR;
-		else
+		if (!is_spoiled(r) && !a.spoiled)
 			return r;
+		drain(nl);
 	}
 	return r;
 }

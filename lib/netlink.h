@@ -83,10 +83,11 @@ const char *netlink_error(const struct netlink *nl);
 uint64_t netlink_changes_sent(const struct netlink *nl);
 
 /* One request with NLM_F_REQUEST|NLM_F_ACK, and what it returns before the acknowledgement.
- * fn may be NULL. The message counts as a change unless fn is given. */
+ * fn may be NULL. The message counts as a change unless fn is given; with fn it is asked again (a few
+ * times) when its answer is lost. -ENOBUFS for a change: whether it was made is not known. */
 int netlink_request(struct netlink *nl, struct nlmsghdr *nlh, netlink_msg_fn *fn, void *data);
-/* A dump; taken again (a bounded number of times, begin() before each) when a change or a lost
- * message spoils it: -EINTR after that. */
+/* A dump; taken again (a bounded number of times, begin() before each) when a change, a lost message
+ * or an older dump on this socket spoils it: -EINTR, -ENOBUFS or -EBUSY after that. */
 int netlink_dump(struct netlink *nl, struct nlmsghdr *nlh, netlink_begin_fn *begin,
 		 netlink_msg_fn *fn, void *data);
 
