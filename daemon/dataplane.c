@@ -18,6 +18,7 @@
 
 #define REMOVALS_AT_ONCE 8
 #define TABLE_AGAIN_USEC USEC_PER_SEC
+#define UNSEEN_MAX	 5 /* attempts, until a table that cannot be read is taken for one that is gone */
 #define KEPT_NAME	 "nft" /* the socket that owns the table, in the service manager's store */
 
 struct dataplane {
@@ -37,6 +38,8 @@ struct dataplane {
 	bool up;
 	unsigned int left; /* interface that could not be adopted, with its table */
 	bool closed; /* the link is down because nothing would filter it */
+	bool stood;  /* the table, when it was seen last */
+	unsigned int unseen; /* attempts to look at it that failed since */
 	bool may_tproxy; /* the kernel can, and the user has not said otherwise */
 	struct addr *addrs; /* own */
 	size_t n_addrs;
@@ -45,7 +48,9 @@ struct dataplane {
 	uint16_t port;
 	enum nft_filter filter;
 	char filter_problem[DATAPLANE_ERROR_MAX];
-	int routes_error;
+	bool forwarding; /* as far as is known; at first that it does */
+	char why[170];
+	int link_error, addrs_error, rules_error, routes_error; /* why what is missing could not be had; 0: it is there */
 	struct loop_timer *table_timer; /* armed while the table is not what it shall be */
 };
 
@@ -89,7 +94,9 @@ static void dataplane_let_go(struct dataplane *d)
 	free(TAKE(d->peers));
 	free(TAKE(d->addrs));
 	d->n_peers = d->n_addrs = 0;
-	d->up = d->closed = false;
+	d->routes_error = d->rules_error = d->addrs_error = d->link_error = 0;
+	d->up = d->closed = d->stood = false;
+	d->unseen = 0;
 }
 
 void dataplane_close(struct dataplane *d)
@@ -119,6 +126,7 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 	d->data = data;
 	d->name_lock = d->kept = -1;
 	d->filter = NFT_FILTER_REPLIES_ONLY;
+	d->forwarding = true;
 	if (loop_timer_new(l, table_again, d, &d->table_timer) < 0)
 		return fail(error, -ENOMEM, "no memory");
 	d->name_lock = dataplane_claim(cfg->interface, error);
@@ -263,6 +271,15 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 	return r;
 }
 
+/* What the kernel said, if it did. */
+static const char *why_not(struct dataplane *d)
+{
+	const char *text = link_error(d->link);
+
+	snprintf(d->why, sizeof(d->why), *text ? " (%s)" : "%s", text);
+	return d->why;
+}
+
 static int up_rules(struct dataplane *d)
 {
 	struct link_rules_config c = { .base = d->cfg->rule_base,
@@ -276,8 +293,9 @@ static int up_rules(struct dataplane *d)
 	size_t n = link_rules_wanted(&c, rules);
 	int r = link_set_rules(d->link, d->cfg->rule_base, rules, n);
 
-	if (r < 0)
-		log_warning_errno(r, "cannot set all routing rules (%s)", link_error(d->link));
+	if (r < 0 && r != d->rules_error)
+		log_warning_errno(r, "cannot set all routing rules%s", why_not(d));
+	d->rules_error = r;
 	return r;
 }
 
@@ -294,12 +312,27 @@ static int up_relay(struct dataplane *d, uint16_t *relay_port, char *error)
 	return 0;
 }
 
-/* Fail closed: a tunnel that nothing filters is set down. An older table of ours will do. */
+/* Whether an older table of ours filters. One that stood and cannot be read, because its dump is spoiled, still does
+ * as far as anybody knows; but not for long. */
+static bool is_filtered(struct dataplane *d)
+{
+	int r = d->nft ? nft_stands(d->nft, d->cfg->table) : 0;
+
+	if (r >= 0) {
+		d->stood = r > 0;
+		d->unseen = 0;
+	} else if (++d->unseen > UNSEEN_MAX) {
+		d->stood = false;
+	}
+	return d->stood;
+}
+
+/* Fail closed: a tunnel that nothing filters is set down. */
 static void close_link(struct dataplane *d)
 {
 	int r;
 
-	if (d->closed || (d->nft && nft_stands(d->nft, d->cfg->table) > 0))
+	if (d->closed || is_filtered(d))
 		return;
 	r = link_down(d->link);
 	if (r < 0) {
@@ -341,8 +374,10 @@ static int apply_table(struct dataplane *d)
 
 	snprintf(c.table, sizeof(c.table), "%s", d->cfg->table);
 	snprintf(c.ifname, sizeof(c.ifname), "%s", d->cfg->interface);
-	link_forwarding(d->link, &v4, &v6);
-	c.forwarding = v4 || v6;
+	/* What cannot be read now is as it was: without its chains a host that forwards filters nothing of that. */
+	if (link_forwarding(d->link, &v4, &v6) == 0)
+		d->forwarding = v4 || v6;
+	c.forwarding = d->forwarding;
 	c.clamp_mss = c.forwarding;
 	r = nft_apply(d->nft, &c);
 	if (r < 0) {
@@ -357,6 +392,8 @@ static int apply_table(struct dataplane *d)
 		loop_timer_in(d->table_timer, TABLE_AGAIN_USEC);
 	} else {
 		d->filter_problem[0] = '\0';
+		d->stood = true;
+		d->unseen = 0;
 		loop_timer_stop(d->table_timer);
 		open_link(d);
 	}
@@ -386,10 +423,10 @@ static void on_table_changed(void *data)
 
 	if (!d->up)
 		return;
-	log_notice("nftables table %s was changed by somebody else: putting it back", d->cfg->table);
 	if (d->may_tproxy) /* else the kernel would refuse the table as a whole */
 		udp_set_mode(d->udp, UDP_MODE_TPROXY);
-	apply_table(d);
+	if (apply_table(d) > 0) /* else events were lost, and it stands */
+		log_notice("nftables table %s was changed by somebody else: putting it back", d->cfg->table);
 	udp_self_test(d->udp, on_port_tested, d);
 }
 
@@ -424,11 +461,12 @@ static int open_nft(struct dataplane *d)
 /* The shared port and what stands around it. The filter stands before the first packet is let in. */
 static int up_table(struct dataplane *d, uint16_t *disco_port, char *error)
 {
-	unsigned int has = 0;
-	int r = open_nft(d);
+	int r = open_nft(d), has = 0;
 
 	if (r == 0)
 		has = nft_probe(d->nft);
+	if (has < 0)
+		return fail(error, has, "nf_tables does not answer as it should: %s", strerror(-has));
 	if (!(has & NFT_HAS_TABLES))
 		return fail(error, -EOPNOTSUPP,
 			    "this kernel has no nf_tables (or not the right to use them): the packet "
@@ -521,7 +559,8 @@ void dataplane_down(struct dataplane *d)
 		log_err("cannot remove interface %s, so its packet filter stays: %s", d->cfg->interface,
 			wg_error(d->wg));
 	else if (nft_remove(d->nft, d->cfg->table) < 0)
-		log_err("cannot remove nftables table %s: %s", d->cfg->table, nft_error(d->nft));
+		log_err("cannot remove nftables table %s%s%s", d->cfg->table, nft_error(d->nft)[0] ? ": " : "",
+			nft_error(d->nft));
 	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
 	dataplane_let_go(d);
 	d->filter = NFT_FILTER_REPLIES_ONLY;
@@ -561,7 +600,8 @@ int dataplane_set_addresses(struct dataplane *d, const struct addr *a, size_t n)
 	free(d->addrs);
 	d->addrs = copy;
 	d->n_addrs = n;
-	return link_set_addresses(d->link, a, n);
+	d->addrs_error = link_set_addresses(d->link, a, n);
+	return d->addrs_error;
 }
 
 static int want_cmp(const void *key, const void *elem)
@@ -588,7 +628,7 @@ static void fill_want(const struct dataplane *d, const struct wg_device *now,
 				     !endpoint_equal(&k->endpoint, &ret->endpoint)));
 }
 
-static int set_routes(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+static void set_routes(struct dataplane *d, const struct dataplane_peer *p, size_t n)
 {
 	CLEANUP(free) struct link_route *routes = NULL;
 	size_t total = 0, k = 0;
@@ -597,17 +637,17 @@ static int set_routes(struct dataplane *d, const struct dataplane_peer *p, size_
 	for (size_t i = 0; i < n; i++)
 		total += p[i].n_allowed;
 	routes = calloc(total + 1, sizeof(*routes));
-	if (!routes)
-		return -ENOMEM;
+	if (!routes) {
+		d->routes_error = -ENOMEM;
+		return;
+	}
 	for (size_t i = 0; i < n; i++)
 		for (size_t j = 0; j < p[i].n_allowed; j++)
 			routes[k++].dst = p[i].allowed[j];
 	r = link_set_routes(d->link, d->cfg->route_table, routes, k);
 	if (r < 0 && r != d->routes_error) /* told once: with IPv6 switched off it stays so */
-		log_warning_errno(r, "cannot set all routes in table %u (%s)", d->cfg->route_table,
-				  link_error(d->link));
+		log_warning_errno(r, "cannot set all routes in table %u%s", d->cfg->route_table, why_not(d));
 	d->routes_error = r;
-	return r;
 }
 
 /* Addresses of peers are theirs: from elsewhere they are forged. */
@@ -661,8 +701,8 @@ int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, siz
 			   wg_error(d->wg));
 		return left;
 	}
-	r = set_routes(d, p, n);
-	return left > 0 ? left : r;
+	set_routes(d, p, n);
+	return left;
 }
 
 int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t index,
@@ -672,8 +712,7 @@ int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t
 	int r = wg_set_endpoint(d->wg, peer, e ? e : &relay);
 
 	if (r < 0)
-		log_remote(LOG_LEVEL_WARNING, "cannot set an endpoint: %s (%s)", strerror(-r),
-			   wg_error(d->wg));
+		log_remote(LOG_LEVEL_WARNING, "cannot set an endpoint: %s", wg_error(d->wg));
 	return r;
 }
 
@@ -722,25 +761,62 @@ int dataplane_local_addresses(struct dataplane *d, struct link_local_addr **ret,
 	return link_local_addresses(d->link, ret, ret_n);
 }
 
+/* Events may have been lost, so that nothing is wrong after all: told is what was. */
+static int repair_rules(struct dataplane *d)
+{
+	uint64_t before = link_changes_sent(d->link);
+	int r = up_rules(d);
+
+	if (r == 0 && link_changes_sent(d->link) != before)
+		log_notice("routing rules were taken away: they are back");
+	return r;
+}
+
+static int repair_link(struct dataplane *d)
+{
+	uint64_t before = link_changes_sent(d->link);
+
+	d->link_error = link_up(d->link, LINK_MTU);
+	d->addrs_error = link_set_addresses(d->link, d->addrs, d->n_addrs);
+	if (link_changes_sent(d->link) != before)
+		log_remote(LOG_LEVEL_NOTICE, "interface %s was changed by somebody else: it is put right",
+			   d->cfg->interface);
+	return d->link_error < 0 ? d->link_error : d->addrs_error;
+}
+
 int dataplane_repair(struct dataplane *d, unsigned int events)
 {
+	int r = 0, e = 0;
+
 	if (!d->up)
 		return 0;
-	if (if_nametoindex(d->cfg->interface) != wg_ifindex(d->wg))
+	if (wg_device_is_gone(d->wg, d->cfg->interface))
 		return -ENODEV;
-	if (events & LINK_EVENT_RULE) {
-		log_notice("routing rules were taken away: putting them back");
-		up_rules(d);
-	}
+	if (events & LINK_EVENT_RULE)
+		r = repair_rules(d);
 	if (events & LINK_EVENT_FORWARDING)
 		apply_table(d);
-	if ((events & LINK_EVENT_OURS) && !d->closed) {
-		log_remote(LOG_LEVEL_NOTICE, "interface %s was changed by somebody else: putting it right",
-			   d->cfg->interface);
-		link_up(d->link, LINK_MTU);
-		link_set_addresses(d->link, d->addrs, d->n_addrs);
-	}
-	return 0;
+	if ((events & LINK_EVENT_OURS) && !d->closed)
+		e = repair_link(d);
+	return r < 0 ? r : e;
+}
+
+int dataplane_undone(const struct dataplane *d)
+{
+	return d->link_error < 0  ? d->link_error :
+	       d->addrs_error < 0 ? d->addrs_error :
+	       d->rules_error < 0 ? d->rules_error :
+				    d->routes_error;
+}
+
+void dataplane_settle(struct dataplane *d)
+{
+	if (d->link_error < 0 && !d->closed)
+		d->link_error = link_up(d->link, LINK_MTU);
+	if (d->addrs_error < 0)
+		d->addrs_error = link_set_addresses(d->link, d->addrs, d->n_addrs);
+	if (d->rules_error < 0)
+		up_rules(d);
 }
 
 /* Not into our own tunnel: a packet for a peer that only the tunnel leads to would go round in

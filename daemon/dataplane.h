@@ -76,7 +76,7 @@ struct dataplane_peer {
 	size_t n_allowed;
 };
 /* Exactly these peers and the routes to them. A peer that the kernel has keeps its endpoint. 1: some
- * removals are left, call again soon; 0: all done; negative: errno, logged. */
+ * removals are left, call again soon; 0: all done; negative: errno, logged. Routes: dataplane_undone(). */
 int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n);
 /* e NULL: the peer's relay address. */
 int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t index,
@@ -95,8 +95,12 @@ int dataplane_set_filter(struct dataplane *d, enum nft_filter mode);
 /* "" when the packet filter stands as wanted, else one sentence for status. */
 const char *dataplane_filter_problem(const struct dataplane *d);
 /* After LINK_EVENT_RULE, _OURS and the like: puts back what somebody took away. -ENODEV: the device
- * itself is gone; dataplane_down() and dataplane_up() make another. */
+ * itself is gone; dataplane_down() and dataplane_up() make another. Other errors: dataplane_settle(). */
 int dataplane_repair(struct dataplane *d, unsigned int events);
+/* Does once more what the kernel refused: link, addresses, rules. */
+void dataplane_settle(struct dataplane *d);
+/* Why some of that, or of the routes of dataplane_set_peers(), is missing; 0: all is there. */
+int dataplane_undone(const struct dataplane *d);
 
 uint16_t dataplane_port(const struct dataplane *d);
 /* From our WireGuard port. from NULL: the kernel chooses. Never into our own tunnel: -ENETUNREACH. */

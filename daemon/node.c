@@ -12,8 +12,9 @@
 #include "lib/file.h"
 #include "lib/log.h"
 
-/* A kernel that refused the mesh is asked again. */
-#define MESH_AGAIN_USEC (UINT64_C(30) * USEC_PER_SEC)
+/* A kernel that refused the mesh is asked again: it may have been a moment's want of memory. */
+#define MESH_AGAIN_USEC	    USEC_PER_SEC /* doubled */
+#define MESH_AGAIN_MAX_USEC (UINT64_C(30) * USEC_PER_SEC)
 
 enum api_backend_state node_backend_state(const struct node *n)
 {
@@ -321,6 +322,19 @@ void node_new_disco(struct node *n)
 		control_set_disco(n->control, &n->state->disco.pub);
 }
 
+static void mesh_failed(struct node *n, const char *error)
+{
+	uint64_t again = MESH_AGAIN_USEC << MIN(n->mesh_failures, 10U);
+
+	if (!n->mesh_failures || strcmp(n->up_error.text, error) != 0) /* not each time */
+		log_err("%s", error);
+	n->mesh_failures++;
+	n->up_failed = true;
+	api_error_set(&n->up_error, API_CODE_FAILED, "once that is mended, wgctl up again", "%s", error);
+	api_changed(n->api);
+	loop_timer_in(n->sync_timer, MIN(again, MESH_AGAIN_MAX_USEC));
+}
+
 void node_mesh_start(struct node *n)
 {
 	struct dataplane_ports ports = { .wireguard = n->state->wireguard_port,
@@ -336,13 +350,10 @@ void node_mesh_start(struct node *n)
 	node_set_filter(n); /* an adopted table changes once, not by way of a stricter one */
 	r = dataplane_up(n->dp, &self->priv, &ports, &adopted, error);
 	if (r < 0) {
-		log_err("%s", error);
-		n->up_failed = true;
-		api_error_set(&n->up_error, API_CODE_FAILED, "once that is mended, wgctl up again", "%s", error);
-		api_changed(n->api);
-		loop_timer_in(n->sync_timer, MESH_AGAIN_USEC);
+		mesh_failed(n, error);
 		return;
 	}
+	n->mesh_failures = 0;
 	node_up_begins(n);
 	loop_timer_stop(n->sync_timer); /* it may be armed for the next attempt */
 	if (!adopted)

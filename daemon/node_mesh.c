@@ -138,8 +138,10 @@ static void set_self(struct node *n)
 	if (dataplane_is_up(n->dp) && s) {
 		int r = dataplane_set_addresses(n->dp, n->self_addrs, n->n_self_addrs);
 
-		if (r < 0)
+		if (r < 0) {
 			log_err_errno(r, "cannot set the addresses of %s", n->cfg->interface);
+			node_sync_soon(n);
+		}
 	}
 }
 
@@ -313,6 +315,12 @@ static int wanted_build(struct node *n, struct wanted *w)
 	return 0;
 }
 
+static void sync_again(struct node *n)
+{
+	loop_timer_in(n->sync_timer, USEC_PER_SEC << MIN(n->sync_failures, SYNC_AGAIN_DOUBLINGS));
+	n->sync_failures++; /* not within MIN(), which takes it twice */
+}
+
 void node_sync(void *data)
 {
 	struct node *n = data;
@@ -330,8 +338,12 @@ void node_sync(void *data)
 		node_mesh_start(n);
 		return;
 	}
-	if (!n->map->self) /* nothing is known: what the kernel has goes on */
+	dataplane_settle(n->dp);
+	if (!n->map->self) { /* nothing is known: what the kernel has goes on */
+		if (dataplane_undone(n->dp) < 0)
+			sync_again(n);
 		return;
+	}
 	r = wanted_build(n, &w);
 	if (r < 0) {
 		log_err("no memory to program the kernel; trying again");
@@ -348,19 +360,18 @@ void node_sync(void *data)
 			p->reset = false;
 	}
 	r = dataplane_set_peers(n->dp, w.peers, w.n);
-	if (r >= 0 && not_reset < 0)
-		r = not_reset;
 	for (size_t i = 0; i < w.n && r >= 0; i++)
 		node_peer_by_index(n, w.peers[i].index)->in_kernel = true;
+	if (r >= 0 && not_reset < 0)
+		r = not_reset;
+	if (r == 0) /* with some left, it comes again at once */
+		r = dataplane_undone(n->dp);
 	n->sync_took_usec = loop_clock() - before;
 	n->sync_done = loop_clock();
-	if (r < 0) {
-		loop_timer_in(n->sync_timer,
-			      USEC_PER_SEC << MIN(n->sync_failures, SYNC_AGAIN_DOUBLINGS));
-		n->sync_failures++; /* not within MIN(), which takes it twice */
-	} else {
+	if (r < 0)
+		sync_again(n);
+	else
 		n->sync_failures = 0;
-	}
 	if (r > 0)
 		loop_timer_in(n->sync_timer, SYNC_REST_USEC);
 	if (!n->dumped_once)
@@ -582,9 +593,9 @@ static void dp_link(void *data, unsigned int events)
 
 	/* Routes go with the last address, or with the link; a device that is gone is made anew there,
 	 * not inside the link's own callback. */
-	if (r == -ENODEV || (events & (LINK_EVENT_OURS | LINK_EVENT_ROUTE)))
+	if (r < 0 || (events & (LINK_EVENT_OURS | LINK_EVENT_ROUTE)))
 		node_sync_soon(n);
-	if (r == 0)
+	if (r != -ENODEV)
 		node_net_link(n, events);
 }
 

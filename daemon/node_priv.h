@@ -68,6 +68,7 @@ struct node {
 	struct loop_timer *paths_timer, *sync_timer, *dump_timer, *save_timer, *expiry_timer,
 		*netcheck_timer;
 	struct clockstep *clockstep;
+	unsigned int mesh_failures;	    /* to come up, in a row */
 	unsigned int sync_failures;	    /* in a row */
 	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
 	uint64_t dumped;		    /* loop time of the last dump */

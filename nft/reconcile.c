@@ -15,6 +15,7 @@
 #include "nft/copy.h"
 
 #define REST_USEC (250 * USEC_PER_MSEC) /* between two calls of the watcher */
+#define TRIALS	  8
 
 struct nft {
 	struct netlink *nl, *events;
@@ -222,6 +223,21 @@ static uint32_t reserve_seqs(struct nft *n)
 	return netlink_seq(n->nl); /* answers are drained before the next request: reuse does no harm */
 }
 
+/* A dry run says what the kernel can do, for good: not when its answer was lost. */
+static bool is_moment(int r)
+{
+	return r == -ENOBUFS || r == -EBUSY || r == -EINTR;
+}
+
+static int send_trial(struct nft *n, const struct buf *b)
+{
+	int r = -ENOBUFS;
+
+	for (int i = 0; i < TRIALS && is_moment(r); i++)
+		r = send_batch(n, b);
+	return r;
+}
+
 /* A dry run of one ruleset: 0 when the kernel would take it. */
 static int try_ruleset(struct nft *n, const struct nft_config *c)
 {
@@ -231,26 +247,32 @@ static int try_ruleset(struct nft *n, const struct nft_config *c)
 
 	if (r == 0)
 		r = nft_batch_try(&rs, 0, reserve_seqs(n), &b);
-	return r < 0 ? r : send_batch(n, &b);
+	return r < 0 ? r : send_trial(n, &b);
 }
 
-static bool try_persist(struct nft *n)
+/* Whether tables outlive their owner here: asked once. Negative: it cannot be found out now. */
+static int find_persist(struct nft *n)
 {
 	CLEANUP(buf_done) struct buf b = { 0 };
 	struct nft_ruleset rs = { 0 };
+	int r;
 
-	if (n->persist < 0) {
-		/* A table of a name that nobody has, never committed: nothing of it can be left behind. */
-		snprintf(rs.table, sizeof(rs.table), "kernscale-%u", netlink_portid(n->nl));
-		n->persist = nft_batch_try(&rs, NFT_OWNER | NFT_PERSIST, reserve_seqs(n), &b) == 0 &&
-			     send_batch(n, &b) == 0;
-	}
+	if (n->persist >= 0)
+		return n->persist;
+	/* A table of a name that nobody has, never committed: nothing of it can be left behind. */
+	snprintf(rs.table, sizeof(rs.table), "kernscale-%u", netlink_portid(n->nl));
+	r = nft_batch_try(&rs, NFT_OWNER | NFT_PERSIST, reserve_seqs(n), &b);
+	if (r == 0)
+		r = send_trial(n, &b);
+	if (is_moment(r) || r == -ENOMEM)
+		return r;
+	n->persist = r == 0;
 	return n->persist;
 }
 
 static uint32_t wanted_flags(struct nft *n)
 {
-	return try_persist(n) ? NFT_OWNER | NFT_PERSIST : n->kept ? NFT_OWNER : 0;
+	return n->persist > 0 ? NFT_OWNER | NFT_PERSIST : n->kept ? NFT_OWNER : 0;
 }
 
 bool nft_goes_with_owner(const struct nft *n)
@@ -258,7 +280,7 @@ bool nft_goes_with_owner(const struct nft *n)
 	return n->persist == 0 && n->kept;
 }
 
-unsigned int nft_probe(struct nft *n)
+int nft_probe(struct nft *n)
 {
 	struct nft_config c = { .ifname = "lo",
 				.ifindex = 1,
@@ -267,18 +289,20 @@ unsigned int nft_probe(struct nft *n)
 				.mark = 0x80000,
 				.mark_mask = 0xff0000,
 				.forwarding = true };
-	unsigned int has = 0;
+	int has = 0, r;
 
 	snprintf(c.table, sizeof(c.table), "kernscale-%u", netlink_portid(n->nl));
-	if (try_ruleset(n, &c) < 0)
-		return 0;
+	r = try_ruleset(n, &c);
+	if (r < 0)
+		return is_moment(r) ? r : 0;
 	has |= NFT_HAS_TABLES;
 	c.share_port = true;
 	if (try_ruleset(n, &c) == 0)
 		has |= NFT_HAS_TPROXY;
-	if (try_persist(n))
-		has |= NFT_HAS_PERSIST;
-	return has;
+	r = find_persist(n);
+	if (r < 0)
+		return r;
+	return r ? has | NFT_HAS_PERSIST : has;
 }
 
 static bool equal_buf(const struct buf *a, const struct buf *b)
@@ -424,7 +448,9 @@ int nft_apply(struct nft *n, const struct nft_config *c)
 	n->error[0] = '\0';
 	if (r < 0)
 		return r;
-	r = read_table(n, c->table, &seen);
+	r = find_persist(n);
+	if (r >= 0)
+		r = read_table(n, c->table, &seen);
 	if (r < 0)
 		return fail(n, r);
 	if (seen.there && !seen.ours) {

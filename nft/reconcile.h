@@ -36,7 +36,8 @@ void nft_set_kept(struct nft *n, bool kept);
 /* The table would go with the last who has the socket. */
 bool nft_goes_with_owner(const struct nft *n);
 /* What this kernel can, tried without changing anything; loads modules. Of enum nft_support. */
-unsigned int nft_probe(struct nft *n);
+/* -ENOBUFS, -EBUSY: it cannot be found out now. */
+int nft_probe(struct nft *n);
 /* Makes the table what c asks for. 1: something was sent; 0: it was so already. -EEXIST: a table of
  * that name is somebody else's; -EOPNOTSUPP, -ENOENT: the kernel lacks something. Nothing has
  * changed after an error. */

@@ -17,7 +17,7 @@ programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/int
 	$(B)/tests/interop/badrelay $(B)/tests/interop/badcontrol $(B)/tests/interop/crowd $(B)/tests/interop/flood $(B)/tests/interop/strangers \
 	$(B)/tests/native/joinload \
 	$(B)/tests/native/relayload $(B)/tests/native/say $(B)/tests/native/stunload \
-	$(B)/tests/scenario/standin $(B)/tests/scenario/killer.so $(B)/tests/scenario/synced.so $(kernel_tests)
+	$(B)/tests/scenario/standin $(B)/tests/scenario/killer.so $(B)/tests/scenario/liar.so $(B)/tests/scenario/synced.so $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs
@@ -182,7 +182,7 @@ $(B)/tests/native/%: $(B)/obj/tests/native/%.o $(archives)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(link)
 # For LD_PRELOAD, so without the sanitizers of what it is loaded into.
-$(B)/tests/scenario/%.so: tests/scenario/%.c
+$(B)/tests/scenario/%.so: tests/scenario/%.c tests/scenario/below.h
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(std) $(warn) $(CFLAGS) -fPIC -shared -o $@ $<

@@ -733,6 +733,8 @@ int link_forwarding(struct link *l, bool *ret_v4, bool *ret_v6)
 		return r;
 	*ret_v4 = values[NETCONFA_FORWARDING];
 	r = get_netconf_all(l, AF_INET6, values);
+	if (r == -ENOBUFS || r == -EBUSY || r == -ETIMEDOUT)
+		return r;
 	*ret_v6 = r == 0 && values[NETCONFA_FORWARDING]; /* no IPv6 in this kernel: no forwarding */
 	return 0;
 }

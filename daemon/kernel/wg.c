@@ -69,7 +69,9 @@ unsigned int wg_ifindex(const struct wg *w)
 
 static int keep_error(struct wg *w, const struct netlink *nl, int r)
 {
-	snprintf(w->error, sizeof(w->error), "%s", r < 0 ? netlink_error(nl) : "");
+	const char *text = netlink_error(nl);
+
+	snprintf(w->error, sizeof(w->error), "%s", r == 0 ? "" : *text ? text : strerror(-r));
 	return r;
 }
 
@@ -216,6 +218,14 @@ int wg_device_create(struct wg *w, const char *ifname, const struct key *private
 	}
 	*ret_adopted = adopted;
 	return 0;
+}
+
+bool wg_device_is_gone(struct wg *w, const char *ifname)
+{
+	struct link_seen s = { 0 };
+	int r = look_up_link(w, ifname, &s);
+
+	return r == -ENODEV || (r == 0 && s.ifindex != w->ifindex);
 }
 
 int wg_device_delete(struct wg *w)
@@ -409,7 +419,8 @@ int wg_apply(struct wg *w, const struct wg_plan *plan, size_t max_removals,
 			break; /* what is left are removals, and enough of them were sent */
 		r = send_set(w, nlh);
 		if (w->allowed_flags < 0 && has_drop(plan, pos.change, next.change)) {
-			w->allowed_flags = r != -EINVAL;
+			if (r == 0 || r == -EINVAL) /* all else says nothing of it */
+				w->allowed_flags = r == 0;
 			if (r == -EINVAL) {
 				r = 0;
 				continue;

@@ -5,7 +5,7 @@
  * The edge: reads what the device has and sends changes; what to change is decided by wg_plan.h.
  * Never sends REPLACE_PEERS, never takes the link down, never removes a peer to change it. What is
  * ours: kind wireguard with our private key, with the alias WG_ALIAS, or without any key yet.
- * wg_error() gives the kernel's words for the last failure.
+ * wg_error() gives the kernel's words for the last failure, or those for its number.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -33,6 +33,8 @@ uint64_t wg_changes_sent(const struct wg *w);
  * -EOPNOTSUPP: this kernel has no WireGuard. The link is left as it is (a new one: down). */
 int wg_device_create(struct wg *w, const char *ifname, const struct key *private_key,
 		     bool *ret_adopted);
+/* Whether nothing has that name any more, or another device. What cannot be found out is not so. */
+bool wg_device_is_gone(struct wg *w, const char *ifname);
 /* Deletes the device that wg_device_create() made or adopted. */
 int wg_device_delete(struct wg *w);
 unsigned int wg_ifindex(const struct wg *w);

@@ -1,0 +1,128 @@
+#!/bin/bash
+# limit: 180 s
+# The kernel's answers to alice's daemon are spoiled every so often: lost for want of memory (ENOBUFS), dumps
+# with a change in between, refusals (EBUSY). What comes and goes in the map, what others take away, and a
+# daemon that is killed and started in the midst of it end in what is wanted; no packet is lost, little is
+# logged and nothing spins.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11 (liar.so)
+#                                                 - bob   198.51.100.12
+#                                                 - carol 198.51.100.13
+. "$(dirname "$0")/lib.sh"
+need wg nft
+hosts alice bob carol
+start_coordinator
+lies() { echo "$*" >"$W/lies.new" && chmod 644 "$W/lies.new" && mv "$W/lies.new" "$W/lies"; }
+told() { tr -cd "$1" <"$W/told" | wc -c; }
+install -m 666 /dev/null "$W/told"
+lies
+export NODE_UNDER="env LD_PRELOAD=$BIN/tests/scenario/liar.so LIES=$W/lies LIES_TOLD=$W/told"
+join alice
+NODE_UNDER='' join bob
+both_direct() {
+	wait_until "$1" direct alice bob && wait_until "$1" direct bob alice
+}
+bob_ip=$(ip4 bob) alice_ip=$(ip4 alice)
+check wait_until 20 reach alice bob
+start traffic alice ping -i 0.05 -W 1 "$bob_ip"
+start back bob ping -i 0.05 -W 1 "$alice_ip"
+check both_direct 20
+# What a person sees: not what is told at debug level, which is on for the scenario's sake.
+loud() { grep -cE 'kernscaled: (cannot|nftables|routing|interface|no memory|lines like)|lines like the next' "$LOGS/alice.log"; }
+cpu_since() {
+	local now
+
+	now=$(now_msec)
+	echo $((($(cpu_msec alice) - CPU) * 1000 / (now - SINCE)))
+}
+watch_cpu() { CPU=$(cpu_msec alice) SINCE=$(now_msec); }
+# calm NAME LINES: what it cost since watch_cpu
+calm() {
+	local cpu lines
+
+	cpu=$(cpu_since) lines=$(($(loud) - LOUD))
+	LOUD=$(loud)
+	step "$1: $cpu ms of CPU a second, $lines lines in the log; told so far: $(told n) lost, $(told i) interrupted, $(told b) refused"
+	[ "$cpu" -lt 250 ] || fail "$1: $cpu ms of CPU a second"
+	[ "$lines" -le "$2" ] || fail "$1: $lines lines in the log: $(tail -n 40 "$LOGS/alice.log")"
+}
+LOUD=$(loud)
+
+in_kernel() { on alice wg show kernscale0 allowed-ips | grep -q "$1/32"; }
+not_in_kernel() { ! in_kernel "$1"; }
+table_stands() { on alice nft list table inet kernscale | grep -q tproxy; }
+rules_stand() {
+	[ "$(on alice ip rule | grep -c '^52[0-9][0-9]:')" = 5 ] && [ "$(on alice ip -6 rule | grep -c '^52[0-9][0-9]:')" = 5 ]
+}
+address_stands() { on alice ip addr show dev kernscale0 | grep -q "inet $alice_ip/32"; }
+# A kernel that refuses every third message, or loses every fifth answer, is worse than any that is.
+for spell in nobufs=5 intr=3 busy=7 'nobufs=11 intr=5 busy=13'; do
+	before=$(stat -c %s "$W/told")
+	watch_cpu
+	lies "$spell"
+	NODE_UNDER='' join carol
+	carol_ip=$(ip4 carol)
+	check wait_until 20 in_kernel "$carol_ip"
+	check wait_until 20 reach alice carol
+	expect 0 wgctl carol logout
+	stop carol
+	rm -rf "$W/carol"
+	check wait_until 20 not_in_kernel "$carol_ip"
+	[ "$(stat -c %s "$W/told")" -gt $((before + 3)) ] || fail "$spell: nothing was spoiled"
+	calm "$spell, a peer came and went" 12
+done
+check direct alice bob
+all_answered traffic
+all_answered back
+
+# Others meddle, which may cost packets, but not for long.
+start traffic alice ping -i 0.05 -W 1 "$bob_ip"
+watch_cpu
+on alice nft flush ruleset 2>/dev/null
+on alice nft delete table inet kernscale 2>/dev/null
+check wait_until 10 table_stands
+for family in -4 -6; do
+	for priority in 5210 5230 5250 5260 5270; do
+		check on alice ip $family rule del priority $priority
+	done
+done
+check wait_until 20 rules_stand
+check on alice ip addr del "$alice_ip/32" dev kernscale0
+check wait_until 20 address_stands
+check wait_until 20 reach alice bob
+calm "others meddled" 12
+stop traffic INT
+
+# Killed and started in the midst of it.
+mesh() {
+	on alice wg show kernscale0 dump | sed 's/\t/ /g' | awk 'NR == 1 { print } NR > 1 { print $1, $4, $8 }'
+	ip -n "${P}alice" -o addr show dev kernscale0 | sed 's/^[0-9]*: //'
+	for family in -4 -6; do
+		ip -n "${P}alice" $family route show table 52 | sort
+		ip -n "${P}alice" $family rule
+	done
+	on alice nft list ruleset | sed 's/ # progname.*//; /^\tflags /d'
+}
+same() {
+	mesh >"$W/now" 2>/dev/null
+	cmp -s "$W/now" "$W/mesh"
+}
+sleep 2.5 # the map is on disk
+check wait_until 10 direct alice bob
+mesh >"$W/mesh"
+start traffic alice ping -i 0.05 -W 1 "$bob_ip"
+for spell in nobufs=5 busy=7 'nobufs=11 intr=5 busy=13'; do
+	lies "$spell"
+	stop alice KILL
+	start_node alice
+	watch_cpu
+	check wait_until 15 wgctl bob ping -c 1 --timeout 500ms alice
+	check wait_until 15 both_direct 1
+	wait_until 10 same || fail "$spell: after a start: $(diff "$W/mesh" "$W/now")"
+	calm "$spell, killed and started" 12
+done
+lies
+all_answered traffic
+check reach bob alice
+expect 0 wgctl alice down
+nothing_left alice
