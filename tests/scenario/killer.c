@@ -1,9 +1,11 @@
 /*
- * killer: for LD_PRELOAD: stands between a program and the kernel's netlink.
+ * killer: for LD_PRELOAD: ends its process, as kill -9 does, in the middle of what it changes.
  *
- * Ends its process, as kill -9 does, in the middle of what it sends to the kernel. KILL_AT=N: at the
- * N-th netlink message that it sends, once the kernel has acted on it and before the answer is read.
- * Every message is noted as one byte in the file KILL_COUNT.
+ * KILL_AT=N: at the N-th netlink message that it sends, once the kernel has acted on it and before the
+ * answer is read. Every message is noted as one byte in the file KILL_COUNT.
+ *
+ * KILL_FILE_AT=N: at the N-th call that changes a file below the folder KILL_BELOW (write, fsync, rename,
+ * unlink, truncate), once it is done; of a write the first half.
  *
  * NO_PERSIST=1: the kernel refuses NFT_TABLE_F_PERSIST, as kernels before 6.9 do: a flag that it does
  * not know goes with it.
@@ -15,11 +17,15 @@
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "tests/scenario/below.h"
 
 typedef ssize_t sendto_fn(int fd, const void *p, size_t n, int flags, const struct sockaddr *to,
 			  socklen_t len);
@@ -31,7 +37,7 @@ static void note(void)
 
 	if (fd < 0)
 		return;
-	if (write(fd, ".", 1) != 1)
+	if (syscall(SYS_write, fd, ".", 1) != 1)
 		abort();
 	close(fd);
 }
@@ -96,5 +102,120 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
 	note();
 	if (at && ++sent == atol(at))
 		kill(getpid(), SIGKILL);
+	return r;
+}
+
+/* ---- files ---- */
+
+/* Whether this is the call at which the process ends. */
+static bool is_last(bool below)
+{
+	const char *at = below ? getenv("KILL_FILE_AT") : NULL;
+	static long changes;
+
+	return at && ++changes == atol(at);
+}
+
+static void end_if(bool last)
+{
+	if (last)
+		kill(getpid(), SIGKILL);
+}
+
+static void *real(const char *name)
+{
+	void *p = dlsym(RTLD_NEXT, name);
+
+	if (!p)
+		abort();
+	return p;
+}
+
+static bool last_fd(int fd)
+{
+	return is_last(fd_is_below("KILL_BELOW", fd));
+}
+
+ssize_t write(int fd, const void *p, size_t n)
+{
+	bool last = last_fd(fd);
+	ssize_t r = ((ssize_t(*)(int, const void *, size_t))real("write"))(fd, p, last ? n / 2 : n);
+
+	end_if(last);
+	return r;
+}
+
+static ssize_t pwrite_as(const char *name, int fd, const void *p, size_t n, off_t at)
+{
+	bool last = last_fd(fd);
+	ssize_t r = ((ssize_t(*)(int, const void *, size_t, off_t))real(name))(fd, p, last ? n / 2 : n, at);
+
+	end_if(last);
+	return r;
+}
+
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+	return pwrite_as("pwrite", fd, p, n, at);
+}
+
+ssize_t pwrite64(int fd, const void *p, size_t n, off_t at)
+{
+	return pwrite_as("pwrite64", fd, p, n, at);
+}
+
+static int fsync_as(const char *name, int fd)
+{
+	bool last = last_fd(fd);
+	int r = ((int (*)(int))real(name))(fd);
+
+	end_if(last);
+	return r;
+}
+
+int fsync(int fd)
+{
+	return fsync_as("fsync", fd);
+}
+
+int fdatasync(int fd)
+{
+	return fsync_as("fdatasync", fd);
+}
+
+static int truncate_as(const char *name, int fd, off_t n)
+{
+	bool last = last_fd(fd);
+	int r = ((int (*)(int, off_t))real(name))(fd, n);
+
+	end_if(last);
+	return r;
+}
+
+int ftruncate(int fd, off_t n)
+{
+	return truncate_as("ftruncate", fd, n);
+}
+
+int ftruncate64(int fd, off_t n)
+{
+	return truncate_as("ftruncate64", fd, n);
+}
+
+int rename(const char *from, const char *to)
+{
+	bool last = is_last(path_is_below("KILL_BELOW", to));
+	int r = ((int (*)(const char *, const char *))real("rename"))(from, to);
+
+	end_if(last);
+	return r;
+}
+
+int unlink(const char *path)
+{
+	bool last = is_last(path_is_below("KILL_BELOW", path));
+	int r = ((int (*)(const char *))real("unlink"))(path);
+
+	end_if(last);
 	return r;
 }
