@@ -76,8 +76,9 @@ hears dave ' URL '
 login=$(sed -n 's|.* URL .*/||p' "$LOGS/dave.log" | head -n 1)
 
 step "before TLS, and before a request"
-crowd silent silent 6 --count 400
-crowd hello hello 6 --count 400
+# carol takes her time on a slow machine.
+crowd silent silent $((6 * F)) --count 400
+crowd hello hello $((6 * F)) --count 400
 t=$(now_msec)
 join carol
 t=$(($(now_msec) - t))
