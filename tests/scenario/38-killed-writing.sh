@@ -1,0 +1,64 @@
+#!/bin/bash
+# limit: 240 s
+# alice joins with a key that is good for one machine, and her daemon is killed at a call that changes the files
+# of its state (a write half done): the next one has a state that is whole or none yet, and the same `up` with
+# the same key brings the one node in, not two of it. Each second one of these calls in turn.
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
+. "$(dirname "$0")/lib.sh"
+need jq
+hosts alice
+start_coordinator
+state=$W/alice/state
+died() { ! running alice; }
+start_doomed() { # at change $1
+	mkdir -p "$W/alice/state" "$W/alice/run"
+	chown -R "$NODE_USER" "$W/alice"
+	chmod 755 "$W/alice" "$W/alice/run"
+	start alice alice env "LD_PRELOAD=$BIN/tests/scenario/killer.so" "KILL_BELOW=$state" "KILL_FILE_AT=$1" \
+		"$BIN/kernscaled" --statedir "$state" --runtimedir "$W/alice/run" \
+		--socket "$W/alice/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
+		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug
+	disown # the shell would report each death
+}
+up_or_dead() { died || [ -S "$W/alice/run/kernscaled.sock" ]; }
+# how many nodes pass a filter of jq
+nodes() { admin nodes list -o json | jq "[.. | objects | select(.nodeKey) | $1] | length"; }
+n=1 deaths=0
+while [ $n -lt 120 ]; do
+	rm -rf "$W/alice"
+	make_key once --expiration 1h
+	start_doomed $n
+	check wait_until 10 up_or_dead
+	if ! died; then
+		start try alice "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" up --login-server="$URL" \
+			--auth-key="file:$W/once" --hostname="alice$n" --timeout=20s
+		over() { died || ! running try; }
+		check wait_until 30 over
+		# The map is kept 2 s after it came.
+		running try || wait_until 3 died
+	fi
+	if ! died; then
+		step "no change of number $n"
+		break
+	fi
+	deaths=$((deaths + 1))
+	unset "PIDS[alice]"
+	[ -z "${PIDS[try]:-}" ] || { wait "${PIDS[try]}" 2>/dev/null; unset "PIDS[try]"; }
+	[ ! -e "$state/state.json" ] || jq -e .machine_key "$state/state.json" >/dev/null || fail "killed at change $n: the state is torn"
+	[ -z "$(find "$state" -type f ! -perm 600)" ] || fail "killed at change $n: $(ls -l "$state")"
+	start_node alice
+	wgctl alice up --login-server="$URL" --auth-key="file:$W/once" --hostname="alice$n" --timeout=20s ||
+		fail "killed at change $n: the next start does not come in: $(tail -n 20 "$LOGS/alice.log")"
+	[ "$(nodes "select(.givenName | test(\"^alice$n(-|\$)\"))")" = 1 ] ||
+		fail "killed at change $n: not one node: $(admin nodes list)"
+	stop alice KILL
+	ip -n "${P}alice" link del kernscale0
+	on alice nft flush ruleset
+	n=$((n + 2))
+done
+step "killed at $deaths changes of its files"
+[ $deaths -gt 10 ] || fail "too few: is the shim at work?"
+[ "$(nodes .)" = $((deaths + 1)) ] || fail "nodes: $(admin nodes list)"
+# No key let in two.
+[ "$(admin nodes list -o json | jq '[.. | objects | select(.nodeKey) | .preAuthKey.id] | unique | length')" = $((deaths + 1)) ] || fail "a key was used twice"
