@@ -13,7 +13,7 @@
  *       bodies    Noise channels with a body of 300 KiB that does not end
  *       login     Noise channels that ask to be let in, and go when they have an address to wait at
  *
- * Keeps N of them, until the time is up or TOTAL were opened; what ends is replaced, but for --once. Those from several
+ * Keeps N of them, until the time is up, SIGTERM comes, or TOTAL were opened; what ends is replaced, but for --once. Those from several
  * addresses take turns. Prints how many were opened; how many came as far as their kind goes, how many of these there
  * are in the end, and the most there were at a time; how many the other side ended; and how many it answered with a
  * status of 400 and more.
@@ -60,6 +60,7 @@ struct strangers {
 	enum kind kind;
 	struct loop *loop;
 	struct loop_timer *tick, *end;
+	struct loop_signal *term;
 	struct endpoint to;
 	struct addr from[FROM_MAX];
 	size_t n_from;
@@ -356,6 +357,12 @@ static void on_end(void *data)
 	loop_exit(((struct strangers *)data)->loop, 0);
 }
 
+static void on_term(void *data, int signo)
+{
+	(void)signo;
+	on_end(data);
+}
+
 /* The server key is that of its /key: mkey:…, for what begins with Noise. */
 static int parse(struct strangers *all, int argc, char **argv, unsigned int *seconds)
 {
@@ -410,7 +417,8 @@ int main(int argc, char **argv)
 	key_pair_generate(&all.machine);
 	all.v = calloc(all.count, sizeof(*all.v));
 	if (!all.v || loop_new(&all.loop) < 0 || tls_client_new(NULL, &all.tls) < 0 ||
-	    loop_timer_new(all.loop, on_tick, &all, &all.tick) < 0 || loop_timer_new(all.loop, on_end, &all, &all.end) < 0)
+	    loop_timer_new(all.loop, on_tick, &all, &all.tick) < 0 || loop_timer_new(all.loop, on_end, &all, &all.end) < 0 ||
+	    loop_signal_new(all.loop, SIGTERM, on_term, &all, &all.term) < 0)
 		return 1;
 	for (unsigned int i = 0; i < all.count; i++)
 		all.v[i] = (struct stranger){ .all = &all, .fd = -1 };
@@ -422,6 +430,7 @@ int main(int argc, char **argv)
 		stranger_end(&all.v[i]);
 	loop_timer_free(all.tick);
 	loop_timer_free(all.end);
+	loop_signal_free(all.term);
 	tls_ctx_unref(all.tls);
 	loop_free(all.loop);
 	free(all.v);
