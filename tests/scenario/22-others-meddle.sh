@@ -66,11 +66,13 @@ routes() {
 }
 before=$(routes)
 [ "$(wc -l <<<"$before")" -ge 4 ] || fail "too few routes: $before"
-for family in -4 -6; do check on alice ip $family route flush table 52; done
 routes_stand() {
 	[ "$(routes)" = "$before" ]
 }
+kill -STOP "${PIDS[alice]}" # it may be faster than we look
+for family in -4 -6; do check on alice ip $family route flush table 52; done
 refute routes_stand
+kill -CONT "${PIDS[alice]}"
 wait_until 5 routes_stand || fail "not the same routes again: $(routes)"
 wait_until 10 reach alice bob || fail "alice does not reach bob after the routes were flushed"
 
