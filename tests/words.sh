@@ -52,6 +52,22 @@ in_time() {
 	[ $took -lt $(($1 * ${WAIT_FACTOR:-1})) ] || fail "line ${BASH_LINENO[0]}: $3: $took ms"
 }
 
+# free_ports N: the first of N ports in a row that nothing on this machine uses, TCP or UDP, and that connections
+# are not given by the system itself: one of those can be taken at any time.
+free_ports() {
+	local low used port i
+
+	read -r low _ </proc/sys/net/ipv4/ip_local_port_range
+	[ "$low" -gt 14000 ] || low=32768
+	used=$(awk 'FNR > 1 { print substr($2, length($2) - 3) }' /proc/net/tcp /proc/net/tcp6 /proc/net/udp /proc/net/udp6 2>/dev/null)
+	port=$((low - 12000 + $$ * 16 % 11000))
+	for ((i = 0; i < $1; i++)); do
+		case $used in *"$(printf %04X $((port + i)))"*) port=$((port + i + 1)) i=-1 ;; esac
+		[ $((port + $1)) -lt "$low" ] || return 1
+	done
+	echo $port
+}
+
 need() {
 	local p
 

@@ -14,7 +14,9 @@ W=$(mktemp -d)
 pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$W"' EXIT
 chmod 755 "$W"
-port=$((20000 + $$ % 20000))
+# shellcheck source=tests/words.sh
+. tests/words.sh
+port=$(free_ports 16) || fail "no free ports"
 
 # measure NAME KIND COMMAND…: starts a relay, waits for its port, loads it
 measure() {

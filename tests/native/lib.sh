@@ -24,7 +24,7 @@ declare -A PIDS=()
 . "$TOP/tests/words.sh"
 # shellcheck source=tests/talk.sh
 . "$TOP/tests/talk.sh"
-PORT=$((20000 + $$ % 20000))
+PORT=$(free_ports 12) || fail "no free ports" # and those behind it
 
 start() {
 	local name=$1
