@@ -6,6 +6,8 @@
  * sink (the store); each change that somebody else has to hear of is noted in node->changes and told
  * to the sink too (the map's fan-out). Never blocks, knows no connection. Times are Unix nanoseconds,
  * handed in.
+ *
+ * registry.c has users and pre-auth keys, registry_node.c nodes and what outlives them.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -211,3 +213,4 @@ int registry_node_load(struct registry *s, struct node *n);
 int registry_netinfo_load(struct registry *s, const struct key *machine, const char *json, uint32_t home);
 void registry_node_free(struct node *n);
 DEFINE_CLEANUP(struct node *, registry_node_free)
+void registry_nodes_done(struct registry *s); /* all of them, for registry_done() */
