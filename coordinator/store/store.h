@@ -7,7 +7,7 @@
  * number says how far it has come: answers that depend on a write wait for theirs. What is queued
  * between two turns of the loop is never split, so a one-off key and the node it admits are one
  * transaction. A write that fails (disk full) is tried again until it succeeds; meanwhile
- * store_failing() tells the front to refuse what would change something.
+ * store_failing() tells the front to refuse what would change something. The tables are in store_row.h.
  */
 #include <stdbool.h>
 #include <stdint.h>
