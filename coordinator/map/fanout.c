@@ -4,33 +4,19 @@
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
-#include <zstd.h>
 
 #include "coordinator/map/mapjson.h"
+#include "coordinator/map/mapmsg.h"
+#include "coordinator/map/presence.h"
 #include "lib/blob.h"
 #include "lib/buf.h"
-#include "lib/json.h"
 #include "lib/log.h"
 
 #define FANOUT_GATHER_USEC  (10 * USEC_PER_MSEC)
 #define FANOUT_BATCH	    64 /* changed nodes in one message */
-#define FANOUT_GROUP	    64 /* ids in one piece of a first map */
 #define FANOUT_QUEUE_MAX    (4u << 20)
 #define FANOUT_KEEPALIVE    (50 * USEC_PER_SEC)
 #define FANOUT_KEEPALIVE_BY 9 /* seconds of spread */
-#define FANOUT_EXPIRY_USEC  (60 * USEC_PER_SEC) /* an expiry is looked at so often: a host may sleep, its timers too */
-
-enum coding {
-	CODING_PLAIN,
-	CODING_ZSTD,
-	CODING_COUNT,
-};
-
-/* Text that many messages have in common, in both codings, made when first asked for. */
-struct piece {
-	struct blob *coded[CODING_COUNT];
-	bool empty; /* nothing to say, and known to be so */
-};
 
 struct map_session {
 	struct map_session *prev, *next;
@@ -45,11 +31,9 @@ struct map_session {
 struct fanout {
 	struct loop *loop;
 	struct registry *reg;
-	const struct settings *cfg;
 	struct map_session *sessions;
 	uint64_t n_sessions;
 	unsigned int walking; /* the list of sessions */
-	int64_t ticked_nsec;
 	struct node *dirty, **dirty_end;
 	uint64_t *removed;
 	size_t n_removed, cap_removed;
@@ -57,197 +41,10 @@ struct fanout {
 	loop_fn *on_stream;
 	void *on_stream_data;
 	uint64_t busy_until; /* not before, so that a storm does not take the whole thread */
-	struct piece *group;
-	size_t n_group;
-	struct piece tail, comma, keepalive;
-	struct buf dns, derpmap;
-	ZSTD_CCtx *zstd;
+	struct mapmsg msg;
+	struct presence presence;
 	struct fanout_stats stats;
 };
-
-/* ---- pieces */
-
-static void piece_drop(struct piece *p)
-{
-	for (int i = 0; i < CODING_COUNT; i++)
-		if (p->coded[i])
-			blob_unref(p->coded[i]);
-	*p = (struct piece){ 0 };
-}
-
-/* The text coded as one zstd frame, or as it is. Owned by the caller; NULL: no memory. */
-static struct blob *fanout_code(struct fanout *f, enum coding coding, const void *p, size_t len)
-{
-	size_t room = ZSTD_compressBound(len), n;
-	uint8_t *tmp;
-	struct blob *b;
-
-	if (coding == CODING_PLAIN)
-		return blob_new(p, len);
-	tmp = malloc(room);
-	if (!tmp)
-		return NULL;
-	n = ZSTD_compressCCtx(f->zstd, tmp, room, p, len, 1);
-	b = ZSTD_isError(n) ? NULL : blob_new(tmp, n);
-	free(tmp);
-	return b;
-}
-
-static struct blob *piece_get(struct fanout *f, struct piece *p, enum coding coding, const struct buf *text)
-{
-	if (!p->coded[coding] && !text->bad) {
-		p->coded[coding] = fanout_code(f, coding, buf_data(text), text->len);
-		f->stats.pieces_made++;
-	}
-	f->stats.pieces_used++;
-	return p->coded[coding];
-}
-
-/* A whole message: length, then the coded text. */
-static struct blob *fanout_message(struct fanout *f, enum coding coding, const struct buf *text)
-{
-	CLEANUP(blob_unref) struct blob *body = NULL;
-	struct blob *b;
-
-	if (text->bad)
-		return NULL;
-	body = fanout_code(f, coding, buf_data(text), text->len);
-	b = body ? blob_new(NULL, body->len + 4) : NULL;
-	if (!b)
-		return NULL;
-	for (int i = 0; i < 4; i++)
-		b->data[i] = (uint8_t)(body->len >> (8 * i));
-	memcpy(b->data + 4, body->data, body->len);
-	return b;
-}
-
-/* ---- texts */
-
-static struct blob *fanout_node_json(struct fanout *f, struct node *n)
-{
-	if (!n->json) {
-		struct buf b = { 0 };
-
-		mapjson_node(&b, n, f->cfg->dns.base_domain, loop_wall_nsec());
-		if (!b.bad)
-			n->json = blob_new(buf_data(&b), b.len);
-		buf_done(&b);
-	}
-	return n->json;
-}
-
-static void fanout_put_node(struct fanout *f, struct node *n, struct buf *b)
-{
-	const struct blob *j = fanout_node_json(f, n);
-
-	if (j)
-		buf_put(b, j->data, j->len);
-	else
-		b->bad = true;
-}
-
-static void fanout_put_self(struct fanout *f, struct node *n, struct buf *b)
-{
-	const struct blob *j = fanout_node_json(f, n);
-
-	if (j)
-		mapjson_self(b, (const char *)j->data, j->len, f->cfg);
-	else
-		b->bad = true;
-}
-
-static void fanout_put_time(struct buf *b)
-{
-	char text[40];
-
-	buf_printf(b, "{\"ControlTime\":\"%s\"", json_time_text(loop_wall_nsec(), text));
-}
-
-/* Peers of a group of ids, with commas between them, but for one node. */
-static void fanout_put_group(struct fanout *f, size_t group, const struct node *but, struct buf *b)
-{
-	const struct registry *reg = f->reg;
-	uint64_t end = (group + 1) * FANOUT_GROUP;
-	size_t was = b->len;
-
-	for (size_t i = registry_node_index(reg, group * FANOUT_GROUP);
-	     i < reg->n_node && reg->node[i]->id < end; i++) {
-		struct node *n = reg->node[i];
-
-		if (!n->announced || n == but)
-			continue;
-		if (b->len > was)
-			buf_put_u8(b, ',');
-		fanout_put_node(f, n, b);
-	}
-}
-
-static void fanout_put_profiles(struct fanout *f, struct buf *b)
-{
-	bool tagged = false, comma = false;
-
-	for (size_t i = 0; i < f->reg->n_node && !tagged; i++)
-		tagged = node_wire_user(f->reg->node[i]) == USER_TAGGED_DEVICES;
-	if (tagged) {
-		mapjson_tagged_devices(b);
-		comma = true;
-	}
-	for (size_t i = 0; i < f->reg->n_user; i++) {
-		if (!f->reg->user[i]->nodes)
-			continue;
-		if (comma)
-			buf_put_u8(b, ',');
-		comma = true;
-		mapjson_user(b, f->reg->user[i]);
-	}
-}
-
-/* What comes behind the peers in every first map. */
-static struct blob *fanout_tail(struct fanout *f, enum coding coding)
-{
-	CLEANUP(buf_done) struct buf b = { 0 };
-
-	if (f->tail.coded[coding])
-		return f->tail.coded[coding];
-	buf_put_str(&b, "],\"UserProfiles\":[");
-	fanout_put_profiles(f, &b);
-	buf_put_str(&b, "],\"DERPMap\":");
-	buf_put(&b, buf_data(&f->derpmap), f->derpmap.len);
-	buf_put_str(&b, ",\"DNSConfig\":");
-	buf_put(&b, buf_data(&f->dns), f->dns.len);
-	buf_put_u8(&b, ',');
-	mapjson_rest(&b, f->cfg);
-	buf_put_u8(&b, '}');
-	return piece_get(f, &f->tail, coding, &b);
-}
-
-static struct blob *fanout_comma(struct fanout *f, enum coding coding)
-{
-	CLEANUP(buf_done) struct buf b = { 0 };
-
-	buf_put_u8(&b, ',');
-	return piece_get(f, &f->comma, coding, &b);
-}
-
-static struct piece *fanout_group(struct fanout *f, size_t group)
-{
-	if (group >= f->n_group) {
-		struct piece *grown = reallocarray(f->group, group + 64, sizeof(*grown));
-
-		if (!grown)
-			return NULL;
-		memset(grown + f->n_group, 0, (group + 64 - f->n_group) * sizeof(*grown));
-		f->group = grown;
-		f->n_group = group + 64;
-	}
-	return &f->group[group];
-}
-
-static void fanout_group_changed(struct fanout *f, uint64_t id)
-{
-	if (id / FANOUT_GROUP < f->n_group)
-		piece_drop(&f->group[id / FANOUT_GROUP]);
-}
 
 /* ---- sending */
 
@@ -329,100 +126,20 @@ static void session_send(struct map_session *s, struct blob *b)
 /* A message for one session alone. */
 static void session_send_text(struct map_session *s, const struct buf *text)
 {
-	CLEANUP(blob_unref) struct blob *b = fanout_message(s->f, s->coding, text);
+	CLEANUP(blob_unref) struct blob *b = mapmsg_new(&s->f->msg, s->coding, text);
 
 	session_send(s, b);
 }
 
-/* ---- the first map */
-
-struct first_map {
-	struct blob **part;
-	size_t n, cap, len;
-	bool bad;
-};
-
-static void first_add(struct first_map *m, struct blob *b) /* takes the reference */
-{
-	struct blob **grown;
-
-	if (!b) {
-		m->bad = true;
-		return;
-	}
-	if (m->n == m->cap) {
-		grown = reallocarray(m->part, m->cap ? m->cap * 2 : 64, sizeof(struct blob *));
-		if (!grown) {
-			m->bad = true;
-			blob_unref(b);
-			return;
-		}
-		m->part = grown;
-		m->cap = m->cap ? m->cap * 2 : 64;
-	}
-	m->part[m->n++] = b;
-	m->len += b->len;
-}
-
-static void first_done(struct first_map *m)
-{
-	for (size_t i = 0; i < m->n; i++)
-		blob_unref(m->part[i]);
-	free(m->part);
-}
-
-static void first_add_group(struct fanout *f, size_t group, struct node *self, enum coding coding,
-			    bool *comma, struct first_map *m)
-{
-	CLEANUP(buf_done) struct buf b = { 0 };
-	struct piece *p = fanout_group(f, group);
-	bool own = self->id / FANOUT_GROUP == group;
-	struct blob *coded;
-
-	if (!p) {
-		m->bad = true;
-		return;
-	}
-	if (!own && p->empty)
-		return;
-	if (own || !p->coded[coding]) {
-		fanout_put_group(f, group, own ? self : NULL, &b);
-		if (!b.len) {
-			p->empty = !own;
-			return;
-		}
-	}
-	coded = own ? fanout_code(f, coding, buf_data(&b), b.len) :
-		      blob_ref(piece_get(f, p, coding, &b));
-	if (*comma)
-		first_add(m, blob_ref(fanout_comma(f, coding)));
-	*comma = true;
-	first_add(m, coded);
-}
-
-static void first_build(struct fanout *f, struct node *n, enum coding coding, struct first_map *m)
-{
-	CLEANUP(buf_done) struct buf head = { 0 };
-	uint64_t last = f->reg->last_node;
-	bool comma = false;
-
-	fanout_put_time(&head);
-	buf_put_str(&head, ",\"Node\":");
-	fanout_put_self(f, n, &head);
-	buf_put_str(&head, ",\"Peers\":[");
-	first_add(m, head.bad ? NULL : fanout_code(f, coding, buf_data(&head), head.len));
-	for (size_t g = 0; g <= last / FANOUT_GROUP && !m->bad; g++)
-		first_add_group(f, g, n, coding, &comma, m);
-	first_add(m, blob_ref(fanout_tail(f, coding)));
-}
+/* ---- streams */
 
 static int session_send_first(struct map_session *s)
 {
-	struct first_map m = { 0 };
+	struct mapmsg_first m = { 0 };
 	uint8_t len[4];
 	int r;
 
-	first_build(s->f, s->node, s->coding, &m);
+	mapmsg_first(&s->f->msg, s->node, s->coding, &m);
 	r = m.bad ? -ENOMEM : 0;
 	for (int i = 0; i < 4; i++)
 		len[i] = (uint8_t)(m.len >> (8 * i));
@@ -434,7 +151,7 @@ static int session_send_first(struct map_session *s)
 		r = h2_send_blob(s->st, m.part[i]);
 	if (r == 0)
 		session_sent(s, m.len);
-	first_done(&m);
+	mapmsg_first_done(&m);
 	return r;
 }
 
@@ -493,19 +210,11 @@ static void fanout_arm(struct fanout *f)
 		loop_timer_at(f->timer, at > f->busy_until ? at : f->busy_until);
 }
 
-static void node_json_drop(struct node *n)
-{
-	if (n->json)
-		blob_unref(n->json);
-	n->json = NULL;
-}
-
 void fanout_node_changed(struct fanout *f, struct node *n)
 {
-	node_json_drop(n);
-	fanout_group_changed(f, n->id);
+	mapmsg_node_changed(&f->msg, n);
 	if (n->changes & NODE_CHANGE_FULL)
-		piece_drop(&f->tail); /* its owner may be a new one */
+		mapmsg_owners_changed(&f->msg); /* its owner may be a new one */
 	if (!n->changes || n->queued)
 		return;
 	n->queued = true;
@@ -534,9 +243,8 @@ void fanout_node_removed(struct fanout *f, struct node *n)
 	struct map_session *s = n->session;
 
 	fanout_unqueue(f, n);
-	node_json_drop(n);
-	fanout_group_changed(f, n->id);
-	piece_drop(&f->tail);
+	mapmsg_node_changed(&f->msg, n);
+	mapmsg_owners_changed(&f->msg);
 	if (s) {
 		n->session = NULL;
 		s->node = NULL;
@@ -559,7 +267,7 @@ void fanout_node_removed(struct fanout *f, struct node *n)
 
 void fanout_user_changed(struct fanout *f)
 {
-	piece_drop(&f->tail);
+	mapmsg_owners_changed(&f->msg);
 }
 
 struct batch {
@@ -599,7 +307,7 @@ static void batch_put_changed(struct fanout *f, const struct batch *b, const str
 		if (!(n->batch & NODE_CHANGE_FULL) || n == but)
 			continue;
 		buf_put_str(out, any ? "," : before);
-		fanout_put_node(f, n, out);
+		mapmsg_put_node(&f->msg, n, out);
 		any = true;
 		fresh |= !n->known || n->batch & NODE_CHANGE_OWNER;
 	}
@@ -633,7 +341,7 @@ static void batch_put_changed(struct fanout *f, const struct batch *b, const str
 	/* Stock clients show an owner they do not know only when the same message rebuilds their map. */
 	if (fresh) {
 		buf_put_str(out, ",\"DNSConfig\":");
-		buf_put(out, buf_data(&f->dns), f->dns.len);
+		buf_put(out, buf_data(&f->msg.dns), f->msg.dns.len);
 	}
 }
 
@@ -661,7 +369,7 @@ static void batch_text(struct fanout *f, const struct batch *b, size_t n_removed
 	size_t head;
 
 	buf_clear(out);
-	fanout_put_time(out);
+	mapmsg_put_time(out);
 	head = out->len;
 	if (n_removed)
 		buf_put_str(out, ",\"PeersRemoved\":[");
@@ -681,9 +389,9 @@ static void session_send_self(struct map_session *s)
 {
 	CLEANUP(buf_done) struct buf b = { 0 };
 
-	fanout_put_time(&b);
+	mapmsg_put_time(&b);
 	buf_put_str(&b, ",\"Node\":");
-	fanout_put_self(s->f, s->node, &b);
+	mapmsg_put_self(&s->f->msg, s->node, &b);
 	buf_put_u8(&b, '}');
 	session_send_text(s, &b);
 }
@@ -713,7 +421,7 @@ static void fanout_flush(struct fanout *f)
 		if (!common.len)
 			continue;
 		if (!coded[s->coding])
-			coded[s->coding] = fanout_message(f, s->coding, &common);
+			coded[s->coding] = mapmsg_new(&f->msg, s->coding, &common);
 		session_send(s, coded[s->coding]);
 	}
 	fanout_walked(f);
@@ -744,18 +452,13 @@ static void fanout_on_timer(void *data)
 int fanout_set_derpmap(struct fanout *f, const char *json, size_t len)
 {
 	CLEANUP(buf_done) struct buf b = { 0 };
-	bool first = !f->derpmap.len;
+	bool first = !f->msg.derpmap.len;
 	struct blob *coded[CODING_COUNT] = { 0 };
+	int r = mapmsg_set_derpmap(&f->msg, json, len);
 
-	if (len == f->derpmap.len && !memcmp(json, buf_data(&f->derpmap), len))
-		return 0;
-	buf_clear(&f->derpmap);
-	if (buf_put(&f->derpmap, json, len) < 0)
-		return -ENOMEM;
-	piece_drop(&f->tail);
-	if (first)
-		return 0;
-	fanout_put_time(&b);
+	if (r <= 0 || first)
+		return r < 0 ? r : 0;
+	mapmsg_put_time(&b);
 	buf_put_str(&b, ",\"DERPMap\":");
 	buf_put(&b, json, len);
 	buf_put_u8(&b, '}');
@@ -764,7 +467,7 @@ int fanout_set_derpmap(struct fanout *f, const char *json, size_t len)
 		if (!s->node)
 			continue;
 		if (!coded[s->coding])
-			coded[s->coding] = fanout_message(f, s->coding, &b);
+			coded[s->coding] = mapmsg_new(&f->msg, s->coding, &b);
 		session_send(s, coded[s->coding]);
 	}
 	fanout_walked(f);
@@ -776,67 +479,19 @@ int fanout_set_derpmap(struct fanout *f, const char *json, size_t len)
 
 /* ---- time */
 
-/* Each tells when it is due again. */
+/* Tells when it is due again. */
 static uint64_t session_tick(struct map_session *s, uint64_t now_usec)
 {
-	static const char text[] = "{\"KeepAlive\":true}";
-	CLEANUP(buf_done) struct buf b = { 0 };
-	struct fanout *f = s->f;
-
 	if (now_usec < s->sent_usec + s->keepalive_usec)
 		return s->sent_usec + s->keepalive_usec;
-	if (!f->keepalive.coded[s->coding]) {
-		buf_put_str(&b, text);
-		f->keepalive.coded[s->coding] = fanout_message(f, s->coding, &b);
-	}
-	session_send(s, f->keepalive.coded[s->coding]);
+	session_send(s, mapmsg_keepalive(&s->f->msg, s->coding));
 	return now_usec + s->keepalive_usec;
-}
-
-/* Of a node that has no stream. Ephemeral and without one yet, in this life of ours: it is waited for from now on, by
- * the clock that nobody sets. Nobody is removed for the time that we were not there, for that long everybody had none. */
-static uint64_t node_tick_away(struct fanout *f, struct node *n, uint64_t now_usec)
-{
-	uint64_t ephemeral = f->cfg->ephemeral_sec * USEC_PER_SEC;
-
-	if (!n->gone_usec)
-		n->gone_usec = now_usec;
-	if (now_usec < n->gone_usec + ephemeral)
-		return n->gone_usec + ephemeral;
-	log_info("node %s: ephemeral and gone, deleted", n->given);
-	registry_node_delete(f->reg, n);
-	return UINT64_MAX;
-}
-
-static uint64_t node_tick(struct fanout *f, struct node *n, uint64_t now_usec, int64_t now_nsec)
-{
-	uint64_t due = UINT64_MAX;
-
-	if (n->gone_usec && n->online && now_usec >= n->gone_usec + FANOUT_OFFLINE_USEC)
-		registry_node_set_online(f->reg, n, false, now_nsec);
-	if (n->gone_usec && n->online)
-		due = n->gone_usec + FANOUT_OFFLINE_USEC;
-	if (n->expiry_nsec && (n->expiry_nsec <= f->ticked_nsec) != (n->expiry_nsec <= now_nsec)) {
-		log_info("node %s: its key has expired%s", n->given,
-			 n->expiry_nsec <= now_nsec ? "" : " no more: the clock was set back");
-		registry_node_expired(f->reg, n);
-	}
-	if (n->expiry_nsec > now_nsec)
-		due = MIN(due, now_usec + MIN((uint64_t)(n->expiry_nsec - now_nsec) / 1000 + 1, FANOUT_EXPIRY_USEC));
-	if (n->ephemeral && !n->online) {
-		uint64_t away = node_tick_away(f, n, now_usec); /* the node may be gone */
-
-		due = MIN(due, away);
-	}
-	return due;
 }
 
 uint64_t fanout_tick(struct fanout *f, uint64_t now_usec, int64_t now_nsec)
 {
 	uint64_t due = UINT64_MAX, next;
 
-	if (!f->ticked_nsec)
-		f->ticked_nsec = now_nsec;
 	f->walking++;
 	for (struct map_session *s = f->sessions; s; s = s->next) {
 		if (!s->node || s->dead)
@@ -845,12 +500,8 @@ uint64_t fanout_tick(struct fanout *f, uint64_t now_usec, int64_t now_nsec)
 		due = MIN(due, next);
 	}
 	fanout_walked(f);
-	for (size_t i = f->reg->n_node; i-- > 0;) {
-		next = node_tick(f, f->reg->node[i], now_usec, now_nsec);
-		due = MIN(due, next);
-	}
-	f->ticked_nsec = now_nsec;
-	return due;
+	next = presence_tick(&f->presence, now_usec, now_nsec);
+	return MIN(due, next);
 }
 
 void fanout_on_stream(struct fanout *f, loop_fn *fn, void *data)
@@ -863,6 +514,8 @@ void fanout_stats(const struct fanout *f, struct fanout_stats *ret)
 {
 	*ret = f->stats;
 	ret->sessions = f->n_sessions;
+	ret->pieces_made = f->msg.pieces_made;
+	ret->pieces_used = f->msg.pieces_used;
 }
 
 /* ---- life */
@@ -876,25 +529,16 @@ int fanout_new(struct loop *l, struct registry *reg, const struct settings *cfg,
 		return -ENOMEM;
 	f->loop = l;
 	f->reg = reg;
-	f->cfg = cfg;
 	f->dirty_end = &f->dirty;
-	f->zstd = ZSTD_createCCtx();
-	if (!f->zstd)
-		return -ENOMEM;
-	mapjson_dns(&f->dns, cfg);
-	if (f->dns.bad)
-		return -ENOMEM;
+	presence_init(&f->presence, reg, cfg);
+	r = mapmsg_init(&f->msg, reg, cfg);
+	if (r < 0)
+		return r;
 	r = loop_timer_new(l, fanout_on_timer, f, &f->timer);
 	if (r < 0)
 		return r;
-	for (size_t i = 0; i < reg->n_node; i++) {
-		struct node *n = reg->node[i];
-
-		n->known = n->announced; /* whoever comes has them in its first map */
-		/* That we were away is no news of others: who was online is, until it does not come back. */
-		if (n->online)
-			n->gone_usec = loop_clock() + FANOUT_RETURN_USEC - FANOUT_OFFLINE_USEC;
-	}
+	for (size_t i = 0; i < reg->n_node; i++) /* whoever comes has them in its first map */
+		reg->node[i]->known = reg->node[i]->announced;
 	*ret = TAKE(f);
 	return 0;
 }
@@ -907,18 +551,8 @@ void fanout_free(struct fanout *f)
 		f->sessions->node = NULL;
 		session_free(f->sessions);
 	}
-	for (size_t i = 0; i < f->reg->n_node; i++)
-		node_json_drop(f->reg->node[i]);
-	for (size_t i = 0; i < f->n_group; i++)
-		piece_drop(&f->group[i]);
-	piece_drop(&f->tail);
-	piece_drop(&f->comma);
-	piece_drop(&f->keepalive);
-	buf_done(&f->dns);
-	buf_done(&f->derpmap);
-	free(f->group);
+	mapmsg_done(&f->msg);
 	free(f->removed);
 	loop_timer_free(f->timer);
-	ZSTD_freeCCtx(f->zstd);
 	free(f);
 }

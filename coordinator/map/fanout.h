@@ -2,11 +2,10 @@
 /*
  * fanout: the map streams of all nodes: first maps, and changes to whoever may see them.
  *
- * Owns the sessions (one a node: the newest stream wins), the shared texts and the list of changed
- * nodes. Changes are gathered for some milliseconds and go out as one message, built and compressed
- * once for all who see the same. First maps are put together from shared pieces: peers in groups of
- * 64 ids, each compressed once (a zstd stream may consist of several frames). Decides nothing about
- * who may register. A reader that is too slow loses its stream, and comes back for a full map.
+ * Owns the sessions (one a node: the newest stream wins) and the list of changed nodes. Changes are
+ * gathered for some milliseconds and go out as one message, built and compressed once for all who see
+ * the same (mapmsg.h). Decides nothing about who may register. A reader that is too slow loses its
+ * stream, and comes back for a full map. Without a stream for long: presence.h.
  */
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,9 +15,6 @@
 #include "lib/cleanup.h"
 #include "lib/h2.h"
 #include "lib/loop.h"
-
-#define FANOUT_OFFLINE_USEC (10 * USEC_PER_SEC) /* without a stream for so long: offline */
-#define FANOUT_RETURN_USEC  (60 * USEC_PER_SEC) /* after our own restart; nodes try again every 30 s at the least */
 
 struct fanout;
 
