@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/kernel/link_msg.h"
 #include "lib/log.h"
 #include "lib/netlink.h"
 
@@ -19,7 +20,6 @@
 #define MANY_BYTES	 32768 /* requests sent in one datagram */
 #define MANY_MESSAGE_MAX 256
 #define LIST_MAX	 (1U << 20)
-#define THROW_METRIC	 2000
 
 struct link {
 	struct netlink *nl, *events;
@@ -105,69 +105,11 @@ const char *link_error(const struct link *l)
 
 /* Reading */
 
-static bool read_addr(const struct nlattr *attr, uint8_t af, struct addr *ret)
-{
-	size_t len = mnl_attr_get_payload_len(attr);
-
-	if (af == AF_INET && len == 4) {
-		*ret = addr_from4(mnl_attr_get_payload(attr));
-		return true;
-	}
-	if (af == AF_INET6 && len == 16) {
-		*ret = (struct addr){ .family = 6 };
-		memcpy(ret->b, mnl_attr_get_payload(attr), 16);
-		return true;
-	}
-	return false;
-}
-
-static bool read_u32(const struct nlattr *attr, uint32_t *ret)
-{
-	if (mnl_attr_validate(attr, MNL_TYPE_U32) < 0)
-		return false;
-	*ret = mnl_attr_get_u32(attr);
-	return true;
-}
-
-struct addr_record {
-	struct addr addr;
-	uint8_t bits;
-	unsigned int ifindex;
-	uint32_t flags;
-};
-
-static bool read_addr_message(const struct nlmsghdr *nlh, struct addr_record *ret)
-{
-	const struct ifaddrmsg *ifa = mnl_nlmsg_get_payload(nlh);
-	struct addr_record a = { 0 };
-	const struct nlattr *attr;
-	bool local = false;
-
-	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*ifa))
-		return false;
-	a.ifindex = ifa->ifa_index;
-	a.bits = ifa->ifa_prefixlen;
-	a.flags = ifa->ifa_flags;
-	netlink_attr_for_each(attr, nlh, sizeof(*ifa)) {
-		uint16_t type = mnl_attr_get_type(attr);
-
-		/* IFA_LOCAL is the own address; IFA_ADDRESS on a point-to-point link the other's. */
-		if (type == IFA_LOCAL)
-			local = read_addr(attr, ifa->ifa_family, &a.addr);
-		else if (type == IFA_ADDRESS && !local)
-			read_addr(attr, ifa->ifa_family, &a.addr);
-		else if (type == IFA_FLAGS)
-			read_u32(attr, &a.flags);
-	}
-	*ret = a;
-	return a.addr.family != 0;
-}
-
 static int collect_address(void *data, const struct nlmsghdr *nlh)
 {
-	struct addr_record a;
+	struct link_addr_record a;
 
-	if (nlh->nlmsg_type != RTM_NEWADDR || !read_addr_message(nlh, &a))
+	if (nlh->nlmsg_type != RTM_NEWADDR || !link_msg_read_address(nlh, &a))
 		return 0;
 	return list_add(data, &a);
 }
@@ -181,68 +123,11 @@ static int dump_addresses(struct link *l, struct list *ret)
 	return netlink_dump(l->nl, nlh, list_clear, collect_address, ret);
 }
 
-struct link_record {
-	unsigned int ifindex, flags;
-	uint32_t mtu;
-	uint32_t rp_filter, src_valid_mark;
-	char name[IF_NAMESIZE];
-};
-
-/* IFLA_AF_SPEC { AF_INET { IFLA_INET_CONF: u32[], numbered from IPV4_DEVCONF_FORWARDING = 1 } } */
-static void read_inet_conf(const struct nlattr *spec, struct link_record *ret)
-{
-	const struct nlattr *family, *conf;
-
-	netlink_attr_for_each_nested(family, spec) {
-		if (mnl_attr_get_type(family) != AF_INET)
-			continue;
-		netlink_attr_for_each_nested(conf, family) {
-			const uint8_t *v = mnl_attr_get_payload(conf);
-			size_t n = mnl_attr_get_payload_len(conf) / sizeof(uint32_t);
-
-			if (mnl_attr_get_type(conf) != IFLA_INET_CONF)
-				continue;
-			if (n >= IPV4_DEVCONF_RP_FILTER)
-				memcpy(&ret->rp_filter, v + (IPV4_DEVCONF_RP_FILTER - 1) * 4, 4);
-			if (n >= IPV4_DEVCONF_SRC_VMARK)
-				memcpy(&ret->src_valid_mark, v + (IPV4_DEVCONF_SRC_VMARK - 1) * 4, 4);
-		}
-	}
-}
-
-static bool read_link_message(const struct nlmsghdr *nlh, struct link_record *ret)
-{
-	const struct ifinfomsg *ifi = mnl_nlmsg_get_payload(nlh);
-	struct link_record r = { 0 };
-	const struct nlattr *attr;
-
-	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*ifi))
-		return false;
-	r.ifindex = (unsigned int)ifi->ifi_index;
-	r.flags = ifi->ifi_flags;
-	netlink_attr_for_each(attr, nlh, sizeof(*ifi)) {
-		switch (mnl_attr_get_type(attr)) {
-		case IFLA_IFNAME:
-			if (mnl_attr_validate(attr, MNL_TYPE_NUL_STRING) >= 0)
-				snprintf(r.name, sizeof(r.name), "%s", mnl_attr_get_str(attr));
-			break;
-		case IFLA_MTU:
-			read_u32(attr, &r.mtu);
-			break;
-		case IFLA_AF_SPEC:
-			read_inet_conf(attr, &r);
-			break;
-		}
-	}
-	*ret = r;
-	return true;
-}
-
 static int collect_link(void *data, const struct nlmsghdr *nlh)
 {
 	struct link_record r;
 
-	if (nlh->nlmsg_type != RTM_NEWLINK || !read_link_message(nlh, &r))
+	if (nlh->nlmsg_type != RTM_NEWLINK || !link_msg_read_link(nlh, &r))
 		return 0;
 	return list_add(data, &r);
 }
@@ -270,7 +155,7 @@ static struct nlmsghdr *put_link(struct link *l, unsigned int ifindex)
 
 static int keep_link(void *data, const struct nlmsghdr *nlh)
 {
-	return read_link_message(nlh, data) ? 0 : -EBADMSG;
+	return link_msg_read_link(nlh, data) ? 0 : -EBADMSG;
 }
 
 int link_up(struct link *l, unsigned int mtu_bytes)
@@ -370,41 +255,25 @@ static int reconcile(struct link *l, struct list *wanted, struct list *actual, l
 
 /* Addresses */
 
-static void put_address(struct link *l, struct nlmsghdr *nlh, const struct prefix *p, uint16_t type,
-			uint16_t flags)
-{
-	struct ifaddrmsg *ifa = mnl_nlmsg_put_extra_header(nlh, sizeof(*ifa));
-
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = flags;
-	ifa->ifa_family = (uint8_t)addr_af(&p->addr);
-	ifa->ifa_prefixlen = p->bits;
-	ifa->ifa_index = l->ifindex;
-	if (type == RTM_NEWADDR && p->addr.family == 6)
-		ifa->ifa_flags = IFA_F_NODAD; /* nobody else answers on this link */
-	mnl_attr_put(nlh, IFA_LOCAL, addr_len(&p->addr), p->addr.b);
-	mnl_attr_put(nlh, IFA_ADDRESS, addr_len(&p->addr), p->addr.b);
-}
-
 static void put_new_address(struct link *l, struct nlmsghdr *nlh, const void *member)
 {
-	put_address(l, nlh, member, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
+	link_msg_put_address(nlh, l->ifindex, member, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL);
 }
 
 static void put_del_address(struct link *l, struct nlmsghdr *nlh, const void *member)
 {
-	put_address(l, nlh, member, RTM_DELADDR, 0);
+	link_msg_put_address(nlh, l->ifindex, member, RTM_DELADDR, 0);
 }
 
 int link_set_addresses(struct link *l, const struct addr *wanted, size_t n)
 {
-	CLEANUP(list_done) struct list all = { .size = sizeof(struct addr_record) };
+	CLEANUP(list_done) struct list all = { .size = sizeof(struct link_addr_record) };
 	CLEANUP(list_done) struct list want = { .size = sizeof(struct prefix) };
 	CLEANUP(list_done) struct list have = { .size = sizeof(struct prefix) };
 	int r = dump_addresses(l, &all);
 
 	for (size_t i = 0; i < all.n && r == 0; i++) {
-		const struct addr_record *a = (const struct addr_record *)all.p + i;
+		const struct link_addr_record *a = (const struct link_addr_record *)all.p + i;
 		struct prefix p = { a->addr, a->bits };
 
 		if (a->ifindex == l->ifindex && !addr_is_link_local(&a->addr))
@@ -420,11 +289,6 @@ int link_set_addresses(struct link *l, const struct addr *wanted, size_t n)
 
 /* Routes */
 
-struct route_record {
-	struct link_route route; /* first: link_route_cmp() orders these too */
-	uint32_t table;
-};
-
 struct route_dump {
 	struct list list;
 	uint32_t table;
@@ -437,44 +301,14 @@ static void route_dump_begin(void *data)
 	d->list.n = 0;
 }
 
-static bool read_route(const struct nlmsghdr *nlh, struct route_record *ret, unsigned int *ret_oif,
-		       uint8_t *ret_protocol)
-{
-	const struct rtmsg *rtm = mnl_nlmsg_get_payload(nlh);
-	struct route_record r = { 0 };
-	const struct nlattr *attr;
-	uint32_t oif = 0;
-
-	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*rtm))
-		return false;
-	r.table = rtm->rtm_table;
-	r.route.throw = rtm->rtm_type == RTN_THROW;
-	r.route.dst.bits = rtm->rtm_dst_len;
-	r.route.dst.addr.family = rtm->rtm_family == AF_INET ? 4 : 6;
-	netlink_attr_for_each(attr, nlh, sizeof(*rtm)) {
-		uint16_t type = mnl_attr_get_type(attr);
-
-		if (type == RTA_DST)
-			read_addr(attr, rtm->rtm_family, &r.route.dst.addr);
-		else if (type == RTA_TABLE)
-			read_u32(attr, &r.table);
-		else if (type == RTA_OIF)
-			read_u32(attr, &oif);
-	}
-	*ret = r;
-	*ret_oif = oif;
-	*ret_protocol = rtm->rtm_protocol;
-	return rtm->rtm_type == RTN_UNICAST || rtm->rtm_type == RTN_THROW;
-}
-
 static int collect_route(void *data, const struct nlmsghdr *nlh)
 {
 	struct route_dump *d = data;
-	struct route_record rec;
+	struct link_route_record rec;
 	unsigned int oif;
 	uint8_t protocol;
 
-	if (nlh->nlmsg_type != RTM_NEWROUTE || !read_route(nlh, &rec, &oif, &protocol) ||
+	if (nlh->nlmsg_type != RTM_NEWROUTE || !link_msg_read_route(nlh, &rec, &oif, &protocol) ||
 	    rec.table != d->table || protocol != LINK_PROTOCOL)
 		return 0;
 	return list_add(&d->list, &rec.route);
@@ -493,39 +327,15 @@ static int dump_routes(struct link *l, uint8_t family, struct route_dump *d)
 	return netlink_dump(l->nl, nlh, route_dump_begin, collect_route, d);
 }
 
-static void put_route(struct link *l, struct nlmsghdr *nlh, const struct route_record *p, uint16_t type,
-		      uint16_t flags)
-{
-	struct rtmsg *rtm = mnl_nlmsg_put_extra_header(nlh, sizeof(*rtm));
-	const struct prefix *dst = &p->route.dst;
-
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = flags;
-	rtm->rtm_family = (uint8_t)addr_af(&dst->addr);
-	rtm->rtm_dst_len = dst->bits;
-	rtm->rtm_table = RT_TABLE_UNSPEC;
-	rtm->rtm_protocol = LINK_PROTOCOL;
-	rtm->rtm_scope = dst->addr.family == 4 && !p->route.throw ? RT_SCOPE_LINK : RT_SCOPE_UNIVERSE;
-	rtm->rtm_type = p->route.throw ? RTN_THROW : RTN_UNICAST;
-	mnl_attr_put_u32(nlh, RTA_TABLE, p->table);
-	if (dst->bits > 0)
-		mnl_attr_put(nlh, RTA_DST, addr_len(&dst->addr), dst->addr.b);
-	/* With a metric of its own a throw route can stand beside the route it takes over from. */
-	if (p->route.throw)
-		mnl_attr_put_u32(nlh, RTA_PRIORITY, THROW_METRIC);
-	else
-		mnl_attr_put_u32(nlh, RTA_OIF, l->ifindex);
-}
-
 static void put_new_route(struct link *l, struct nlmsghdr *nlh, const void *member)
 {
 	/* Not NLM_F_REPLACE: a route of somebody else in this table is not ours to take. */
-	put_route(l, nlh, member, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
+	link_msg_put_route(nlh, l->ifindex, member, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL);
 }
 
 static void put_del_route(struct link *l, struct nlmsghdr *nlh, const void *member)
 {
-	put_route(l, nlh, member, RTM_DELROUTE, 0);
+	link_msg_put_route(nlh, l->ifindex, member, RTM_DELROUTE, 0);
 }
 
 static int put_all(struct list *out, const struct link_route *routes, size_t n, uint8_t family,
@@ -534,7 +344,7 @@ static int put_all(struct list *out, const struct link_route *routes, size_t n, 
 	int r = 0;
 
 	for (size_t i = 0; i < n && r == 0; i++) {
-		struct route_record p = { routes[i], table };
+		struct link_route_record p = { routes[i], table };
 
 		p.route.dst = prefix_masked(&routes[i].dst);
 		if (p.route.dst.addr.family == family)
@@ -546,8 +356,8 @@ static int put_all(struct list *out, const struct link_route *routes, size_t n, 
 static int set_family_routes(struct link *l, uint8_t family, uint32_t table,
 			     const struct link_route *wanted, size_t n)
 {
-	CLEANUP(list_done) struct list want = { .size = sizeof(struct route_record) };
-	CLEANUP(list_done) struct list have = { .size = sizeof(struct route_record) };
+	CLEANUP(list_done) struct list want = { .size = sizeof(struct link_route_record) };
+	CLEANUP(list_done) struct list have = { .size = sizeof(struct link_route_record) };
 	struct route_dump d = { { .size = sizeof(struct link_route) }, table };
 	int r = dump_routes(l, family, &d);
 
@@ -582,58 +392,13 @@ static void rule_dump_begin(void *data)
 	d->list.n = 0;
 }
 
-static bool read_rule(const struct nlmsghdr *nlh, struct link_rule *ret, uint8_t *ret_protocol)
-{
-	const struct fib_rule_hdr *h = mnl_nlmsg_get_payload(nlh);
-	uint32_t suppress = UINT32_MAX;
-	const struct nlattr *attr;
-	struct link_rule r = { 0 };
-
-	if (mnl_nlmsg_get_payload_len(nlh) < sizeof(*h))
-		return false;
-	*ret_protocol = 0;
-	r.family = h->family == AF_INET ? 4 : 6;
-	r.table = h->table;
-	r.action = h->action == FR_ACT_TO_TBL ? LINK_RULE_LOOKUP : LINK_RULE_UNREACHABLE;
-	netlink_attr_for_each(attr, nlh, sizeof(*h)) {
-		switch (mnl_attr_get_type(attr)) {
-		case FRA_PRIORITY:
-			read_u32(attr, &r.priority);
-			break;
-		case FRA_FWMARK:
-			read_u32(attr, &r.mark);
-			break;
-		case FRA_FWMASK:
-			read_u32(attr, &r.mask);
-			break;
-		case FRA_TABLE:
-			read_u32(attr, &r.table);
-			break;
-		case FRA_SUPPRESS_PREFIXLEN:
-			read_u32(attr, &suppress);
-			break;
-		case FRA_PROTOCOL:
-			if (mnl_attr_validate(attr, MNL_TYPE_U8) >= 0)
-				*ret_protocol = mnl_attr_get_u8(attr);
-			break;
-		}
-	}
-	if (r.mark == 0)
-		r.mask = 0;
-	if (r.action == LINK_RULE_UNREACHABLE)
-		r.table = 0;
-	r.suppress_default = suppress == 0;
-	*ret = r;
-	return true;
-}
-
 static int collect_rule(void *data, const struct nlmsghdr *nlh)
 {
 	struct rule_dump *d = data;
 	struct link_rule r;
 	uint8_t protocol;
 
-	if (nlh->nlmsg_type != RTM_NEWRULE || !read_rule(nlh, &r, &protocol) ||
+	if (nlh->nlmsg_type != RTM_NEWRULE || !link_msg_read_rule(nlh, &r, &protocol) ||
 	    protocol != LINK_PROTOCOL || r.priority < d->base || r.priority >= d->base + 100)
 		return 0;
 	return list_add(&d->list, &r);
@@ -648,38 +413,18 @@ static int dump_rules(struct link *l, struct rule_dump *d)
 	return netlink_dump(l->nl, nlh, rule_dump_begin, collect_rule, d);
 }
 
-static void put_rule(struct nlmsghdr *nlh, const struct link_rule *r, uint16_t type, uint16_t flags)
-{
-	struct fib_rule_hdr *h = mnl_nlmsg_put_extra_header(nlh, sizeof(*h));
-
-	nlh->nlmsg_type = type;
-	nlh->nlmsg_flags = flags;
-	h->family = r->family == 4 ? AF_INET : AF_INET6;
-	h->action = r->action == LINK_RULE_LOOKUP ? FR_ACT_TO_TBL : FR_ACT_UNREACHABLE;
-	mnl_attr_put_u32(nlh, FRA_PRIORITY, r->priority);
-	mnl_attr_put_u8(nlh, FRA_PROTOCOL, LINK_PROTOCOL);
-	if (r->mask) {
-		mnl_attr_put_u32(nlh, FRA_FWMARK, r->mark);
-		mnl_attr_put_u32(nlh, FRA_FWMASK, r->mask);
-	}
-	if (r->action == LINK_RULE_LOOKUP)
-		mnl_attr_put_u32(nlh, FRA_TABLE, r->table);
-	if (r->suppress_default)
-		mnl_attr_put_u32(nlh, FRA_SUPPRESS_PREFIXLEN, 0);
-}
-
 /* Without NLM_F_EXCL: another program's equal rule (a stock node's, with the same numbers) is not
  * ours and may go when that program goes. */
 static void put_new_rule(struct link *l, struct nlmsghdr *nlh, const void *member)
 {
 	(void)l;
-	put_rule(nlh, member, RTM_NEWRULE, NLM_F_CREATE);
+	link_msg_put_rule(nlh, member, RTM_NEWRULE, NLM_F_CREATE);
 }
 
 static void put_del_rule(struct link *l, struct nlmsghdr *nlh, const void *member)
 {
 	(void)l;
-	put_rule(nlh, member, RTM_DELRULE, 0);
+	link_msg_put_rule(nlh, member, RTM_DELRULE, 0);
 }
 
 int link_set_rules(struct link *l, uint32_t base, const struct link_rule *wanted, size_t n)
@@ -698,20 +443,6 @@ int link_set_rules(struct link *l, uint32_t base, const struct link_rule *wanted
 
 /* Sysctls by netlink */
 
-static int read_netconf(void *data, const struct nlmsghdr *nlh)
-{
-	const struct nlattr *attr;
-	uint32_t *values = data; /* by NETCONFA_* */
-
-	netlink_attr_for_each(attr, nlh, sizeof(struct netconfmsg)) {
-		uint16_t type = mnl_attr_get_type(attr);
-
-		if (type <= NETCONFA_MAX)
-			read_u32(attr, &values[type]);
-	}
-	return 0;
-}
-
 static int get_netconf_all(struct link *l, uint8_t af, uint32_t values[NETCONFA_MAX + 1])
 {
 	struct nlmsghdr *nlh = mnl_nlmsg_put_header(l->buf);
@@ -721,7 +452,7 @@ static int get_netconf_all(struct link *l, uint8_t af, uint32_t values[NETCONFA_
 	nlh->nlmsg_type = RTM_GETNETCONF;
 	ncm->ncm_family = af;
 	mnl_attr_put_u32(nlh, NETCONFA_IFINDEX, (uint32_t)NETCONFA_IFINDEX_ALL);
-	return netlink_request(l->nl, nlh, read_netconf, values);
+	return netlink_request(l->nl, nlh, link_msg_read_netconf, values);
 }
 
 int link_forwarding(struct link *l, bool *ret_v4, bool *ret_v6)
@@ -794,7 +525,7 @@ static const struct link_record *find_link(const struct list *links, unsigned in
 	return NULL;
 }
 
-static bool is_candidate(const struct link *l, const struct addr_record *a,
+static bool is_candidate(const struct link *l, const struct link_addr_record *a,
 			 const struct link_record *k)
 {
 	if (!k || k->ifindex == l->ifindex || (k->flags & IFF_LOOPBACK) || !(k->flags & IFF_UP) ||
@@ -808,7 +539,7 @@ static bool is_candidate(const struct link *l, const struct addr_record *a,
 
 int link_local_addresses(struct link *l, struct link_local_addr **ret, size_t *ret_n)
 {
-	CLEANUP(list_done) struct list addrs = { .size = sizeof(struct addr_record) };
+	CLEANUP(list_done) struct list addrs = { .size = sizeof(struct link_addr_record) };
 	CLEANUP(list_done) struct list links = { .size = sizeof(struct link_record) };
 	struct link_local_addr *out;
 	size_t n = 0;
@@ -822,7 +553,7 @@ int link_local_addresses(struct link *l, struct link_local_addr **ret, size_t *r
 	if (!out)
 		return -ENOMEM;
 	for (size_t i = 0; i < addrs.n; i++) {
-		const struct addr_record *a = (const struct addr_record *)addrs.p + i;
+		const struct link_addr_record *a = (const struct link_addr_record *)addrs.p + i;
 		const struct link_record *k = find_link(&links, a->ifindex);
 
 		if (!is_candidate(l, a, k))
@@ -832,27 +563,6 @@ int link_local_addresses(struct link *l, struct link_local_addr **ret, size_t *r
 	}
 	*ret = out;
 	*ret_n = n;
-	return 0;
-}
-
-static int read_path(void *data, const struct nlmsghdr *nlh)
-{
-	const struct rtmsg *rtm = mnl_nlmsg_get_payload(nlh);
-	struct link_path *p = data;
-	const struct nlattr *attr;
-
-	if (nlh->nlmsg_type != RTM_NEWROUTE || mnl_nlmsg_get_payload_len(nlh) < sizeof(*rtm))
-		return 0;
-	netlink_attr_for_each(attr, nlh, sizeof(*rtm)) {
-		uint16_t type = mnl_attr_get_type(attr);
-
-		if (type == RTA_OIF)
-			read_u32(attr, &p->ifindex);
-		else if (type == RTA_PREFSRC)
-			read_addr(attr, rtm->rtm_family, &p->source);
-		else if (type == RTA_GATEWAY)
-			read_addr(attr, rtm->rtm_family, &p->gateway);
-	}
 	return 0;
 }
 
@@ -871,7 +581,7 @@ int link_lookup(struct link *l, const struct addr *to, uint32_t mark, struct lin
 	mnl_attr_put(nlh, RTA_DST, addr_len(to), to->b);
 	if (mark)
 		mnl_attr_put_u32(nlh, RTA_MARK, mark);
-	r = netlink_request(l->nl, nlh, read_path, &p);
+	r = netlink_request(l->nl, nlh, link_msg_read_path, &p);
 	if (r < 0)
 		return r;
 	*ret = p;
@@ -882,11 +592,11 @@ int link_lookup(struct link *l, const struct addr *to, uint32_t mark, struct lin
 
 static unsigned int route_events(const struct link *l, const struct nlmsghdr *nlh)
 {
-	struct route_record rec;
+	struct link_route_record rec;
 	unsigned int oif;
 	uint8_t protocol;
 
-	if (!read_route(nlh, &rec, &oif, &protocol))
+	if (!link_msg_read_route(nlh, &rec, &oif, &protocol))
 		return 0;
 	if (oif == l->ifindex)
 		return nlh->nlmsg_type == RTM_DELROUTE ? LINK_EVENT_ROUTE : 0;
@@ -897,7 +607,7 @@ static unsigned int link_events(const struct link *l, const struct nlmsghdr *nlh
 {
 	struct link_record rec;
 
-	if (!read_link_message(nlh, &rec))
+	if (!link_msg_read_link(nlh, &rec))
 		return 0;
 	if (rec.ifindex != l->ifindex)
 		return LINK_EVENT_LINK;
@@ -906,9 +616,9 @@ static unsigned int link_events(const struct link *l, const struct nlmsghdr *nlh
 
 static unsigned int address_events(const struct link *l, const struct nlmsghdr *nlh)
 {
-	struct addr_record a;
+	struct link_addr_record a;
 
-	if (!read_addr_message(nlh, &a))
+	if (!link_msg_read_address(nlh, &a))
 		return 0;
 	if (a.ifindex != l->ifindex)
 		return LINK_EVENT_ADDRESS;
@@ -937,7 +647,7 @@ static int read_event(void *data, const struct nlmsghdr *nlh)
 		l->pending |= route_events(l, nlh);
 		break;
 	case RTM_DELRULE:
-		if (read_rule(nlh, &rule, &protocol) && protocol == LINK_PROTOCOL)
+		if (link_msg_read_rule(nlh, &rule, &protocol) && protocol == LINK_PROTOCOL)
 			l->pending |= LINK_EVENT_RULE;
 		break;
 	case RTM_NEWNETCONF:

@@ -3,8 +3,8 @@
  * link: our interface's MTU, state, addresses and routes; the policy rules; a look at the host's
  * other interfaces; events of all of them. Over rtnetlink.
  *
- * The edge: each *_apply reads what is and sends the difference (link_plan.h), so running it twice
- * sends nothing. A part that the kernel refuses (IPv6 switched off, say) does not stop the rest.
+ * The edge: each link_set_* reads what is (link_msg.h) and sends the difference (link_plan.h), so running
+ * it twice sends nothing. A part that the kernel refuses (IPv6 switched off, say) does not stop the rest.
  * Never takes the link down on its own, never touches what does not carry our protocol number.
  */
 #include <stdbool.h>
