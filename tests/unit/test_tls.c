@@ -1,0 +1,212 @@
+/* tls: whom a client takes for the server, and the server's own certificate files. */
+#include "tests/unit/httpd_world.h"
+
+#include <openssl/evp.h>
+#include <openssl/x509v3.h>
+#include <sys/stat.h>
+
+#include "lib/key.h"
+
+static void open_tls(struct world *w, const char *const *names, size_t n)
+{
+	char cert[64], key[64];
+	struct stat st;
+
+	open_world(w, NULL);
+	snprintf(cert, sizeof(cert), "%s/cert.pem", w->dir);
+	snprintf(key, sizeof(key), "%s/key.pem", w->dir);
+	assert_int_equal(tls_server_self(names, n, cert, key, &w->server), 0);
+	assert_int_equal(stat(key, &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0600);
+	/* It is its own CA. */
+	assert_int_equal(tls_client_new(cert, &w->client), 0);
+	unlink(cert);
+	unlink(key);
+	listen_tcp(w);
+}
+
+static void test_tls_verify(void **state)
+{
+	static const char *const good[] = { "relay.example.com", "127.0.0.1" }, *const other[] = { "relay.example.com", "127.0.0.2" };
+	struct httpc_opts o = { 0 };
+	struct world w;
+
+	(void)state;
+	open_tls(&w, good, 2);
+	ask(&w, "/hello", &o);
+	if (w.r)
+		fail_msg("%s", w.why);
+	assert_int_equal(w.status, 200);
+	close_world(&w);
+
+	/* another address in the certificate */
+	open_tls(&w, other, 2);
+	o = (struct httpc_opts){ 0 };
+	ask(&w, "/hello", &o);
+	assert_true(w.r < 0);
+	assert_non_null(strstr(w.why, "IP address mismatch"));
+	assert_int_equal(w.calls, 0);
+	close_world(&w);
+
+	/* nobody's CA */
+	open_tls(&w, good, 2);
+	tls_ctx_unref(w.client);
+	assert_int_equal(tls_client_new(NULL, &w.client), 0);
+	o = (struct httpc_opts){ 0 };
+	ask(&w, "/hello", &o);
+	assert_true(w.r < 0);
+	assert_non_null(strstr(w.why, "self-signed"));
+	close_world(&w);
+
+	/* insecure takes it */
+	open_tls(&w, other, 2);
+	o = (struct httpc_opts){ .insecure = true };
+	ask(&w, "/hello", &o);
+	assert_int_equal(w.r, 0);
+	close_world(&w);
+}
+
+static void test_tls_pin(void **state)
+{
+	static const char *const names[] = { "x.example" };
+	struct httpc_opts o = { 0 };
+	struct world w;
+	uint8_t pin[32];
+
+	(void)state;
+	for (int wrong = 0; wrong < 2; wrong++) {
+		open_tls(&w, names, 1);
+		assert_int_equal(tls_server_leaf_sha256(w.server, pin), 0);
+		pin[31] ^= (uint8_t)wrong;
+		o = (struct httpc_opts){ .pin_sha256 = pin };
+		ask(&w, "/hello", &o);
+		assert_int_equal(w.r, wrong ? -EACCES : 0);
+		assert_int_equal(w.calls, !wrong);
+		close_world(&w);
+	}
+}
+
+/* derp.md 3: CN of 71 characters, serial 2, at the end of the chain; clients that verify do not mind it. */
+static void make_meta(uint8_t **der, int *len)
+{
+	static const char cn[] = "derpkey00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+	EVP_PKEY *k = EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+	X509 *x = X509_new();
+
+	assert_int_equal(strlen(cn), 71);
+	X509_set_version(x, X509_VERSION_3);
+	ASN1_INTEGER_set(X509_get_serialNumber(x), 2);
+	X509_gmtime_adj(X509_getm_notBefore(x), -86400);
+	X509_gmtime_adj(X509_getm_notAfter(x), 86400);
+	X509_set_pubkey(x, k);
+	assert_int_equal(X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", V_ASN1_PRINTABLESTRING,
+						    (const unsigned char *)cn, -1, -1, 0), 1);
+	X509_set_issuer_name(x, X509_get_subject_name(x));
+	assert_true(X509_sign(x, k, NULL) > 0);
+	*der = NULL;
+	*len = i2d_X509(x, der);
+	X509_free(x);
+	EVP_PKEY_free(k);
+}
+
+static void test_tls_meta(void **state)
+{
+	static const char *const names[] = { "127.0.0.1" };
+	struct tls_expect e = { .name = "127.0.0.1" };
+	uint8_t *der, leaf[32];
+	struct world w;
+	int len;
+
+	(void)state;
+	open_tls(&w, names, 1);
+	make_meta(&der, &len);
+	assert_int_equal(tls_server_append_cert(w.server, der, (size_t)len), 0);
+	w.raw_want = 10;
+	raw(&w, &e, "GET /derp HTTP/1.1\r\nUpgrade: DERP\r\nDerp-Fast-Start: 1\r\n\r\nclient info");
+	if (w.raw_closed)
+		fail_msg("%s", w.raw_why);
+	assert_string_equal(w.taken_bytes, "client info");
+	assert_int_equal(w.certs, 2);
+	assert_int_equal(tls_server_leaf_sha256(w.server, leaf), 0);
+	assert_memory_equal(w.leaf, leaf, 32);
+	assert_memory_equal(w.last_cert.cn, "derpkey0011", 11);
+	assert_int_equal(strlen(w.last_cert.cn), 71);
+	assert_true(w.last_cert.serial_known && w.last_cert.serial == 2);
+	OPENSSL_free(der);
+	close_world(&w);
+}
+
+static void test_tls_files(void **state)
+{
+	static const char *const one[] = { "a.example" }, *const two[] = { "a.example", "b.example" };
+	uint8_t first[32], again[32];
+	char dir[] = "/tmp/tls.XXXXXX", cert[64], key[64];
+	struct tls_ctx *t;
+
+	(void)state;
+	assert_non_null(mkdtemp(dir));
+	snprintf(cert, sizeof(cert), "%s/c", dir);
+	snprintf(key, sizeof(key), "%s/k", dir);
+	assert_int_equal(tls_server_new(cert, key, &t), -ENOENT);
+	assert_int_equal(tls_server_self(one, 1, cert, key, &t), 0);
+	tls_server_leaf_sha256(t, first);
+	tls_ctx_unref(t);
+	/* kept over a restart */
+	assert_int_equal(tls_server_self(one, 1, cert, key, &t), 0);
+	tls_server_leaf_sha256(t, again);
+	assert_memory_equal(first, again, 32);
+	tls_ctx_unref(t);
+	/* a name more: made anew */
+	assert_int_equal(tls_server_self(two, 2, cert, key, &t), 0);
+	tls_server_leaf_sha256(t, again);
+	assert_memory_not_equal(first, again, 32);
+	assert_int_equal(tls_server_reload(t), 0);
+	/* broken files change nothing */
+	assert_int_equal(truncate(cert, 10), 0);
+	assert_int_equal(tls_server_reload(t), -EBADMSG);
+	tls_server_leaf_sha256(t, first);
+	assert_memory_equal(first, again, 32);
+	tls_ctx_unref(t);
+	assert_int_equal(tls_server_self((const char *const[]){ "a,DNS:evil" }, 1, NULL, NULL, &t), -EINVAL);
+	unlink(cert);
+	unlink(key);
+	rmdir(dir);
+}
+
+static void test_tls_garbage(void **state)
+{
+	static const char *const names[] = { "127.0.0.1" };
+	struct tls_expect e = { .name = "127.0.0.1" };
+	struct world w;
+
+	(void)state;
+	/* plain bytes to a TLS listener */
+	open_tls(&w, names, 1);
+	raw(&w, NULL, "GET /hello HTTP/1.1\r\n\r\n");
+	assert_int_equal(w.raw_closed, 1);
+	assert_int_equal(httpd_conns(w.h), 0);
+	close_world(&w);
+	/* TLS to a plain listener */
+	open_world(&w, NULL);
+	assert_int_equal(tls_client_new(NULL, &w.client), 0);
+	listen_tcp(&w);
+	raw(&w, &e, "GET /hello HTTP/1.1\r\n\r\n");
+	assert_int_equal(w.raw_closed, 1);
+	assert_true(w.raw_error < 0);
+	close_world(&w);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_tls_verify),
+		cmocka_unit_test(test_tls_pin),
+		cmocka_unit_test(test_tls_meta),
+		cmocka_unit_test(test_tls_files),
+		cmocka_unit_test(test_tls_garbage),
+	};
+
+	if (key_init() < 0)
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
