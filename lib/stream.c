@@ -3,14 +3,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/tcp.h>
-#include <openssl/bio.h>
-#include <openssl/err.h>
-#include <openssl/ssl.h>
-#include <pthread.h>
-#include <sodium.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+
+#include "lib/sock.h"
 
 #define OUT_MAX_DEFAULT	  (1u << 20)
 #define IN_MAX_DEFAULT	  (64u << 10)
@@ -32,7 +29,7 @@ enum due {
 
 struct stream {
 	struct loop *loop;
-	int fd;
+	struct sock sock;
 	uint32_t events;
 	struct loop_io *io;
 	struct loop_timer *timer; /* handshake, later finish */
@@ -41,13 +38,10 @@ struct stream {
 	unsigned int due;
 	const struct stream_ops *ops;
 	void *data;
-	SSL *ssl;
-	uint8_t *pin;
 	struct buf in, out;
 	size_t in_max, out_max;
 	uint64_t finish_until;
 	int fail; /* errno of a write that failed outside an event */
-	int io_errno;
 	unsigned int cork;
 	bool tls, ready, closed, dead, paused, finishing, shut;
 	bool ended; /* the other side sends no more; it may still read */
@@ -61,148 +55,6 @@ static __thread uint8_t scratch[SCRATCH_BYTES];
 
 static void stream_down(struct stream *s, int error, const char *why);
 static void turn_event(void *data);
-
-/* ---- the socket below OpenSSL: its own one writes with write(), which raises SIGPIPE */
-
-static int bio_read_sock(BIO *b, char *p, int n)
-{
-	struct stream *s = BIO_get_data(b);
-	ssize_t k = recv(s->fd, p, (size_t)n, 0);
-
-	BIO_clear_retry_flags(b);
-	if (k < 0) {
-		if (errno == EAGAIN || errno == EINTR)
-			BIO_set_retry_read(b);
-		else
-			s->io_errno = errno;
-	} else if (k == 0) {
-		BIO_set_flags(b, BIO_FLAGS_IN_EOF);
-	}
-	return (int)k;
-}
-
-static int bio_write_sock(BIO *b, const char *p, int n)
-{
-	struct stream *s = BIO_get_data(b);
-	ssize_t k = send(s->fd, p, (size_t)n, MSG_NOSIGNAL);
-
-	BIO_clear_retry_flags(b);
-	if (k < 0) {
-		if (errno == EAGAIN || errno == EINTR)
-			BIO_set_retry_write(b);
-		else
-			s->io_errno = errno;
-	}
-	return (int)k;
-}
-
-static long bio_ctrl_sock(BIO *b, int cmd, long num, void *ptr)
-{
-	(void)num;
-	(void)ptr;
-	switch (cmd) {
-	case BIO_CTRL_FLUSH:
-		return 1;
-	case BIO_CTRL_EOF:
-		return BIO_test_flags(b, BIO_FLAGS_IN_EOF) != 0;
-	default:
-		return 0;
-	}
-}
-
-static BIO_METHOD *bio_method;
-
-static void bio_method_make(void)
-{
-	BIO_METHOD *m = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "stream");
-
-	if (!m)
-		return;
-	BIO_meth_set_read(m, bio_read_sock);
-	BIO_meth_set_write(m, bio_write_sock);
-	BIO_meth_set_ctrl(m, bio_ctrl_sock);
-	bio_method = m;
-}
-
-static int tls_attach(struct stream *s, const struct stream_opts *o)
-{
-	static pthread_once_t once = PTHREAD_ONCE_INIT;
-	BIO *b;
-	int r;
-
-	pthread_once(&once, bio_method_make);
-	if (!bio_method)
-		return -ENOMEM;
-	if (!tls_is_server(o->tls) && o->expect.pin_sha256) {
-		s->pin = malloc(32);
-		if (!s->pin)
-			return -ENOMEM;
-		memcpy(s->pin, o->expect.pin_sha256, 32);
-	}
-	r = tls_ssl_new(o->tls, &o->expect, &s->ssl);
-	if (r < 0)
-		return r;
-	b = BIO_new(bio_method);
-	if (!b)
-		return -ENOMEM;
-	BIO_set_data(b, s);
-	BIO_set_init(b, 1);
-	SSL_set_bio(s->ssl, b, b);
-	return 0;
-}
-
-/* Bytes, 0 = end of stream, -EAGAIN, or another negative errno. */
-static ssize_t raw_tls_result(struct stream *s, int k)
-{
-	switch (SSL_get_error(s->ssl, k)) {
-	case SSL_ERROR_WANT_READ:
-	case SSL_ERROR_WANT_WRITE:
-		return -EAGAIN;
-	case SSL_ERROR_ZERO_RETURN:
-		return 0;
-	case SSL_ERROR_SYSCALL:
-		return s->io_errno ? -s->io_errno : -ECONNRESET;
-	default:
-		if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-			return -ECONNRESET;
-		return -EPROTO;
-	}
-}
-
-static ssize_t raw_read(struct stream *s, void *p, size_t n)
-{
-	ssize_t k;
-
-	if (s->ssl) {
-		ERR_clear_error();
-		s->io_errno = 0;
-		k = SSL_read(s->ssl, p, (int)n);
-		return k > 0 ? k : raw_tls_result(s, (int)k);
-	}
-	k = recv(s->fd, p, n, 0);
-	if (k < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
-	return k;
-}
-
-static ssize_t raw_write(struct stream *s, const void *p, size_t n)
-{
-	ssize_t k;
-
-	if (s->ssl) {
-		ERR_clear_error();
-		s->io_errno = 0;
-		k = SSL_write(s->ssl, p, (int)MIN(n, (size_t)1 << 20));
-		if (k > 0)
-			return k;
-		k = raw_tls_result(s, (int)k);
-		return k ? k : -EPIPE;
-	}
-	k = send(s->fd, p, n, MSG_NOSIGNAL);
-	if (k < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
-	return k;
-}
 
 /* ---- what we wait for */
 
@@ -289,11 +141,11 @@ static ssize_t fill(struct stream *s)
 		}
 		if (room == 0)
 			return -EXFULL;
-		k = raw_read(s, p, room);
+		k = sock_read(&s->sock, p, room);
 		if (k <= 0)
 			return k;
 		s->in.len += (size_t)k;
-		if (!s->ssl)
+		if (!s->sock.ssl)
 			return -EAGAIN; /* epoll tells of more */
 	}
 }
@@ -327,10 +179,10 @@ static void read_event(struct stream *s)
 	if (k == 0) {
 		s->ended = true;
 		stream_down(s, 0, "closed by the other side");
-	} else if (k == -ECONNRESET && s->ssl && !s->io_errno)
+	} else if (k == -ECONNRESET && s->sock.ssl && !s->sock.io_errno)
 		stream_down(s, (int)k, "ended without a TLS close");
 	else if (k == -EPROTO)
-		stream_down(s, (int)k, tls_reason(s->ssl));
+		stream_down(s, (int)k, tls_reason(s->sock.ssl));
 	else
 		stream_down(s, (int)k, strerror((int)-k));
 }
@@ -341,7 +193,7 @@ static void read_event(struct stream *s)
 static int flush(struct stream *s)
 {
 	while (s->out.len) {
-		ssize_t k = raw_write(s, buf_data(&s->out), s->out.len);
+		ssize_t k = sock_write(&s->sock, buf_data(&s->out), s->out.len);
 
 		if (k == -EAGAIN) {
 			s->blocked = true;
@@ -380,12 +232,10 @@ static void linger(struct stream *s)
 		return;
 	}
 	s->shut = true;
-	if (s->ssl && s->ready) {
-		ERR_clear_error();
-		SSL_shutdown(s->ssl);
-	}
+	if (s->ready)
+		sock_tls_close(&s->sock);
 	/* Closing with unread input would reset the connection and take our last words with it. */
-	shutdown(s->fd, SHUT_WR);
+	shutdown(s->sock.fd, SHUT_WR);
 	loop_timer_in(s->timer, LINGER_USEC);
 }
 
@@ -431,7 +281,7 @@ int stream_write(struct stream *s, const void *p, size_t n)
 		return -ENOBUFS;
 	if (s->ready && !s->cork && s->out.len == 0) {
 		while (n) {
-			ssize_t k = raw_write(s, at, n);
+			ssize_t k = sock_write(&s->sock, at, n);
 
 			if (k == -EAGAIN) {
 				s->blocked = true;
@@ -476,29 +326,15 @@ size_t stream_pending(const struct stream *s)
 
 /* ---- events */
 
-static int pin_check(void *data, const struct tls_cert *c)
-{
-	const uint8_t *pin = data;
-
-	/* The leaf alone decides; what follows is nobody's claim. */
-	return sodium_memcmp(pin, c->sha256, 32) == 0 ? -EEXIST : -EACCES;
-}
-
 static void become_ready(struct stream *s)
 {
 	if (s->tls && !s->finishing) {
 		loop_timer_free(s->timer);
 		s->timer = NULL;
 	}
-	if (s->pin) {
-		int r = tls_peer_certs(s->ssl, pin_check, s->pin);
-
-		free(s->pin);
-		s->pin = NULL;
-		if (r != -EEXIST) {
-			stream_down(s, -EACCES, "certificate refused: it is not the pinned one");
-			return;
-		}
+	if (sock_check_pin(&s->sock) < 0) {
+		stream_down(s, -EACCES, "certificate refused: it is not the pinned one");
+		return;
 	}
 	s->ready = true;
 	s->hs_write = false;
@@ -514,24 +350,18 @@ static void become_ready(struct stream *s)
 
 static void handshake(struct stream *s)
 {
-	ssize_t k;
-	int r;
+	ssize_t k = sock_handshake(&s->sock, &s->hs_write);
 
-	ERR_clear_error();
-	s->io_errno = 0;
-	r = SSL_do_handshake(s->ssl);
-	if (r == 1) {
+	if (k == 1) {
 		become_ready(s);
 		if (!s->dead && !s->closed)
 			read_event(s); /* what came in the same segment is inside TLS by now */
 		return;
 	}
-	s->hs_write = SSL_get_error(s->ssl, r) == SSL_ERROR_WANT_WRITE;
-	k = raw_tls_result(s, r);
 	if (k == -EAGAIN)
 		return;
 	if (k == -EPROTO)
-		stream_down(s, -EPROTO, tls_reason(s->ssl));
+		stream_down(s, -EPROTO, tls_reason(s->sock.ssl));
 	else
 		stream_down(s, k ? (int)k : -ECONNRESET, "connection ended during the TLS handshake");
 }
@@ -585,7 +415,7 @@ static void io_event(void *data, int fd, uint32_t events)
 			if (stopped && (events & (EPOLLHUP | EPOLLERR)) && !s->dead && !s->closed)
 				stream_down(s, -ECONNRESET, strerror(ECONNRESET));
 		}
-		if (s->ssl && !s->dead && !s->closed && s->out.len && !s->cork)
+		if (s->sock.ssl && !s->dead && !s->closed && s->out.len && !s->cork)
 			write_event(s); /* a write that waited for a read */
 	}
 	if (!s->dead && !s->closed)
@@ -627,10 +457,8 @@ void stream_free(struct stream *s)
 {
 	if (!s || s->dead)
 		return;
-	if (s->ssl && s->ready && !s->closed && !s->shut && !s->fail) {
-		ERR_clear_error();
-		SSL_shutdown(s->ssl);
-	}
+	if (s->ready && !s->closed && !s->shut && !s->fail)
+		sock_tls_close(&s->sock);
 	s->dead = s->closed = true;
 	loop_io_free(s->io);
 	loop_timer_free(s->timer);
@@ -640,10 +468,7 @@ void stream_free(struct stream *s)
 	s->io = NULL;
 	s->timer = NULL;
 	s->turn = NULL;
-	SSL_free(s->ssl);
-	s->ssl = NULL;
-	free(s->pin);
-	s->fd = fd_close(s->fd);
+	sock_done(&s->sock);
 	if (!s->loaned)
 		buf_done(&s->in);
 	buf_done(&s->out);
@@ -661,7 +486,7 @@ int stream_new(struct loop *l, int fd, const struct stream_opts *o, struct strea
 	if (!s)
 		return -ENOMEM;
 	s->loop = l;
-	s->fd = -1; /* the caller's until we cannot fail */
+	s->sock.fd = -1; /* the caller's until we cannot fail */
 	s->ops = o->ops;
 	s->data = o->data;
 	s->out_max = o->out_max ? o->out_max : OUT_MAX_DEFAULT;
@@ -671,7 +496,7 @@ int stream_new(struct loop *l, int fd, const struct stream_opts *o, struct strea
 	s->tls = o->tls != NULL;
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (o->tls) {
-		r = tls_attach(s, o);
+		r = sock_tls(&s->sock, o->tls, &o->expect);
 		if (r < 0)
 			return r;
 		r = loop_timer_new(l, timer_event, s, &s->timer);
@@ -691,7 +516,7 @@ int stream_new(struct loop *l, int fd, const struct stream_opts *o, struct strea
 	/* A client speaks first; a TLS server waits for bytes. */
 	if (!o->tls || !tls_is_server(o->tls))
 		due(s, DUE_READY);
-	s->fd = fd;
+	s->sock.fd = fd;
 	*ret = TAKE(s);
 	return 0;
 }
@@ -707,7 +532,7 @@ static bool reopen(struct stream *s)
 	if (!s->ended || s->fail || s->out.len == 0)
 		return false;
 	s->events = EPOLLOUT;
-	if (loop_io_new(s->loop, s->fd, s->events, io_event, s, &s->io) < 0)
+	if (loop_io_new(s->loop, s->sock.fd, s->events, io_event, s, &s->io) < 0)
 		return false;
 	s->closed = false;
 	return true;
@@ -775,7 +600,7 @@ void stream_resume(struct stream *s)
 	s->paused = false;
 	if (s->in.len)
 		due(s, DUE_INPUT);
-	if (s->ssl && s->ready)
+	if (s->sock.ssl && s->ready)
 		due(s, DUE_READ);
 	watch(s);
 }
@@ -804,7 +629,7 @@ struct loop *stream_loop(const struct stream *s)
 
 int stream_fd(const struct stream *s)
 {
-	return s->fd;
+	return s->sock.fd;
 }
 
 int stream_peer(const struct stream *s, struct endpoint *ret)
@@ -812,7 +637,7 @@ int stream_peer(const struct stream *s, struct endpoint *ret)
 	union sockaddr_any a = { 0 };
 	socklen_t n = sizeof(a);
 
-	if (getpeername(s->fd, &a.sa, &n) < 0)
+	if (getpeername(s->sock.fd, &a.sa, &n) < 0)
 		return -errno;
 	return endpoint_from_sockaddr(&a.sa, ret);
 }
@@ -822,7 +647,7 @@ int stream_local(const struct stream *s, struct endpoint *ret)
 	union sockaddr_any a = { 0 };
 	socklen_t n = sizeof(a);
 
-	if (getsockname(s->fd, &a.sa, &n) < 0)
+	if (getsockname(s->sock.fd, &a.sa, &n) < 0)
 		return -errno;
 	return endpoint_from_sockaddr(&a.sa, ret);
 }
@@ -859,7 +684,7 @@ int stream_detach(struct stream *s, struct buf *rest)
 	}
 	loop_io_free(s->io);
 	s->io = NULL;
-	fd = TAKE_FD(s->fd);
+	fd = TAKE_FD(s->sock.fd);
 	stream_free(s);
 	return fd;
 }
@@ -871,11 +696,11 @@ bool stream_is_tls(const struct stream *s)
 
 int stream_tls_version(const struct stream *s)
 {
-	return s->ssl && s->ready ? SSL_version(s->ssl) : 0;
+	return s->ready ? sock_tls_version(&s->sock) : 0;
 }
 
 int stream_peer_certs(const struct stream *s, int (*fn)(void *data, const struct tls_cert *c),
 		      void *data)
 {
-	return s->ssl && s->ready ? tls_peer_certs(s->ssl, fn, data) : 0;
+	return s->sock.ssl && s->ready ? tls_peer_certs(s->sock.ssl, fn, data) : 0;
 }

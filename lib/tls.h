@@ -14,7 +14,7 @@
 #include "lib/cleanup.h"
 
 struct tls_ctx;
-struct ssl_st; /* OpenSSL's SSL: for lib/stream.c only */
+struct ssl_st; /* OpenSSL's SSL: for lib/sock.c and lib/stream.c only */
 
 /* Server. Both files PEM; the first certificate is the leaf, the rest its chain. -EBADMSG with the reason
  * in tls_error(). */
@@ -57,8 +57,8 @@ struct tls_cert {
 	uint8_t sha256[32]; /* of the DER */
 };
 
-/* For lib/stream.c: one connection's object (role by the context), the check of the peer once shaken hands (0, -EACCES),
- * and the reason in OpenSSL's queue as text. */
+/* For lib/sock.c and lib/stream.c: one connection's object (role by the context), the check of the peer once shaken
+ * hands (0, -EACCES), and the reason in OpenSSL's queue as text. */
 int tls_ssl_new(struct tls_ctx *t, const struct tls_expect *e, struct ssl_st **ret);
 bool tls_is_server(const struct tls_ctx *t);
 int tls_peer_certs(struct ssl_st *ssl, int (*fn)(void *data, const struct tls_cert *c), void *data);
