@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# words.sh: what every kind of test written in shell can say. Who sources it has set TOP, BIN, LOGS and
+# words.sh: what every kind of test written in shell can say. Who sources it has set TOP, BIN, LOGS, W and
 # an empty array PIDS (name → process).
 START_MSEC=$(($(date +%s%N) / 1000000))
 
@@ -29,6 +29,20 @@ check() {
 # refute: the command must fail.
 refute() {
 	! "$@" || fail "line ${BASH_LINENO[0]}: should have failed: $*"
+}
+
+# not COMMAND…: for wait_until
+not() {
+	! "$@"
+}
+
+# at_most NUMBER COMMAND…, at_least NUMBER COMMAND…: what it prints is a number, and such a one; for wait_until
+at_most() {
+	[ "$("${@:2}")" -le "$1" ]
+}
+
+at_least() {
+	[ "$("${@:2}")" -ge "$1" ]
 }
 
 # WAIT_FACTOR is for a clock that runs ahead (ICOUNT=1 skips the time in which the disk is waited for).
@@ -96,4 +110,61 @@ stop() {
 
 running() {
 	kill -0 "${PIDS[$1]}" 2>/dev/null
+}
+
+# await NAME: until it has ended by itself; its exit status is handed on.
+await() {
+	local r=0
+
+	wait "${PIDS[$1]}" || r=$?
+	unset "PIDS[$1]"
+	return $r
+}
+
+# ends_well NAME: the same, and it must have ended with 0.
+ends_well() {
+	await "$1" || fail "line ${BASH_LINENO[0]}: $1 ended with $?: $(tail -n 5 "$LOGS/$1.log")"
+}
+
+# Of the process that was started as NAME:
+# status_of NAME FIELD: a number of /proc/PID/status, such as RssAnon in KiB
+status_of() {
+	sed -n "s/^$2:[^0-9]*\([0-9]*\).*/\1/p" "/proc/${PIDS[$1]}/status"
+}
+
+# descriptors NAME: how many it has open
+descriptors() {
+	find "/proc/${PIDS[$1]}/fd" -type l | wc -l
+}
+
+# cpu_msec NAME: how much CPU it has used
+cpu_msec() {
+	awk '{ sub(/.*\) /, ""); print ($12 + $13) * 10 }' "/proc/${PIDS[$1]}/stat"
+}
+
+# put FILE WORD…: $W/FILE says that from now on, whole at every moment, for whoever reads it
+put() {
+	echo "${*:2}" >"$W/$1.new" && chmod 644 "$W/$1.new" && mv "$W/$1.new" "$W/$1"
+}
+
+# preload LIBRARY VARIABLE=VALUE…: prints the command below which tests/scenario/LIBRARY.so is at work (see there)
+preload() {
+	echo "env LD_PRELOAD=$BIN/tests/scenario/$1.so ${*:2}"
+}
+
+# lies WORD…: what liar.so does from now on; each lie is noted in $W/told. The first `lies` comes before `liar`.
+lies() {
+	[ -e "$W/told" ] || install -m 666 /dev/null "$W/told"
+	put lies "$@"
+}
+
+# liar FOLDER: prints the command below which a program is lied to, also about files in FOLDER
+liar() {
+	preload liar "LIES=$W/lies" "LIES_TOLD=$W/told" "LIES_BELOW=$1"
+}
+
+# nodes_are NUMBER: so many does the coordinator know.
+nodes_are() {
+	[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = "$1" ] ||
+		fail "line ${BASH_LINENO[0]}: not $1 nodes: $(admin nodes list)"
 }

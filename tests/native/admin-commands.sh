@@ -74,10 +74,10 @@ step "pre-auth keys"
 does 0 preauthkeys create --user ana --reusable --expiration 2h -o json
 json '.key | test("^hskey-auth-[0-9A-Za-z_-]{12}-")'
 json '.id == "1" and .reusable and (.ephemeral | not) and (.used | not) and .user.name == "ana" and .aclTags == []'
-jq -r .key "$W/out" >"$W/key"
+key=$(jq -r .key "$W/out")
 does 0 preauthkeys create --user 1 --ephemeral --tags tag:db,tag:web -o json
 json '.id == "2" and .ephemeral and (.reusable | not) and .aclTags == ["tag:db", "tag:web"]'
-jq -r .key "$W/out" >"$W/once"
+once=$(jq -r .key "$W/out")
 does 0 preauthkeys create --tags tag:ci
 grep -q '^hskey-auth-' "$W/out" || fail "the key is not printed"
 does 1 preauthkeys create --user nobody
@@ -96,11 +96,9 @@ does 0 preauthkeys list --user ana -o json
 json 'map(.id) == ["1", "2"]'
 
 step "nodes"
-node alice --auth-key "$(cat "$W/key")"
-hears alice 'STATE running'
-node bob --auth-key "$(cat "$W/once")"
-hears bob 'STATE running'
-node carol --auth-key "$(cat "$W/once")"
+join alice
+key=$once join bob
+node carol --auth-key "$once"
 hears carol 'authkey already used'
 stop carol
 does 0 preauthkeys list -o json
@@ -168,10 +166,10 @@ does 0 preauthkeys expire -i 1
 says 'Key expired'
 does 0 preauthkeys list -o json
 json '.[0].expiration[:19] <= (now | todate[:19])'
-node dave --auth-key "$(cat "$W/key")"
+node dave --auth-key "$key"
 hears dave 'authkey expired'
 stop dave
-does 0 preauthkeys delete "$(cat "$W/key")"
+does 0 preauthkeys delete "$key"
 says 'Key deleted'
 does 0 preauthkeys delete -i 2 -o json
 does 1 preauthkeys delete -i 2
@@ -199,11 +197,8 @@ sed -i 's/allocation: sequential/allocation: random/; s|v4: 100.64.0.0/10|v4: 10
 start_coordinator
 does 0 users create ana
 does 0 preauthkeys create --user ana --reusable
-tail -n 1 "$W/out" >"$W/key"
-for n in erin fred gwen; do
-	node $n --auth-key "$(cat "$W/key")"
-	hears $n 'STATE running'
-done
+key=$(tail -n 1 "$W/out")
+join erin fred gwen
 does 0 nodes list -o json
 json 'length == 3'
 json 'map(.ipAddresses[]) | unique | length == 6'

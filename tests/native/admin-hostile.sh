@@ -20,40 +20,22 @@ chmod 755 "$W/crowd" "$W/say" "$W/wgctl"
 chown -R $OWNER:$OWNER "$W"
 chmod 755 "$W"
 start coordinator "$BIN/kernscale-coordinator" --config "$W/config.yaml" --user $OWNER:$OWNER
-wait_until 10 admin health || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
+coordinator_up
 [ "$(stat -c %a "$sock")" = 777 ] || fail "the socket is not open to everybody"
-check admin users create mesh
-check admin preauthkeys create --user 1 --reusable --expiration 1h >"$W/key.said"
-key=$(tail -n 1 "$W/key.said")
-for n in alice bob; do
-	node $n --auth-key "$key"
-	hears $n 'STATE running'
-done
-bob_id=$(sed -nE 's/^ *[0-9]+ SELF ([0-9]+) .*/\1/p' "$LOGS/bob.log")
-mark alice
+mesh_key
+alice_and_bob
 
 files() {
-	find "/proc/${PIDS[coordinator]}/fd" -type l | wc -l
+	descriptors coordinator
 }
 
 kib() {
-	awk '/^RssAnon/ { print $2 }' "/proc/${PIDS[coordinator]}/status"
+	status_of coordinator RssAnon
 }
 
 # as UID GID COMMAND…
 as() {
 	setpriv --reuid "$1" --regid "$2" --clear-groups "${@:3}"
-}
-
-told=0
-goes_on() {
-	running coordinator || { wait "${PIDS[coordinator]}"; fail "the coordinator has died ($?): $(tail -n 3 "$LOGS/coordinator.log")"; }
-	for _ in 1 2 3; do
-		told=$((told + 1)) # another one each time, else there is nothing to hear
-		tell bob endpoints "192.0.2.$told:41641"
-		hears alice "PEER CHANGED $bob_id"
-		mark alice
-	done
 }
 
 goes_on
@@ -150,8 +132,7 @@ crowd() {
 	for ((i = 0; i < $1; i++)); do
 		start "crowd$i" setpriv --reuid $((61000 + i)) --regid "$3" --clear-groups "$W/crowd" "$sock" "$2" 100 "$5"
 	done
-	full() { [ "$(files)" -ge $((fds + allowed - 6)) ]; }
-	wait_until 20 full || fail "$(($(files) - fds)) descriptors: there is no crowd"
+	wait_until 20 at_least $((fds + allowed - 6)) files || fail "$(($(files) - fds)) descriptors: there is no crowd"
 	for i in 1 2 3 4; do
 		t=$(now_msec)
 		timeout 20 "$W/wgctl" admin --admin-socket "$sock" preauthkeys create --user 1 --expiration 1h >"$W/made.$i" ||
@@ -182,7 +163,7 @@ crowd 5 100 65534 4 'GET /api/v1/node HT'
 crowd 5 40 $OWNER 8 'GET /api/v1/node HTTP/1.1\r\nHost: x\r\n\r\n'
 crowd 5 40 $OWNER 64 "POST /api/v1/user HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n$big"
 
-settled() { [ $(($(kib) - before)) -lt 2048 ]; }
+settled() { at_most $((before + 2047)) kib; }
 wait_until 15 settled || fail "the crowds have gone, and $before KiB are $(kib)"
 
 # Those that are refused at once come and go: how many there are at a time says nothing.
@@ -208,14 +189,12 @@ churn "POST /api/v1/user HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n$
 step "afterwards"
 while [ "$(($(now_msec) - cut_at))" -lt 12000 ]; do sleep 0.2; done
 for n in head body chunk; do
-	wait "${PIDS[cut-$n]}"
-	unset "PIDS[cut-$n]"
+	await "cut-$n"
 	grep -q '^HTTP/1.1 408 ' "$LOGS/cut-$n.log" || fail "the cut $n is answered: $(cat "$LOGS/cut-$n.log")"
 done
-wait "${PIDS[cut-silent]}"
-unset "PIDS[cut-silent]"
+await cut-silent
 [ ! -s "$LOGS/cut-silent.log" ] || fail "who said nothing is answered: $(cat "$LOGS/cut-silent.log")"
-as_before() { [ "$(files)" -le $((fds + 1)) ] && settled; }
+as_before() { at_most $((fds + 1)) files && settled; }
 wait_until 15 as_before || fail "$fds descriptors are $(files), $before KiB are $(kib)"
 step "$(files) descriptors and $(kib) KiB, before $fds and $before; $(($(wc -l <"$LOGS/coordinator.log") - lines)) lines of log"
 [ $(($(wc -l <"$LOGS/coordinator.log") - lines)) -lt 40 ] || fail "the crowds fill the log"

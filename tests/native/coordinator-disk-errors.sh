@@ -5,33 +5,21 @@
 # lines, and a disk that has healed has everything that was promised.
 . "$(dirname "$0")/lib.sh"
 mkdir "$W/disk"
-lies() { echo "$*" >"$W/lies.new" && mv "$W/lies.new" "$W/lies"; }
 lies
 coordinator_config "" "$W/disk/db.sqlite"
-start_lying() {
-	start coordinator env "LD_PRELOAD=$BIN/tests/scenario/liar.so" "LIES=$W/lies" "LIES_BELOW=$W/disk" \
-		"LIES_TOLD=$W/told" "$BIN/kernscale-coordinator" --config "$W/config.yaml"
-}
-start_lying
-wait_until 10 admin health || fail "the coordinator does not come up: $(tail -n 5 "$LOGS/coordinator.log")"
-check admin users create mesh
-check admin preauthkeys create --user 1 --reusable --expiration 1h >"$W/key.said"
-key=$(tail -n 1 "$W/key.said")
-node alice --auth-key "$key"
-node bob --auth-key "$key"
-hears alice 'STATE running'
-hears bob 'STATE running'
+UNDER=$(liar "$W/disk") start_coordinator
+mesh_key
+alice_and_bob
 tell bob home 900
 hears alice 'home=900'
 
-unhealthy() { ! admin health; }
 for call in write fsync; do
 	: >"$W/told"
 	lies $call
 	# It may be made in memory and wait for the disk, or be refused; what is said to be done is done.
 	timeout 3 "$BIN/wgctl" admin --admin-socket "$W/admin.sock" users create "waits$call" >"$W/said" 2>&1 &&
 		fail "$call: a user was made that is not on disk"
-	check wait_until 5 unhealthy
+	check wait_until 5 not admin health
 	[ -s "$W/told" ] || fail "$call: nothing failed"
 	admin users create "refused$call" >"$W/said" 2>&1 && fail "$call: a user was made"
 	check grep -q "takes no writes now" "$W/said"
@@ -59,14 +47,14 @@ for call in write fsync; do
 	check grep -q "\"waits$call\"" "$W/users" # it was made, and nobody was told that it was not
 	refute grep -q "\"refused$call\"" "$W/users"
 done
-[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = 4 ] || fail "nodes: $(admin nodes list)"
+nodes_are 4
 check stop coordinator
 
 # It cannot even be opened: said, and the end.
 lies write fsync
 rm -f "$W/disk/"*
-start_lying
-wait "${PIDS[coordinator]}" && fail "it starts without a database"
+UNDER=$(liar "$W/disk") launch_coordinator
+await coordinator && fail "it starts without a database"
 tail -n 2 "$LOGS/coordinator.log"
 check grep -qE 'db.sqlite: .*(disk I/O error|Input/output error)' "$LOGS/coordinator.log"
 step "one that cannot be made is told"

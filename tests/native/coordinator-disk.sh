@@ -14,13 +14,8 @@ mkdir "$W/disk"
 mount -t tmpfs -o size=1m none "$W/disk" || skip "no tmpfs can be mounted"
 coordinator_config "" "$W/disk/db.sqlite"
 start_coordinator
-check admin users create mesh
-check admin preauthkeys create --user 1 --reusable --expiration 1h >"$W/key.said"
-key=$(tail -n 1 "$W/key.said")
-node alice --auth-key "$key"
-node bob --auth-key "$key"
-hears alice 'STATE running'
-hears bob 'STATE running'
+mesh_key
+alice_and_bob
 tell bob home 900
 hears alice 'home=900'
 step "two nodes are there"
@@ -67,24 +62,24 @@ start_coordinator
 admin users list -o json >"$W/users"
 for u in mesh afterwards "user$made"; do check grep -q "\"$u\"" "$W/users"; done
 refute grep -q '"refused"' "$W/users"
-[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = 3 ] || fail "nodes: $(admin nodes list)"
+nodes_are 3
 check grep -q '192.0.2.5:41641' <(sqlite3 "$W/disk/db.sqlite" 'SELECT endpoints FROM nodes' 2>/dev/null || strings "$W/disk/db.sqlite"*)
 step "all is on disk"
 
 check stop coordinator
 mount -o remount,ro "$W/disk" || skip "the folder cannot be made read-only"
-start coordinator "$BIN/kernscale-coordinator" --config "$W/config.yaml"
-wait "${PIDS[coordinator]}" && fail "it starts with a read-only database"
+launch_coordinator
+await coordinator && fail "it starts with a read-only database"
 tail -n 2 "$LOGS/coordinator.log"
 check grep -q "Read-only file system" "$LOGS/coordinator.log"
 mount -o remount,rw "$W/disk"
 fill
-start coordinator "$BIN/kernscale-coordinator" --config "$W/config.yaml"
+launch_coordinator
 wait_until 5 admin health || tail -n 2 "$LOGS/coordinator.log"
 refute running coordinator
 check grep -q "db.sqlite: .*No space left on device" "$LOGS/coordinator.log"
 rm "$W/disk/filler"
 start_coordinator
-[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = 3 ] || fail "nodes: $(admin nodes list)"
+nodes_are 3
 hears carol 'STATE running'
 step "and again with room"

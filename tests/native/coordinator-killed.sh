@@ -10,7 +10,7 @@ RANDOM=${SEED:-$$}
 step "seed ${SEED:-$$}"
 coordinator_config ""
 start_coordinator
-start load "$BIN/tests/native/joinload" load --port "$PORT" --socket "$W/admin.sock" --dir "$W"
+load load
 wait_until 10 test -s "$W/told.0" || fail "nobody has joined"
 for _ in $(seq "$kills"); do
 	sleep "0.$(printf %03d $((50 + RANDOM % 500)))"
@@ -20,14 +20,7 @@ for _ in $(seq "$kills"); do
 done
 step "killed $kills times"
 wait_until 30 told_enough || fail "the load says: $(tail -n 5 "$LOGS/load.log")"
-touch "$W/stop"
-wait "${PIDS[load]}" || fail "the load says $?: $(tail -n 5 "$LOGS/load.log")"
-unset "PIDS[load]"
-cat "$LOGS/load.log"
-# Once more from the disk alone, whatever it remembered.
-stop coordinator KILL
-start_coordinator
-check "$BIN/tests/native/joinload" verify --port "$PORT" --socket "$W/admin.sock" --dir "$W" --db "$W/db.sqlite"
-step "verified"
+load_ends
+load_verify --db "$W/db.sqlite"
 check stop coordinator
 refute grep -iE 'database|out of memory' "$LOGS/coordinator.log"

@@ -18,25 +18,13 @@ sed -e "s|:$PORT|:$((PORT + 1))|; s|$W/|$W/empty/|g; s|paths: \[[^]]*\]|paths: [
 private_key_path: $W/empty/derp.key, region_id: 901, region_code: in, region_name: In, stun_listen_addr: \"127.0.0.1:$((PORT + 2))\"}|" "$W/config.yaml" >"$W/empty/config.yaml"
 start empty "$BIN/kernscale-coordinator" --config "$W/empty/config.yaml"
 start_coordinator
-check admin users create mesh
-check admin preauthkeys create --user 1 --reusable --expiration 1h >"$W/key.said"
-for n in alice bob; do
-	node $n --auth-key "$(tail -n 1 "$W/key.said")"
-	hears $n 'STATE running'
-done
-start relay "$BIN/kernscale-relay" --listen "127.0.0.1:$((PORT + 3))" --tls none --user "$(id -u):$(id -g)" --stun off --state "$W/relay"
-start alone "$BIN/kernscale-relay" --listen "127.0.0.1:$((PORT + 4))" --tls none --user "$(id -u):$(id -g)" --stun "127.0.0.1:$((PORT + 5))" --state "$W/alone"
-up() {
-	grep -qE "$2" "$LOGS/$1.log"
-}
-for n in relay alone; do wait_until 5 up $n 'DERP on TCP' || fail "$n does not come up: $(cat "$LOGS/$n.log")"; done
-wait_until 5 up empty 'serving' || fail "the empty coordinator does not come up: $(cat "$LOGS/empty.log")"
-for n in carol dave; do
-	mkfifo "$W/$n.in"
-	# shellcheck disable=SC2016
-	start $n bash -c 'exec "$@" <>"$0"' "$W/$n.in" "$BIN/tests/interop/derpcat" "127.0.0.1:$((PORT + 3))" plain
-	wait_until 5 up $n '^up' || fail "$n has no relay: $(cat "$LOGS/$n.log")"
-done
+mesh_key
+join alice bob
+start_relay relay $((PORT + 3)) --tls none --stun off
+start_relay alone $((PORT + 4)) --tls none --stun "127.0.0.1:$((PORT + 5))"
+wait_until 5 grep -q serving "$LOGS/empty.log" || fail "the empty coordinator does not come up: $(cat "$LOGS/empty.log")"
+for n in carol dave; do client $n $((PORT + 3)) plain; done
+came 5 carol dave
 sleep 2 # what came with the connections is written, and those who greet are looked after
 declare -A before=() most=([empty]=1 [coordinator]=4 [relay]=4 [alone]=1)
 for p in "${!most[@]}"; do before[$p]=$(wakes "$p"); done
