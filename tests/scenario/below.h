@@ -1,7 +1,9 @@
 #pragma once
 /*
- * below: for what is preloaded: whether a file lies below a folder that an environment variable names.
+ * below: for what is preloaded: the call that it stands in front of, and whether a file lies below a folder that an
+ * environment variable names.
  */
+#include <dlfcn.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
@@ -9,6 +11,16 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+/* The function of that name that would be called without us. */
+static inline void *next(const char *name)
+{
+	void *p = dlsym(RTLD_NEXT, name);
+
+	if (!p)
+		abort();
+	return p;
+}
 
 static inline bool path_is_below(const char *variable, const char *path)
 {

@@ -11,7 +11,6 @@
  * not know goes with it.
  */
 #include <arpa/inet.h>
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -93,7 +92,7 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
 	ssize_t r;
 
 	if (!real)
-		real = (sendto_fn *)dlsym(RTLD_NEXT, "sendto");
+		real = (sendto_fn *)next("sendto");
 	if (to && to->sa_family == AF_NETLINK && getenv("NO_PERSIST"))
 		p = spoil(p, n);
 	r = real(fd, p, n, flags, to, len);
@@ -122,15 +121,6 @@ static void end_if(bool last)
 		kill(getpid(), SIGKILL);
 }
 
-static void *real(const char *name)
-{
-	void *p = dlsym(RTLD_NEXT, name);
-
-	if (!p)
-		abort();
-	return p;
-}
-
 static bool last_fd(int fd)
 {
 	return is_last(fd_is_below("KILL_BELOW", fd));
@@ -139,7 +129,7 @@ static bool last_fd(int fd)
 ssize_t write(int fd, const void *p, size_t n)
 {
 	bool last = last_fd(fd);
-	ssize_t r = ((ssize_t(*)(int, const void *, size_t))real("write"))(fd, p, last ? n / 2 : n);
+	ssize_t r = ((ssize_t(*)(int, const void *, size_t))next("write"))(fd, p, last ? n / 2 : n);
 
 	end_if(last);
 	return r;
@@ -148,7 +138,7 @@ ssize_t write(int fd, const void *p, size_t n)
 static ssize_t pwrite_as(const char *name, int fd, const void *p, size_t n, off_t at)
 {
 	bool last = last_fd(fd);
-	ssize_t r = ((ssize_t(*)(int, const void *, size_t, off_t))real(name))(fd, p, last ? n / 2 : n, at);
+	ssize_t r = ((ssize_t(*)(int, const void *, size_t, off_t))next(name))(fd, p, last ? n / 2 : n, at);
 
 	end_if(last);
 	return r;
@@ -167,7 +157,7 @@ ssize_t pwrite64(int fd, const void *p, size_t n, off_t at)
 static int fsync_as(const char *name, int fd)
 {
 	bool last = last_fd(fd);
-	int r = ((int (*)(int))real(name))(fd);
+	int r = ((int (*)(int))next(name))(fd);
 
 	end_if(last);
 	return r;
@@ -186,7 +176,7 @@ int fdatasync(int fd)
 static int truncate_as(const char *name, int fd, off_t n)
 {
 	bool last = last_fd(fd);
-	int r = ((int (*)(int, off_t))real(name))(fd, n);
+	int r = ((int (*)(int, off_t))next(name))(fd, n);
 
 	end_if(last);
 	return r;
@@ -205,7 +195,7 @@ int ftruncate64(int fd, off_t n)
 int rename(const char *from, const char *to)
 {
 	bool last = is_last(path_is_below("KILL_BELOW", to));
-	int r = ((int (*)(const char *, const char *))real("rename"))(from, to);
+	int r = ((int (*)(const char *, const char *))next("rename"))(from, to);
 
 	end_if(last);
 	return r;
@@ -214,7 +204,7 @@ int rename(const char *from, const char *to)
 int unlink(const char *path)
 {
 	bool last = is_last(path_is_below("KILL_BELOW", path));
-	int r = ((int (*)(const char *))real("unlink"))(path);
+	int r = ((int (*)(const char *))next("unlink"))(path);
 
 	end_if(last);
 	return r;

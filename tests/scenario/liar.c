@@ -11,7 +11,6 @@
  *
  * Every lie is noted in the file LIES_TOLD as the first letter of its word.
  */
-#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -30,15 +29,6 @@ struct lies {
 	unsigned long nobufs, intr, busy; /* 0: never */
 	bool write, fsync, rename;
 };
-
-static void *next(const char *name)
-{
-	void *p = dlsym(RTLD_NEXT, name);
-
-	if (!p)
-		abort();
-	return p;
-}
 
 static ssize_t real_write(int fd, const void *p, size_t n)
 {

@@ -7,7 +7,6 @@
  *   rename synced PATH  a file took that name, and it is as it was when it was synced last
  *   rename unsynced PATH  it is not: after a power cut it may be empty
  */
-#include <dlfcn.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -18,11 +17,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/scenario/below.h"
+
 enum { KEPT = 256 };
 
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct stat synced[KEPT]; /* a ring: those synced last */
-static size_t next;
+static size_t n_synced;
 
 static void note(const char *what, const char *path)
 {
@@ -53,7 +54,7 @@ static void keep(int fd)
 		return;
 	path[n] = '\0';
 	pthread_mutex_lock(&mutex);
-	synced[next++ % KEPT] = st;
+	synced[n_synced++ % KEPT] = st;
 	pthread_mutex_unlock(&mutex);
 	note(S_ISDIR(st.st_mode) ? "folder" : "file", path);
 }
@@ -77,7 +78,7 @@ typedef int rename_fn(const char *from, const char *to);
 
 static int sync_by(const char *name, int fd)
 {
-	sync_fn *real = (sync_fn *)dlsym(RTLD_NEXT, name);
+	sync_fn *real = (sync_fn *)next(name);
 	int r = real(fd);
 
 	if (r == 0)
@@ -97,7 +98,7 @@ int fdatasync(int fd)
 
 int rename(const char *from, const char *to)
 {
-	rename_fn *real = (rename_fn *)dlsym(RTLD_NEXT, "rename");
+	rename_fn *real = (rename_fn *)next("rename");
 	bool was = is_kept(from);
 	int r = real(from, to);
 
