@@ -1,6 +1,7 @@
 #include "daemon/dataplane.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <net/if.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -16,8 +17,8 @@
 #include "lib/notify.h"
 #include "nft/reconcile.h"
 
-#define REMOVALS_AT_ONCE 8
 #define TABLE_AGAIN_USEC USEC_PER_SEC
+#define TRIM_CHANGES	 1000 /* so many peers read and planned for leave pieces of memory behind that go back */
 #define UNSEEN_MAX	 5 /* attempts, until a table that cannot be read is taken for one that is gone */
 #define KEPT_NAME	 "nft" /* the socket that owns the table, in the service manager's store */
 
@@ -45,6 +46,7 @@ struct dataplane {
 	size_t n_addrs;
 	struct addr *peers; /* addresses that only the tunnel may bring; sorted */
 	size_t n_peers;
+	struct wg_plan left_over; /* of the last plan for the peers: removals, which are slow */
 	uint16_t port;
 	enum nft_filter filter;
 	char filter_problem[DATAPLANE_ERROR_MAX];
@@ -93,6 +95,7 @@ static void dataplane_let_go(struct dataplane *d)
 	wg_close(TAKE(d->wg));
 	free(TAKE(d->peers));
 	free(TAKE(d->addrs));
+	wg_plan_done(&d->left_over);
 	d->n_peers = d->n_addrs = 0;
 	d->routes_error = d->rules_error = d->addrs_error = d->link_error = 0;
 	d->up = d->closed = d->stood = false;
@@ -674,13 +677,33 @@ static int set_sources(struct dataplane *d, const struct dataplane_peer *p, size
 	return apply_table(d);
 }
 
-int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+/* On with d->left_over, from its beginning. */
+static int apply_peers(struct dataplane *d)
+{
+	struct wg_encode_pos pos = { 0 };
+	int left = wg_apply(d->wg, &d->left_over, WG_REMOVE_BATCH, &pos);
+
+	if (left < 0)
+		log_remote(LOG_LEVEL_ERR, "cannot program the peers of %s: %s", d->cfg->interface,
+			   wg_error(d->wg));
+	if (left > 0)
+		wg_plan_forget(&d->left_over, pos.change);
+	else
+		wg_plan_done(&d->left_over);
+	return left;
+}
+
+int dataplane_remove_more(struct dataplane *d)
+{
+	return d->up ? apply_peers(d) : 0;
+}
+
+/* Into d->left_over: all of it, for now. */
+static int plan_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n)
 {
 	CLEANUP(wg_device_done) struct wg_device now = { 0 };
-	CLEANUP(wg_plan_done) struct wg_plan plan = { 0 };
 	CLEANUP(free) struct wg_want *want = calloc(n + 1, sizeof(*want));
-	struct wg_encode_pos pos = { 0 };
-	int r, left;
+	int r;
 
 	if (!want)
 		return -ENOMEM;
@@ -692,16 +715,22 @@ int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, siz
 	for (size_t i = 0; i < n; i++)
 		fill_want(d, &now, &p[i], &want[i]);
 	set_sources(d, p, n); /* what went wrong is in status; peers are not kept out for it */
-	r = wg_plan(&now, want, n, &plan);
-	if (r < 0)
-		return log_err_errno(r, "cannot plan the peers of %s", d->cfg->interface);
-	left = wg_apply(d->wg, &plan, REMOVALS_AT_ONCE, &pos);
-	if (left < 0) {
-		log_remote(LOG_LEVEL_ERR, "cannot program the peers of %s: %s", d->cfg->interface,
-			   wg_error(d->wg));
+	wg_plan_done(&d->left_over);
+	r = wg_plan(&now, want, n, &d->left_over);
+	return r < 0 ? log_err_errno(r, "cannot plan the peers of %s", d->cfg->interface) : 0;
+}
+
+int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+{
+	int left = plan_peers(d, p, n);
+
+	if (left < 0)
 		return left;
-	}
-	set_routes(d, p, n);
+	if (d->left_over.n > TRIM_CHANGES)
+		malloc_trim(0);
+	left = apply_peers(d);
+	if (left >= 0)
+		set_routes(d, p, n);
 	return left;
 }
 

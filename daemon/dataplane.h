@@ -76,8 +76,10 @@ struct dataplane_peer {
 	size_t n_allowed;
 };
 /* Exactly these peers and the routes to them. A peer that the kernel has keeps its endpoint. 1: some
- * removals are left, call again soon; 0: all done; negative: errno, logged. Routes: dataplane_undone(). */
+ * removals are left for dataplane_remove_more(); 0: all done; negative: errno, logged. Routes: dataplane_undone(). */
 int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n);
+/* The next few of the peers that the last dataplane_set_peers() left to be removed. As that one returns. */
+int dataplane_remove_more(struct dataplane *d);
 /* e NULL: the peer's relay address. */
 int dataplane_set_endpoint(struct dataplane *d, const struct key *peer, uint32_t index,
 			   const struct endpoint *e);

@@ -483,6 +483,8 @@ static int open_timers(struct node *n)
 	int r = loop_timer_new(n->loop, node_sync, n, &n->sync_timer);
 
 	if (r == 0)
+		r = loop_timer_new(n->loop, node_remove_more, n, &n->removal_timer);
+	if (r == 0)
 		r = loop_timer_new(n->loop, node_dump, n, &n->dump_timer);
 	if (r == 0)
 		r = loop_timer_new(n->loop, node_map_save, n, &n->save_timer);
@@ -517,6 +519,7 @@ void node_free(struct node *n)
 	paths_free(n->paths);
 	dataplane_close(n->dp);
 	loop_timer_free(n->sync_timer);
+	loop_timer_free(n->removal_timer);
 	loop_timer_free(n->dump_timer);
 	loop_timer_free(n->save_timer);
 	filewriter_free(n->map_file);

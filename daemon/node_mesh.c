@@ -11,9 +11,10 @@
 #include "proto/wireguard.h"
 
 #define SYNC_USEC	 (UINT64_C(20) * USEC_PER_MSEC) /* what comes together goes to the kernel together */
-#define SYNC_REST_USEC	 (UINT64_C(100) * USEC_PER_MSEC)
 #define SYNC_AGAIN_DOUBLINGS 6 /* after failures: 1 s doubled up to a minute */
-#define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most */
+#define SYNC_COST_FACTOR 10 /* the kernel's state is read each time: a tenth of the time at most, … */
+#define SYNC_WAIT_MAX_USEC (UINT64_C(5) * USEC_PER_SEC) /* … but who is removed is out within seconds */
+#define REMOVAL_REST_USEC (UINT64_C(100) * USEC_PER_MSEC) /* for all else that waits for the rtnl lock */
 #define SAVE_USEC	 (UINT64_C(2) * USEC_PER_SEC)
 #define SAVE_AGAIN_USEC	 (UINT64_C(30) * USEC_PER_SEC)
 #define SAVE_COST_FACTOR 50 /* a disk that is slow, or that others use, gets a fiftieth of its time from us */
@@ -207,13 +208,10 @@ void node_map_changed(struct node *n, const struct netmap_changes *c, bool every
 
 void node_sync_soon(struct node *n)
 {
-	uint64_t now = loop_now(n->loop), when = now + SYNC_USEC;
+	uint64_t rest = MIN(n->sync_took_usec * SYNC_COST_FACTOR, SYNC_WAIT_MAX_USEC);
 
-	if (loop_timer_armed(n->sync_timer))
-		return;
-	if (n->sync_done && n->sync_done + n->sync_took_usec * SYNC_COST_FACTOR > when)
-		when = n->sync_done + n->sync_took_usec * SYNC_COST_FACTOR;
-	loop_timer_at(n->sync_timer, when);
+	if (!loop_timer_armed(n->sync_timer))
+		loop_timer_at(n->sync_timer, MAX(loop_now(n->loop) + SYNC_USEC, n->sync_done ? n->sync_done + rest : 0));
 }
 
 struct owned_prefix {
@@ -362,20 +360,29 @@ void node_sync(void *data)
 	r = dataplane_set_peers(n->dp, w.peers, w.n);
 	for (size_t i = 0; i < w.n && r >= 0; i++)
 		node_peer_by_index(n, w.peers[i].index)->in_kernel = true;
-	if (r >= 0 && not_reset < 0)
-		r = not_reset;
-	if (r == 0) /* with some left, it comes again at once */
-		r = dataplane_undone(n->dp);
+	if (r > 0)
+		loop_timer_in(n->removal_timer, REMOVAL_REST_USEC);
+	if (r >= 0)
+		r = not_reset < 0 ? not_reset : dataplane_undone(n->dp);
 	n->sync_took_usec = loop_clock() - before;
 	n->sync_done = loop_clock();
 	if (r < 0)
 		sync_again(n);
 	else
 		n->sync_failures = 0;
-	if (r > 0)
-		loop_timer_in(n->sync_timer, SYNC_REST_USEC);
 	if (!n->dumped_once)
 		node_dump(n);
+}
+
+void node_remove_more(void *data)
+{
+	struct node *n = data;
+	int r = dataplane_remove_more(n->dp);
+
+	if (r > 0)
+		loop_timer_in(n->removal_timer, REMOVAL_REST_USEC);
+	else if (r < 0)
+		sync_again(n);
 }
 
 /* ---- counters ---- */

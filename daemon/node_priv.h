@@ -65,7 +65,7 @@ struct node {
 
 	struct node_peer *peers_by_index, *peers_by_id;
 
-	struct loop_timer *paths_timer, *sync_timer, *dump_timer, *save_timer, *expiry_timer,
+	struct loop_timer *paths_timer, *sync_timer, *removal_timer, *dump_timer, *save_timer, *expiry_timer,
 		*netcheck_timer;
 	struct clockstep *clockstep;
 	unsigned int mesh_failures;	    /* to come up, in a row */
@@ -130,6 +130,7 @@ struct node_peer *node_peer_by_index(struct node *n, uint32_t index);
 struct node_peer *node_peer_by_id(struct node *n, int64_t id);
 void node_sync_soon(struct node *n);
 void node_sync(void *data);
+void node_remove_more(void *data);
 void node_dump(void *data);
 /* Counters not older than a moment. */
 void node_dump_fresh(struct node *n);

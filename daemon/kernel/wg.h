@@ -16,7 +16,6 @@
 #include "lib/cleanup.h"
 
 #define WG_ALIAS	"kernscale"
-#define WG_REMOVE_BATCH 8 /* peers removed by one message: each holds the rtnl lock (kernel.md 1.5) */
 
 struct wg;
 

@@ -431,9 +431,10 @@ static bool put_peer(struct nlmsghdr *nlh, size_t cap, const struct wg_change *c
 	return false;
 }
 
-static bool put_removal(struct nlmsghdr *nlh, size_t cap, const struct key *key)
+/* A peer of which nothing but its key and flags is said. */
+static bool put_peer_flags(struct nlmsghdr *nlh, size_t cap, const struct key *key, uint32_t flags)
 {
-	struct nlattr *nest = put_peer_head(nlh, cap, key, WGPEER_F_REMOVE_ME);
+	struct nlattr *nest = put_peer_head(nlh, cap, key, flags);
 
 	if (nest)
 		mnl_attr_nest_end(nlh, nest);
@@ -458,7 +459,7 @@ static bool put_drop(struct nlmsghdr *nlh, size_t cap, const struct wg_encode_ho
 	}
 	mnl_attr_nest_end(nlh, ips);
 	mnl_attr_nest_end(nlh, peer);
-	if (how->allowed_flags || put_removal(nlh, cap, &how->scratch))
+	if (how->allowed_flags || put_peer_flags(nlh, cap, &how->scratch, WGPEER_F_REMOVE_ME))
 		return true;
 	mnl_attr_nest_cancel(nlh, peer);
 	return false;
@@ -489,8 +490,12 @@ size_t wg_encode_changes(void *buf, size_t cap, const struct wg_encode_how *how,
 		case WG_CHANGE_DROP_PREFIX:
 			fits = put_drop(nlh, cap, how, c);
 			break;
+		case WG_CHANGE_CLOSE:
+			fits = put_peer_flags(nlh, cap, &c->key,
+					      WGPEER_F_UPDATE_ONLY | WGPEER_F_REPLACE_ALLOWEDIPS);
+			break;
 		case WG_CHANGE_REMOVE:
-			fits = put_removal(nlh, cap, &c->key);
+			fits = put_peer_flags(nlh, cap, &c->key, WGPEER_F_REMOVE_ME);
 			break;
 		}
 		if (!fits)

@@ -13,7 +13,8 @@
 #include "lib/addr.h"
 #include "lib/key.h"
 
-#define WG_ALLOWED_MAX 4096 /* prefixes of one peer that are kept */
+#define WG_ALLOWED_MAX	4096 /* prefixes of one peer that are kept */
+#define WG_REMOVE_BATCH 8    /* peers removed by one message: each holds the rtnl lock (kernel.md 1.5) */
 
 struct wg_peer {
 	struct key key;
@@ -60,6 +61,7 @@ void wg_reader_done(struct wg_reader *r);
 enum wg_change_kind {
 	WG_CHANGE_PEER,	       /* add (create) or update: fields by the set_* flags, prefixes are added */
 	WG_CHANGE_DROP_PREFIX, /* take allowed[0] from the peer, without a gap for the others */
+	WG_CHANGE_CLOSE,       /* all prefixes of the peer are taken away: it is to go, and that takes its time */
 	WG_CHANGE_REMOVE,      /* the peer goes */
 };
 

@@ -192,20 +192,34 @@ static int plan_drops(struct planner *p, const struct wg_peer *have)
 	return 0;
 }
 
+static int plan_unwanted(struct planner *p, enum wg_change_kind kind)
+{
+	for (size_t i = 0; i < p->actual->n_peers; i++) {
+		const struct wg_peer *have = &p->actual->peers[i];
+
+		if (is_wanted(p, &have->key) || (kind == WG_CHANGE_CLOSE && have->n_allowed == 0))
+			continue;
+		if (!add_change(p, kind, &have->key))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
 static int plan_all(struct planner *p)
 {
+	size_t unwanted = 0;
 	int r = 0;
 
+	for (size_t i = 0; i < p->actual->n_peers; i++)
+		unwanted += !is_wanted(p, &p->actual->peers[i].key);
 	for (size_t i = 0; i < p->n && r == 0; i++)
 		r = plan_peer(p, p->want[i], find_peer(p->actual, &p->want[i]->key));
+	if (r == 0 && unwanted > WG_REMOVE_BATCH)
+		r = plan_unwanted(p, WG_CHANGE_CLOSE);
 	for (size_t i = 0; i < p->actual->n_peers && r == 0; i++)
 		if (is_wanted(p, &p->actual->peers[i].key))
 			r = plan_drops(p, &p->actual->peers[i]);
-	for (size_t i = 0; i < p->actual->n_peers && r == 0; i++)
-		if (!is_wanted(p, &p->actual->peers[i].key) &&
-		    !add_change(p, WG_CHANGE_REMOVE, &p->actual->peers[i].key))
-			r = -ENOMEM;
-	return r;
+	return r < 0 ? r : plan_unwanted(p, WG_CHANGE_REMOVE);
 }
 
 int wg_plan(const struct wg_device *actual, const struct wg_want *wanted, size_t n,
@@ -233,6 +247,19 @@ int wg_plan(const struct wg_device *actual, const struct wg_want *wanted, size_t
 	}
 	*ret = p.plan;
 	return 0;
+}
+
+void wg_plan_forget(struct wg_plan *p, size_t n)
+{
+	struct wg_change *less;
+
+	if (n == 0)
+		return;
+	p->n -= n;
+	memmove(p->changes, p->changes + n, p->n * sizeof(*p->changes));
+	less = reallocarray(p->changes, p->n + 1, sizeof(*less));
+	if (less)
+		p->changes = less;
 }
 
 void wg_plan_done(struct wg_plan *p)

@@ -4,7 +4,8 @@
  *
  * Pure. Equal states give an empty list. The order keeps traffic flowing: peers and prefixes are
  * added first (adding a prefix that another peer owns moves it, without a gap), then prefixes that
- * nobody wants are dropped, then peers removed.
+ * nobody wants are dropped, then peers removed. Where more peers go than one message removes, they are
+ * all closed before the slow part, which is quick: from then on nothing passes from them or to them.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,6 +33,8 @@ struct wg_plan {
  * actual->peers is sorted by key, as wg_get_device() gives it. */
 int wg_plan(const struct wg_device *actual, const struct wg_want *wanted, size_t n,
 	    struct wg_plan *ret);
+/* The first n changes are done: their room is given back, and the next one is number 0. */
+void wg_plan_forget(struct wg_plan *p, size_t n);
 void wg_plan_done(struct wg_plan *p);
 static inline void wg_plan_done_cleanup(struct wg_plan *p)
 {

@@ -45,6 +45,7 @@ struct model {
 		size_t owner;
 	} ip[6000];
 	size_t n_ip;
+	size_t closed; /* peers that lost all prefixes at once */
 };
 
 static size_t model_find(struct model *m, const struct key *k)
@@ -114,8 +115,15 @@ static void model_peer(struct model *m, const struct nlattr *nest)
 	memcpy(k.b, mnl_attr_get_payload(t[WGPEER_A_PUBLIC_KEY]), KEY_LEN);
 	if (t[WGPEER_A_FLAGS])
 		flags = mnl_attr_get_u32(t[WGPEER_A_FLAGS]);
-	assert_false(flags & WGPEER_F_REPLACE_ALLOWEDIPS);
 	i = model_find(m, &k);
+	if (flags & WGPEER_F_REPLACE_ALLOWEDIPS) { /* only of those that go */
+		assert_true(flags & WGPEER_F_UPDATE_ONLY);
+		assert_true(!t[WGPEER_A_ALLOWEDIPS] && !t[WGPEER_A_ENDPOINT]);
+		assert_true(i != SIZE_MAX);
+		model_drop(m, i, NULL);
+		m->closed++;
+		return;
+	}
 	if (i == SIZE_MAX) {
 		if (flags & (WGPEER_F_UPDATE_ONLY | WGPEER_F_REMOVE_ME))
 			return;
@@ -328,7 +336,50 @@ static void test_settles(void **state)
 		assert_int_equal(settle(&m, w, 40, 16384, flags), 2);
 		w[0] = want_of(300, NULL, 0);
 		assert_int_equal(settle(&m, w, 1, 16384, flags), 1 + 5);
+		assert_int_equal(m.closed, 0); /* none of them had a prefix to lose */
 	}
+}
+
+/* Many that go: before the first of them is removed, which is slow, nothing is theirs any more. What
+ * one of those that stay is to lose comes later, where that is slow as well. */
+static void test_closed_first(void **state)
+{
+	static struct model m;
+	struct prefix p[41];
+	struct wg_want w[41];
+	struct wg_device d;
+	struct wg_plan plan;
+	struct nlmsghdr *nlh;
+	uint8_t buf[16384];
+
+	(void)state;
+	for (int flags = 0; flags < 2; flags++)
+		for (size_t gone = 1; gone <= 41; gone++) {
+			struct wg_encode_how how = { FAMILY, 7, flags, key_n(999999) };
+			struct wg_encode_pos pos = { 0 };
+			size_t stay = 41 - gone;
+
+			memset(&m, 0, sizeof(m));
+			for (uint32_t i = 0; i < 41; i++) {
+				p[i] = prefix_n(0, (uint8_t)i, 32);
+				w[i] = want_of(i + 1, &p[i], 1);
+			}
+			settle(&m, w, 41, sizeof(buf), flags);
+			if (stay > 0)
+				w[0].n_allowed = 0;
+			model_device(&m, &d);
+			assert_int_equal(wg_plan(&d, w, stay, &plan), 0);
+			assert_true(wg_encode_changes(buf, sizeof(buf), &how, plan.changes, plan.n, 8, &pos, &nlh) > 0);
+			model_message(&m, nlh);
+			assert_int_equal(m.closed, gone > WG_REMOVE_BATCH ? gone : 0);
+			for (size_t i = 0; i < m.n_ip && gone > WG_REMOVE_BATCH; i++)
+				assert_true(m.ip[i].owner < stay);
+			wg_plan_forget(&plan, pos.change);
+			model_apply(&m, &plan, sizeof(buf), flags);
+			wg_plan_done(&plan);
+			wg_device_done(&d);
+			assert_int_equal(settle(&m, w, stay, sizeof(buf), flags), 0);
+		}
 }
 
 static void test_endpoints(void **state)
@@ -424,7 +475,8 @@ static void test_malformed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_settles),	  cmocka_unit_test(test_endpoints),
+		cmocka_unit_test(test_settles),
+		cmocka_unit_test(test_closed_first),	  cmocka_unit_test(test_endpoints),
 		cmocka_unit_test(test_refused),	  cmocka_unit_test(test_dump),
 		cmocka_unit_test(test_malformed),
 	};
