@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <malloc.h>
 #include <poll.h>
 #include <stdio.h>
@@ -48,6 +49,7 @@ struct httpd_listener {
 	struct tls_ctx *tls;
 	char *path; /* of a Unix socket that we bound */
 	bool is_unix;
+	int spare; /* of a Unix socket: a descriptor for the operator, when there is none; -1 while it is given away */
 };
 
 struct httpd {
@@ -135,6 +137,34 @@ static void conn_bury(void *p)
 	free(p);
 }
 
+/* A copy of the listening socket, for nothing but its number. */
+static bool take_spare(struct httpd_listener *l)
+{
+	if (!l->is_unix || l->spare >= 0)
+		return true;
+	l->spare = fcntl(l->fd, F_DUPFD_CLOEXEC, 0);
+	if (l->spare >= 0)
+		return true;
+	loop_timer_in(l->pause, ACCEPT_PAUSE);
+	return false;
+}
+
+static bool spare_is_away(const struct httpd *h)
+{
+	for (const struct httpd_listener *l = h->listeners; l; l = l->next)
+		if (l->is_unix && l->spare < 0)
+			return true;
+	return false;
+}
+
+/* A descriptor may have come free: before anything else of this program has it. Who waited is served at once. */
+static void take_spares(struct httpd *h)
+{
+	for (struct httpd_listener *l = h->listeners; l; l = l->next)
+		if (l->is_unix && l->spare < 0 && take_spare(l))
+			loop_io_set(l->io, EPOLLIN);
+}
+
 /* Unlinks the connection; its stream has been taken away or ended before. */
 static void conn_drop(struct httpd_conn *c)
 {
@@ -151,6 +181,7 @@ static void conn_drop(struct httpd_conn *c)
 	}
 	loop_timer_free(c->timer);
 	c->timer = NULL;
+	take_spares(h);
 	loop_defer_free(h->loop, c, conn_bury);
 }
 
@@ -173,7 +204,11 @@ static void conn_finish(struct httpd_conn *c)
 {
 	if (c->q)
 		req_drop(c->q);
-	stream_finish(TAKE(c->s));
+	/* What is written to a Unix socket is the other side's already: no need to keep a descriptor that is missing. */
+	if (c->peer.is_unix && !stream_pending(c->s) && spare_is_away(c->h))
+		stream_free(TAKE(c->s));
+	else
+		stream_finish(TAKE(c->s));
 	conn_drop(c);
 }
 
@@ -665,13 +700,19 @@ static bool same_origin(const struct httpd_peer *a, const struct httpd_peer *b)
 	return x->family == y->family && memcmp(x->b, y->b, x->family == 6 ? 8 : sizeof(x->b)) == 0;
 }
 
+/* Root and the user that we are may do more to us than to ask. */
+static bool is_operator(const struct httpd_peer *p)
+{
+	return p->is_unix && (p->uid == 0 || p->uid == geteuid());
+}
+
 static bool over_limit(const struct httpd *h, const struct httpd_peer *p)
 {
 	unsigned int same = 0, most = h->o.max_conns_per_addr;
 
 	if (h->n_conns >= h->o.max_conns)
 		return true;
-	if (p->is_unix && (p->uid == 0 || p->uid == geteuid()))
+	if (is_operator(p))
 		return false;
 	/* No user may keep the others out; and all together, of which one person can be many (subuid),
 	 * not root. */
@@ -713,6 +754,18 @@ static bool make_room(struct httpd *h)
 	return false;
 }
 
+/* The last descriptor is for the operator: any other user could hold it. The rest of the answer is not waited for. */
+static void refuse_stranger(int fd)
+{
+	static const char text[] = "HTTP/1.1 503 Service Unavailable\r\n"
+				   "Content-Type: text/plain; charset=utf-8\r\n"
+				   "Connection: close\r\n"
+				   "Content-Length: 23\r\n\r\n"
+				   "no descriptor is free\r\n";
+
+	send(fd, text, sizeof(text) - 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 static int conn_new(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 {
 	static const struct stream_ops ops = {
@@ -729,6 +782,10 @@ static int conn_new(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 		return -ENOMEM;
 	c->h = h;
 	peer_fill(l, fd, sa, &c->peer);
+	if (!take_spare(l) && !is_operator(&c->peer)) {
+		refuse_stranger(fd);
+		return -EMFILE;
+	}
 	if (over_limit(h, &c->peer))
 		return -EUSERS;
 	r = loop_timer_new(h->loop, conn_timeout, c, &c->timer);
@@ -756,6 +813,15 @@ static void accept_pause(struct httpd_listener *l)
 	loop_timer_in(l->pause, ACCEPT_PAUSE);
 }
 
+/* For accept4() there is a descriptor again: the one that was kept for it. */
+static bool give_spare(struct httpd_listener *l)
+{
+	if (l->spare < 0)
+		return false;
+	l->spare = fd_close(l->spare);
+	return true;
+}
+
 /* Somebody waits and there is no room: true when it has been made, else what waits goes on waiting in the backlog,
  * without being a connection of ours. */
 static bool accept_room(struct httpd_listener *l, const char *why)
@@ -765,7 +831,7 @@ static bool accept_room(struct httpd_listener *l, const char *why)
 	if (poll(&p, 1, 0) != 1) /* accept4() looks for a descriptor before it looks for a connection */
 		return false;
 	say_short(l->h, why);
-	if (make_room(l->h))
+	if (make_room(l->h) || give_spare(l))
 		return true;
 	accept_pause(l);
 	return false;
@@ -799,8 +865,10 @@ static void accept_event(void *data, int fd, uint32_t events)
 		if (c >= 0) {
 			int r = conn_new(l, c, &a.sa);
 
-			if (r < 0)
+			if (r < 0) {
 				close(c);
+				take_spare(l);
+			}
 			if (r != -ENOMEM)
 				continue;
 			say_short(l->h, strerror(ENOMEM));
@@ -822,6 +890,7 @@ static void accept_again(void *data)
 	struct httpd_listener *l = data;
 
 	loop_io_set(l->io, EPOLLIN);
+	take_spare(l);
 }
 
 static void listener_free(struct httpd_listener *l)
@@ -831,6 +900,7 @@ static void listener_free(struct httpd_listener *l)
 	loop_io_free(l->io);
 	loop_timer_free(l->pause);
 	tls_ctx_unref(l->tls);
+	fd_close(l->spare);
 	fd_close(l->fd);
 	if (l->path)
 		unlink(l->path);
@@ -847,7 +917,7 @@ int httpd_listen_fd(struct httpd *h, int fd, struct tls_ctx *tls)
 
 	if (!l)
 		return -ENOMEM;
-	l->fd = -1;
+	l->fd = l->spare = -1;
 	l->h = h;
 	if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) < 0)
 		return -errno;
@@ -860,6 +930,11 @@ int httpd_listen_fd(struct httpd *h, int fd, struct tls_ctx *tls)
 		return r;
 	l->tls = tls ? tls_ctx_ref(tls) : NULL;
 	l->fd = fd;
+	if (!take_spare(l)) {
+		r = -EMFILE;
+		l->fd = -1; /* the caller's */
+		return r;
+	}
 	l->next = h->listeners;
 	h->listeners = TAKE(l);
 	return 0;

@@ -222,6 +222,8 @@ int client_fail(const struct cli *c, const struct client *to, const struct clien
 	if (error && *error && a->status == 404 && !remedy && c->depth > 2)
 		return cli_fail(c, CLI_EXIT_FAILED, "%s; see %s %s %s list", error, c->path[0]->name,
 				c->path[1]->name, c->path[2]->name);
+	if ((!error || !*error) && a->status == 503) /* lib/httpd */
+		return cli_fail(c, CLI_EXIT_FAILED, "%s has no descriptor free for another question; ask again later", to->daemon);
 	if (!error || !*error)
 		return cli_fail(c, client_exit(NULL, a->status), "%s answered with status %ld",
 				to->daemon, a->status);

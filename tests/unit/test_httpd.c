@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <sodium.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
@@ -257,6 +258,114 @@ static void test_unix_share(void **state)
 	close_world(&w);
 }
 
+/* Takes all descriptors that there are; fills fd. */
+static int starve(int *fd, int most)
+{
+	int n = 0;
+
+	while (n < most && (fd[n] = dup(0)) >= 0)
+		n++;
+	assert_true(n < most && errno == EMFILE);
+	return n;
+}
+
+static int none_free(void)
+{
+	int fd = dup(0);
+
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 && errno == EMFILE;
+}
+
+static void turns(const struct world *w)
+{
+	for (int i = 0; i < 10; i++)
+		assert_true(loop_iterate(w->loop, USEC_PER_MSEC) >= 0);
+}
+
+/* -1: nothing yet; 0: the end; else the status. */
+static int answer_at(int fd)
+{
+	char b[512] = "";
+	ssize_t n = recv(fd, b, sizeof(b) - 1, MSG_DONTWAIT);
+
+	return n < 12 ? (int)n : atoi(b + 9);
+}
+
+static void ask_at(const struct world *w, int fd, const char *more)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	char text[128];
+
+	memcpy(a.sun_path, w->path, strlen(w->path));
+	assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
+	snprintf(text, sizeof(text), "GET /hello HTTP/1.1\r\n%s\r\n", more);
+	assert_true(send(fd, text, strlen(text), 0) > 0);
+}
+
+/* Without a descriptor the operator is answered all the same, one question at a time; the one that is kept for this
+ * is taken back at once, and no other user holds it. */
+static void test_no_descriptors(void **state)
+{
+	static const char last[] = "Connection: close\r\n";
+	struct rlimit was, few;
+	int fd[128], at[6], n;
+	struct world w;
+
+	(void)state;
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+	open_world(&w, NULL);
+	routes(&w);
+	assert_int_equal(chmod(w.dir, 0755), 0);
+	assert_int_equal(httpd_listen_unix(w.h, w.path, 0666), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++)
+		at[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	few = (struct rlimit){ ARRAY_SIZE(fd), was.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	n = starve(fd, ARRAY_SIZE(fd));
+
+	ask_at(&w, at[0], "");
+	turns(&w);
+	assert_int_equal(answer_at(at[0]), 200);
+	ask_at(&w, at[1], last); /* while the first one is still there */
+	turns(&w);
+	assert_int_equal(answer_at(at[1]), -1);
+	assert_int_equal(httpd_conns(w.h), 1);
+	assert_true(send(at[0], "GET /hello HTTP/1.1\r\nConnection: close\r\n\r\n", 42, 0) > 0);
+	turns(&w);
+	assert_int_equal(answer_at(at[0]), 200);
+	assert_int_equal(answer_at(at[1]), 200);
+	assert_int_equal(httpd_conns(w.h), 0);
+	assert_true(none_free());
+
+	if (geteuid() == 0) {
+		assert_int_equal(seteuid(65534), 0);
+		ask_at(&w, at[2], "");
+		ask_at(&w, at[3], "");
+		assert_int_equal(seteuid(0), 0);
+		ask_at(&w, at[4], last);
+		turns(&w);
+		assert_int_equal(answer_at(at[2]), 503);
+		assert_int_equal(answer_at(at[3]), 503);
+		assert_int_equal(answer_at(at[4]), 200);
+		assert_true(none_free());
+		while (n)
+			close(fd[--n]);
+		assert_int_equal(seteuid(65534), 0);
+		ask_at(&w, at[5], last);
+		assert_int_equal(seteuid(0), 0);
+		turns(&w);
+		assert_int_equal(answer_at(at[5]), 200);
+	}
+	while (n)
+		close(fd[--n]);
+	for (size_t i = 0; i < ARRAY_SIZE(at); i++)
+		close(at[i]);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+	close_world(&w);
+}
+
 /* derp.md trap 2: what stands behind the head belongs to the new owner; and nothing is written for it. */
 static void test_take(void **state)
 {
@@ -403,6 +512,7 @@ int main(void)
 		cmocka_unit_test(test_unread),
 		cmocka_unit_test(test_half_close),
 		cmocka_unit_test(test_unix_share),
+		cmocka_unit_test(test_no_descriptors),
 	};
 
 	if (key_init() < 0)
