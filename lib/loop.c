@@ -11,6 +11,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "lib/notify.h"
+
 struct loop_grave {
 	struct loop_grave *next;
 	void *p;
@@ -38,6 +40,9 @@ struct loop {
 	struct epoll_event batch[LOOP_BATCH]; /* data.ptr NULL: not to be served any more */
 	int batch_at, batch_n;
 	size_t n_io;
+	int notify_fd; /* to the service manager's watchdog */
+	struct loop_timer *watchdog;
+	uint64_t watchdog_usec; /* between two signs of life */
 	bool exiting, gone; /* gone: freed with the last of its sources */
 };
 
@@ -150,6 +155,7 @@ int loop_new(struct loop **ret)
 
 	if (!l)
 		return -ENOMEM;
+	l->notify_fd = -1;
 	l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	if (l->epoll_fd < 0)
 		return -errno;
@@ -178,6 +184,8 @@ void loop_free(struct loop *l)
 	while (l->orphans)
 		l->orphans->fn(l->orphans->p);
 	loop_bury(l);
+	loop_timer_free(l->watchdog);
+	fd_close(l->notify_fd);
 	sd_event_source_disable_unref(l->burial);
 	sd_event_source_disable_unref(l->ready);
 	sd_event_unref(l->e);
@@ -261,9 +269,28 @@ void loop_notify(struct loop *l, const char *state)
 	sd_notify(0, state);
 }
 
+static void watchdog_ping(void *data)
+{
+	struct loop *l = data;
+
+	(void)notify_send(l->notify_fd, "WATCHDOG=1"); /* one of three may be lost */
+	loop_timer_in(l->watchdog, l->watchdog_usec);
+}
+
 int loop_watchdog(struct loop *l)
 {
-	return sd_event_set_watchdog(l->e, 1);
+	int r = sd_watchdog_enabled(0, &l->watchdog_usec);
+
+	if (r <= 0)
+		return r;
+	l->watchdog_usec /= 3;
+	l->notify_fd = notify_socket();
+	if (l->notify_fd < 0) /* or an address that only systemd's own library knows how to reach */
+		return sd_event_set_watchdog(l->e, 1);
+	r = loop_timer_new(l, watchdog_ping, l, &l->watchdog);
+	if (r == 0)
+		watchdog_ping(l);
+	return r;
 }
 
 int loop_io_new(struct loop *l, int fd, uint32_t events, loop_io_fn *fn, void *data,

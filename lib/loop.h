@@ -45,8 +45,9 @@ uint64_t loop_now(struct loop *l);
 uint64_t loop_clock(void);
 /* Unix time in nanoseconds: what others' times are compared with, never a delay. */
 int64_t loop_wall_nsec(void);
-/* Sends READY=1 and so on; nothing without NOTIFY_SOCKET. Watchdog pings start by themselves. */
+/* Sends READY=1 and so on; nothing without NOTIFY_SOCKET. */
 void loop_notify(struct loop *l, const char *state);
+/* Signs of life for the service manager's watchdog, if there is one, from now on; also without a free descriptor. */
 int loop_watchdog(struct loop *l);
 
 /* The descriptor stays the caller's. events: EPOLLIN, EPOLLOUT, EPOLLET. Up to 64 that are ready are served in one

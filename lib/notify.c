@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
@@ -81,4 +84,43 @@ void notify_forget(const char *name)
 
 	snprintf(state, sizeof(state), "FDSTOREREMOVE=1\nFDNAME=%s", name);
 	sd_notify(false, state);
+}
+
+/* A path, or with @ in front an abstract name (sd_notify(3)). Its length, or an error. */
+static int manager_address(struct sockaddr_un *ret)
+{
+	const char *at = getenv("NOTIFY_SOCKET");
+	size_t n = at ? strlen(at) : 0;
+
+	if (n == 0)
+		return -ENOENT;
+	if ((at[0] != '/' && at[0] != '@') || n >= sizeof(ret->sun_path))
+		return -EAFNOSUPPORT;
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	memcpy(ret->sun_path, at, n);
+	if (at[0] == '@')
+		ret->sun_path[0] = '\0';
+	return (int)(offsetof(struct sockaddr_un, sun_path) + n);
+}
+
+int notify_socket(void)
+{
+	struct sockaddr_un to;
+	int fd, r = manager_address(&to);
+
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+int notify_send(int fd, const char *state)
+{
+	struct sockaddr_un to;
+	int len = manager_address(&to);
+
+	if (len < 0)
+		return len;
+	/* Not connected: a manager that starts anew may bind its socket anew. */
+	return sendto(fd, state, strlen(state), MSG_NOSIGNAL, (const struct sockaddr *)&to, (socklen_t)len) < 0 ? -errno : 0;
 }
