@@ -15,6 +15,7 @@
 /* A kernel that refused the mesh is asked again: it may have been a moment's want of memory. */
 #define MESH_AGAIN_USEC	    USEC_PER_SEC /* doubled */
 #define MESH_AGAIN_MAX_USEC (UINT64_C(30) * USEC_PER_SEC)
+#define STATE_AGAIN_USEC    (UINT64_C(10) * USEC_PER_SEC)
 
 enum api_backend_state node_backend_state(const struct node *n)
 {
@@ -49,6 +50,34 @@ const struct key_pair *node_self(const struct node *n)
 	if (s->registered && !key_is_zero(&s->node.priv))
 		return &s->node;
 	return n->old_key_serves ? &s->old_node : NULL;
+}
+
+/* ---- what has to survive a restart ---- */
+
+static void state_look_again(struct node *n)
+{
+	if (n->state_error < 0 || n->disco_error < 0)
+		loop_timer_in(n->state_timer, STATE_AGAIN_USEC);
+	else
+		loop_timer_stop(n->state_timer);
+}
+
+int node_state_save(struct node *n)
+{
+	n->state_error = state_save(n->state);
+	state_look_again(n);
+	return n->state_error;
+}
+
+static void state_again(void *data)
+{
+	struct node *n = data;
+
+	if (n->disco_error < 0)
+		n->disco_error = state_save_disco(n->state);
+	if (n->state_error < 0)
+		n->state_error = state_save(n->state);
+	state_look_again(n);
 }
 
 /* ---- what the server is told of this host ---- */
@@ -172,6 +201,9 @@ static void on_login_failed(void *data, const char *text, bool permanent)
 static int on_node_key(void *data, const struct key_pair *node, const struct key_pair *old)
 {
 	struct node *n = data;
+	struct key_pair was = n->state->node, was_old = n->state->old_node;
+	bool registered = n->state->registered;
+	int r;
 
 	/* One that never came to be known is not what others know us by. */
 	if (n->state->registered || key_is_zero(&n->state->old_node.priv) || key_is_zero(&node->pub))
@@ -179,7 +211,15 @@ static int on_node_key(void *data, const struct key_pair *node, const struct key
 	if (!key_equal(&n->state->node.pub, &node->pub))
 		n->state->registered = false;
 	n->state->node = *node;
-	return state_save(n->state);
+	r = node_state_save(n);
+	if (r < 0 && !key_is_zero(&node->pub)) { /* it will not be used; but who logs out has none from now on */
+		n->state->node = was;
+		n->state->old_node = was_old;
+		n->state->registered = registered;
+	}
+	key_pair_wipe(&was);
+	key_pair_wipe(&was_old);
+	return r;
 }
 
 static void on_registered(void *data, const struct key_pair *node, const char *login)
@@ -191,7 +231,7 @@ static void on_registered(void *data, const struct key_pair *node, const char *l
 	n->old_key_serves = false;
 	free(n->state->login);
 	n->state->login = strdup(login);
-	r = state_save(n->state);
+	r = node_state_save(n);
 	if (r < 0)
 		log_err_errno(r, "cannot write the state in %s", n->cfg->statedir);
 	n->up_failing = false;
@@ -211,7 +251,7 @@ static int on_server_key(void *data, const char *server_url, const struct key *k
 	struct node *n = data;
 	int r = state_pin_set(n->state, server_url, key);
 
-	return r < 0 ? r : state_save(n->state);
+	return r < 0 ? r : node_state_save(n);
 }
 
 static const struct control_ops control_ops = {
@@ -278,23 +318,27 @@ int node_control_open(struct node *n)
 
 /* ---- the mesh ---- */
 
-/* Before control and netcheck borrow the map. */
-static void load_map(struct node *n, const struct key *self)
+/* Before control and netcheck borrow the map. One that is of no use is done without, but not one that could not be
+ * opened: the mesh stays without us, and whoever starts us again is told why. */
+static int load_map(struct node *n, const struct key *self)
 {
 	char path[CONFIG_PATH_MAX + 32];
 	struct netmap *map;
 	int r;
 
 	if (state_path(n->state, NODE_MAP_CACHE, path, sizeof(path)) < 0)
-		return;
+		return 0;
 	r = netmap_load(path, n->state->prefs.login_server, self, loop_wall_nsec(), &map);
+	if (r == -EMFILE || r == -ENFILE)
+		return r;
 	if (r < 0) {
 		if (r != -ENOENT)
 			log_info_errno(r, "the map on disk is of no use");
-		return;
+		return 0;
 	}
 	netmap_free(n->map);
 	n->map = map;
+	return 0;
 }
 
 static void keep_ports(struct node *n, const struct dataplane_ports *p)
@@ -307,17 +351,17 @@ static void keep_ports(struct node *n, const struct dataplane_ports *p)
 	s->relay_port = p->relay;
 	s->disco_port = p->disco;
 	s->wireguard_port = p->wireguard;
-	r = state_save(s);
+	r = node_state_save(n);
 	if (r < 0)
 		log_warning_errno(r, "cannot write the state in %s", n->cfg->statedir);
 }
 
 void node_new_disco(struct node *n)
 {
-	int r = state_new_disco(n->state);
-
-	if (r < 0)
-		log_warning_errno(r, "cannot keep the disco key in %s", n->cfg->runtimedir);
+	n->disco_error = state_new_disco(n->state);
+	if (n->disco_error < 0)
+		log_warning_errno(n->disco_error, "cannot keep the disco key in %s", n->cfg->runtimedir);
+	state_look_again(n);
 	if (n->control)
 		control_set_disco(n->control, &n->state->disco.pub);
 }
@@ -387,7 +431,7 @@ void node_forget(struct node *n)
 	struct netmap *map;
 
 	state_forget_node(n->state);
-	if (state_save(n->state) < 0)
+	if (node_state_save(n) < 0)
 		log_err("cannot write the state in %s", n->cfg->statedir);
 	derpc_set_self(n->derpc, NULL);
 	filewriter_wait(n->map_file);
@@ -462,11 +506,15 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 		return r;
 	}
 	if (n->state->registered) {
-		load_map(n, &n->state->node.pub);
+		r = load_map(n, &n->state->node.pub);
 	} else if (!key_is_zero(&n->state->old_node.priv)) {
 		/* A log-in was under way: until it is done others know us by the key before. */
-		load_map(n, &n->state->old_node.pub);
+		r = load_map(n, &n->state->old_node.pub);
 		n->old_key_serves = n->map->self;
+	}
+	if (r < 0) {
+		snprintf(error, NODE_ERROR_MAX, "cannot read the map in %.200s: %s", cfg->statedir, strerror(-r));
+		return r;
 	}
 	if (n->state->want_running && n->state->prefs.login_server[0]) {
 		/* What the kernel has goes on with it at once; the server comes after. */
@@ -488,6 +536,8 @@ static int open_timers(struct node *n)
 		r = loop_timer_new(n->loop, node_dump, n, &n->dump_timer);
 	if (r == 0)
 		r = loop_timer_new(n->loop, node_map_save, n, &n->save_timer);
+	if (r == 0)
+		r = loop_timer_new(n->loop, state_again, n, &n->state_timer);
 	if (r == 0)
 		r = filewriter_new(n->loop, node_map_saved, n, &n->map_file);
 	if (r == 0)
@@ -512,6 +562,8 @@ void node_free(struct node *n)
 			node_map_save(n);
 		filewriter_wait(n->map_file);
 	}
+	if (n->state_error < 0)
+		(void)state_save(n->state);
 	control_free(n->control);
 	node_net_close(n);
 	if (n->paths)
@@ -522,6 +574,7 @@ void node_free(struct node *n)
 	loop_timer_free(n->removal_timer);
 	loop_timer_free(n->dump_timer);
 	loop_timer_free(n->save_timer);
+	loop_timer_free(n->state_timer);
 	filewriter_free(n->map_file);
 	loop_timer_free(n->expiry_timer);
 	clockstep_free(n->clockstep);

@@ -8,7 +8,7 @@
 #include "daemon/node_priv.h"
 #include "lib/log.h"
 
-#define HEALTH_MAX 8
+#define HEALTH_MAX 10
 #define TRYING	   "check --login-server and the network; kernscaled goes on trying"
 
 static void op_state(void *data, struct api_state *ret)
@@ -188,6 +188,11 @@ static void list_health(struct node *n, const struct control_status *c)
 	if (n->save_error < 0)
 		health(a, "The map cannot be kept in %s: %s; a restart without the server would use an older one",
 		       n->cfg->statedir, strerror(-n->save_error));
+	if (n->state_error < 0)
+		health(a, "The state cannot be written in %s: %s", n->cfg->statedir, strerror(-n->state_error));
+	if (n->disco_error < 0)
+		health(a, "The disco key cannot be kept in %s: %s; after a restart peers would have to learn a new one",
+		       n->cfg->runtimedir, strerror(-n->disco_error));
 	if (dataplane_filter_problem(n->dp)[0])
 		health(a, "%s", dataplane_filter_problem(n->dp));
 	if (n->control && !c->map_live)
@@ -273,7 +278,7 @@ static int op_status(void *data, struct api_status_input *ret)
 
 static int save_state(struct node *n, struct api_error *err)
 {
-	int r = state_save(n->state);
+	int r = node_state_save(n);
 
 	if (r < 0)
 		api_error_set(err, API_CODE_FAILED, "make room or mend the folder, then try again",
@@ -522,6 +527,7 @@ static int op_prefs_set(void *data, const struct prefs *change, bool *ret_change
 			struct api_error *err)
 {
 	struct node *n = data;
+	CLEANUP(free) struct prefs *old = NULL;
 	int r;
 
 	if ((change->set & PREFS_LOGIN_SERVER) &&
@@ -530,12 +536,18 @@ static int op_prefs_set(void *data, const struct prefs *change, bool *ret_change
 			      "the login server is chosen when logging in");
 		return -EOPNOTSUPP;
 	}
+	old = malloc(sizeof(*old));
+	if (!old)
+		return -ENOMEM;
+	*old = n->state->prefs;
 	*ret_changed = prefs_merge(&n->state->prefs, change) != 0;
 	if (!*ret_changed)
 		return 0;
 	r = save_state(n, err);
-	if (r < 0)
+	if (r < 0) {
+		n->state->prefs = *old;
 		return r;
+	}
 	node_refresh_hostinfo(n);
 	node_sync_soon(n);
 	return 0;

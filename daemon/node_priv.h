@@ -65,8 +65,8 @@ struct node {
 
 	struct node_peer *peers_by_index, *peers_by_id;
 
-	struct loop_timer *paths_timer, *sync_timer, *removal_timer, *dump_timer, *save_timer, *expiry_timer,
-		*netcheck_timer;
+	struct loop_timer *paths_timer, *sync_timer, *removal_timer, *dump_timer, *save_timer, *state_timer,
+		*expiry_timer, *netcheck_timer;
 	struct clockstep *clockstep;
 	unsigned int mesh_failures;	    /* to come up, in a row */
 	unsigned int sync_failures;	    /* in a row */
@@ -76,6 +76,7 @@ struct node {
 	struct filewriter *map_file;
 	uint64_t save_next; /* the map is not written before that: the disk has other work */
 	int save_error;	    /* why the map is not on disk; 0 = it is */
+	int state_error, disco_error; /* why the state and the disco key are not; 0 = they are */
 
 	int home; /* relay region; 0 = none */
 	bool home_connected;
@@ -106,6 +107,8 @@ struct node {
 /* node.c */
 /* The key by which peers and relays know us; NULL: none yet. */
 const struct key_pair *node_self(const struct node *n);
+/* The state as it is now goes to the disk: at once, or else, besides the error that is returned, as soon as it can be. */
+int node_state_save(struct node *n);
 void node_refresh_hostinfo(struct node *n);
 int node_control_open(struct node *n); /* for the login server of the preferences */
 enum api_backend_state node_backend_state(const struct node *n);

@@ -330,7 +330,7 @@ int state_save(const struct state *s)
 	return r;
 }
 
-static int save_disco(const struct state *s)
+int state_save_disco(const struct state *s)
 {
 	char path[PATH_MAX], text[KEY_TEXT_MAX];
 	int r;
@@ -347,7 +347,7 @@ static int save_disco(const struct state *s)
 int state_new_disco(struct state *s)
 {
 	key_pair_generate(&s->disco);
-	return save_disco(s);
+	return state_save_disco(s);
 }
 
 static int load_disco(struct state *s)

@@ -52,8 +52,9 @@ DEFINE_CLEANUP(struct state *, state_free)
 
 /* Writes and syncs. What was changed may be used once this has returned 0. */
 int state_save(const struct state *s);
-/* A new disco key: when the kernel device is made anew. */
+/* A new disco key: when the kernel device is made anew. Below 0: it is made, but not on disk. */
 int state_new_disco(struct state *s);
+int state_save_disco(const struct state *s);
 
 /* NULL when the server is not known yet. */
 const struct key *state_pin_find(const struct state *s, const char *url);

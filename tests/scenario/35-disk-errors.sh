@@ -64,6 +64,21 @@ check wait_until 40 kept
 check wait_until 10 knows carol
 step "the map goes on, and is kept when it can be"
 
+# What a start finds out for itself and keeps.
+stop alice KILL
+grep -v '"relay_port"' "$state/state.json" >"$W/less.json" && cat "$W/less.json" >"$state/state.json"
+lies write rename
+NODE_UNDER=$liar start_node alice
+check wait_until 10 reach alice carol
+expect 0 wgctl alice status
+said 'The state cannot be written in .*Input/output error'
+cmp "$state/state.json" "$W/less.json" || fail "the state changed"
+lies
+check wait_until 20 grep -q '"relay_port"' "$state/state.json"
+expect 0 wgctl alice status
+! grep -q 'cannot be written' <<<"$SAID" || fail "status does not know that it is kept"
+step "the state is kept as soon as it can be"
+
 # Torn by a power cut, or half of what a dying disk gave back.
 stop alice KILL
 cp -p "$state/state.json" "$W/whole.json"
