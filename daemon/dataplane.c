@@ -447,6 +447,8 @@ static int open_nft(struct dataplane *d)
 			nft_set_kept(d->nft, true);
 			return 0;
 		}
+		if (is_shortage(r))
+			return r; /* a table may hang on it */
 		log_warning_errno(r, "the service manager kept a descriptor that is of no use");
 		d->kept = fd_close(d->kept);
 		notify_forget(KEPT_NAME);
@@ -455,6 +457,10 @@ static int open_nft(struct dataplane *d)
 	if (r < 0)
 		return r;
 	r = notify_store(KEPT_NAME, nft_fd(d->nft));
+	if (is_shortage(r)) {
+		nft_close(TAKE(d->nft));
+		return r;
+	}
 	nft_set_kept(d->nft, r == 0);
 	if (r < 0 && r != -ENOENT)
 		log_info_errno(r, "the service manager keeps no descriptor for us");
@@ -493,8 +499,29 @@ static int up_table(struct dataplane *d, uint16_t *disco_port, char *error)
 		return fail(error, r, "%s", d->filter_problem);
 	udp_self_test(d->udp, on_port_tested, d);
 	r = nft_watch(d->nft, d->loop, on_table_changed, d);
+	if (is_shortage(r)) /* a lack of the moment shall not last for good */
+		return fail(error, r, "cannot watch the nftables table: %s", strerror(-r));
 	if (r < 0)
 		log_warning_errno(r, "changes of the nftables table will not be noticed");
+	return 0;
+}
+
+/* What it can do without, but not because of a lack of the moment. */
+static int up_extras(struct dataplane *d, char *error)
+{
+	int r;
+
+	up_rules(d);
+	r = link_watch(d->link, d->loop, on_link, d);
+	if (is_shortage(r))
+		return fail(error, r, "cannot watch interfaces: %s", strerror(-r));
+	if (r < 0)
+		log_warning_errno(r, "changes of interfaces will not be noticed");
+	r = tsmp_socket_open(d->loop, d->cfg->interface, on_tsmp, d, &d->tsmp);
+	if (is_shortage(r))
+		return fail(error, r, "cannot listen inside the tunnel: %s", strerror(-r));
+	if (r < 0)
+		log_warning_errno(r, "control messages inside the tunnel are not answered");
 	return 0;
 }
 
@@ -522,6 +549,10 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, struct dat
 	int r;
 
 	d->left = 0;
+	/* Before anything is touched: who cannot see whether the tunnel is filtered must not judge it. */
+	r = open_nft(d);
+	if (is_shortage(r))
+		return fail(error, r, "cannot talk to nf_tables: %s", strerror(-r));
 	r = up_device(d, node_private, &ports->wireguard, &adopted, error);
 	if (r == 0)
 		r = up_relay(d, &ports->relay, error);
@@ -529,14 +560,9 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, struct dat
 		r = up_table(d, &ports->disco, error);
 	if (r == 0)
 		r = up_link(d, d->port, error);
+	if (r == 0)
+		r = up_extras(d, error);
 	if (r == 0) {
-		up_rules(d);
-		r = link_watch(d->link, d->loop, on_link, d);
-		if (r < 0)
-			log_warning_errno(r, "changes of interfaces will not be noticed");
-		r = tsmp_socket_open(d->loop, d->cfg->interface, on_tsmp, d, &d->tsmp);
-		if (r < 0)
-			log_warning_errno(r, "control messages inside the tunnel are not answered");
 		d->up = true;
 		*ret_adopted = adopted;
 		return 0;

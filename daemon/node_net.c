@@ -245,7 +245,8 @@ static bool os_has_ipv6(void)
 	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
 	CLEANUP(fd_close) int fd = socket(AF_INET6, SOCK_DGRAM | SOCK_CLOEXEC, 0);
 
-	return fd >= 0 && bind(fd, (struct sockaddr *)&in6, sizeof(in6)) == 0;
+	/* Without a descriptor nothing is known, and a host without IPv6 is the rarer one. */
+	return fd < 0 ? errno != EAFNOSUPPORT : bind(fd, (struct sockaddr *)&in6, sizeof(in6)) == 0;
 }
 
 static void update_endpoints(struct node *n)

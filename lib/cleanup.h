@@ -4,6 +4,8 @@
  *
  * DEFINE_CLEANUP(struct foo *, foo_free) makes CLEANUP(foo_free) usable on a local of that type.
  */
+#include <errno.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -44,6 +46,12 @@ static inline int fd_close(int fd)
 	if (fd >= 0)
 		close(fd);
 	return -1;
+}
+
+/* An error for want of descriptors or memory: it says nothing about what was asked for, and passes. */
+static inline bool is_shortage(int r)
+{
+	return r == -EMFILE || r == -ENFILE || r == -ENOMEM || r == -ENOBUFS;
 }
 
 static inline __attribute__((__unused__)) void fd_close_cleanup(int *fd)

@@ -461,6 +461,14 @@ static void library_init(void)
 	ares_library_init(ARES_LIB_INIT_ALL);
 }
 
+/* c-ares takes a resolv.conf that it cannot open for none, and what it cannot ask for silence. */
+static int descriptor_is_free(void)
+{
+	CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	return fd < 0 ? -errno : 0;
+}
+
 static int lookup_start(struct dial *d)
 {
 	static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -471,6 +479,10 @@ static int lookup_start(struct dial *d)
 									     AF_UNSPEC,
 					     .ai_socktype = SOCK_STREAM, .ai_flags = ARES_AI_NOSORT };
 
+	int r = descriptor_is_free();
+
+	if (r < 0)
+		return r;
 	pthread_once(&once, library_init);
 	if (ares_init_options(&d->ares, &o, ARES_OPT_SOCK_STATE_CB | ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES) !=
 	    ARES_SUCCESS) {

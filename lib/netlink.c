@@ -111,11 +111,12 @@ static uint64_t netns_of(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_NETNS_COOKIE, &cookie, &len) == 0 ? cookie : 0;
 }
 
-static bool is_of_our_netns(int fd)
+/* 1: it is; 0: it is not. */
+static int is_of_our_netns(int fd)
 {
 	CLEANUP(fd_close) int own = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
 
-	return own >= 0 && netns_of(own) == netns_of(fd);
+	return own < 0 ? -errno : netns_of(own) == netns_of(fd);
 }
 
 /* Answers that nobody read to their end: of the one before us, or of a dump that was given up. Each read
@@ -137,8 +138,11 @@ int netlink_adopt(int bus, int fd, struct netlink **ret)
 	if (!nl)
 		return -ENOMEM;
 	if (!has_option(fd, SO_DOMAIN, AF_NETLINK) || !has_option(fd, SO_TYPE, SOCK_RAW) ||
-	    !has_option(fd, SO_PROTOCOL, bus) || !is_of_our_netns(fd))
+	    !has_option(fd, SO_PROTOCOL, bus))
 		return -EBADMSG;
+	r = is_of_our_netns(fd);
+	if (r <= 0)
+		return r < 0 ? r : -EBADMSG;
 	nl->fd = fd;
 	r = fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, 0) < 0 ? -errno : set_up_socket(nl);
 	if (r == 0 && nl->portid == 0)

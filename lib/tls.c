@@ -396,18 +396,22 @@ int tls_server_self(const char *const *names, size_t n, const char *cert_file, c
 int tls_client_new(const char *ca_file, struct tls_ctx **ret)
 {
 	CLEANUP(tls_ctx_unref) struct tls_ctx *t = tls_alloc(false);
+	int fd;
 
 	ERR_clear_error();
 	if (!t)
 		return -ENOMEM;
+	/* OpenSSL says nothing of why it cannot open a file, and takes a bundle that it cannot open for a missing one. */
+	fd = open(ca_file ? ca_file : "/", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	if (fd < 0)
+		return fail_file(ca_file ? ca_file : "/");
+	close(fd);
 	t->ssl = ctx_new(false);
 	if (!t->ssl)
 		return -ENOMEM;
 	/* The default folder is looked into by hash when a chain needs it; nothing is loaded for a missing bundle. */
 	if (SSL_CTX_set_default_verify_paths(t->ssl) != 1)
 		ERR_clear_error();
-	if (ca_file && access(ca_file, R_OK) < 0)
-		return fail_file(ca_file);
 	if (ca_file && SSL_CTX_load_verify_file(t->ssl, ca_file) != 1)
 		return fail(-EBADMSG, ca_file);
 	SSL_CTX_set_verify(t->ssl, SSL_VERIFY_PEER, NULL);

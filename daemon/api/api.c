@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/queue.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +17,7 @@
 
 #define BODY_MAX     (256u << 10)
 #define CONNS_MAX    256
+#define CONNS_LEAST  8
 #define REQUESTS_MAX 128 /* deferred at one time */
 #define STATUS_MAX   (256u << 20)
 #define FAILING_USEC (5 * USEC_PER_SEC)
@@ -701,10 +703,20 @@ static gid_t group_id(const char *name)
 	return found->gr_gid;
 }
 
+/* Of the descriptors a quarter at the most: the others are for servers and files, however many ask. */
+static unsigned int conns_max(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) < 0)
+		return CONNS_MAX;
+	return (unsigned int)MAX(MIN(files.rlim_cur / 4, (rlim_t)CONNS_MAX), (rlim_t)CONNS_LEAST);
+}
+
 int api_new(struct loop *loop, const struct api_options *o, const struct api_ops *ops, void *data,
 	    struct api **ret)
 {
-	static const struct httpd_opts opts = { .max_conns = CONNS_MAX };
+	const struct httpd_opts opts = { .max_conns = conns_max() };
 	CLEANUP(api_free) struct api *a = calloc(1, sizeof(*a));
 	CLEANUP(free) char *lock = NULL;
 	int r;

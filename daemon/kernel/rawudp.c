@@ -111,6 +111,10 @@ int rawudp_open(struct rawudp *r, uint32_t mark)
 	if (v4 < 0)
 		return v4;
 	v6 = open_one(AF_INET6, mark);
+	if (is_shortage(v6)) { /* or it would be taken for a host without IPv6, for good */
+		fd_close(v4);
+		return v6;
+	}
 	r->fd[0] = v4;
 	r->fd[1] = v6 < 0 ? -1 : v6;
 	return 0;

@@ -314,13 +314,16 @@ static int listen_all(struct udp *u, int fd[FAMILIES], struct loop_io *io[FAMILI
 
 /* Life */
 
-static void open_routes(struct udp *u)
+static int open_routes(struct udp *u)
 {
 	for (int f = 0; f < FAMILIES; f++) {
 		u->route[f] = socket(domain[f], SOCK_DGRAM | SOCK_CLOEXEC, 0);
+		if (u->route[f] < 0 && is_shortage(-errno))
+			return -errno;
 		if (u->route[f] >= 0 && u->mark)
 			set(u->route[f], SOL_SOCKET, SO_MARK, (int)u->mark);
 	}
+	return 0;
 }
 
 static void test_failed(void *data)
@@ -363,8 +366,11 @@ int udp_open(struct loop *l, const struct udp_opts *o, struct udp **ret)
 	tproxy = open_both_own(u, o->private_port);
 	if (tproxy < 0 && r < 0)
 		return tproxy;
-	open_routes(u);
-	r = loop_timer_new(l, test_failed, u, &u->test_timer);
+	if (is_shortage(r) || is_shortage(tproxy)) /* it passes; doing without would not */
+		return is_shortage(r) ? r : tproxy;
+	r = open_routes(u);
+	if (r == 0)
+		r = loop_timer_new(l, test_failed, u, &u->test_timer);
 	if (r == 0)
 		r = listen_all(u, u->own, u->own_io, own_readable);
 	if (r == 0 && tproxy < 0)

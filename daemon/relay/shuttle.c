@@ -165,7 +165,9 @@ int shuttle_new(struct loop *l, uint16_t wg_port, uint16_t relay_port, shuttle_f
 	r = open_relay_socket(s, relay_port);
 	if (r < 0)
 		return r;
-	rawudp_open(&s->raw, 0); /* without CAP_NET_RAW shuttle_inject() says so */
+	r = rawudp_open(&s->raw, 0); /* without CAP_NET_RAW shuttle_inject() says so */
+	if (is_shortage(r))
+		return r;
 	r = loop_io_new(l, s->fd, EPOLLIN, shuttle_readable, s, &s->io);
 	if (r < 0)
 		return r;
