@@ -149,7 +149,11 @@ static void refusal(const struct http_head *head, const struct buf *in, size_t a
 
 	while (n < in->len - at && n < 100 && p[n] >= ' ' && p[n] < 0x7f)
 		n++;
-	snprintf(out, max, "the server answered the upgrade with status %d%s%.*s", head->status, n ? ": " : "", (int)n, p);
+	if (head->status / 100 == 3) /* where to is for people to decide: it was they who chose the server */
+		snprintf(out, max, "the server sends us elsewhere (status %d); its own URL is needed", head->status);
+	else
+		snprintf(out, max, "the server answered the upgrade with status %d%s%.*s", head->status,
+			 n ? ": " : "", (int)n, p);
 }
 
 static void client_upgrade(struct ts2021_conn *c, struct buf *in)

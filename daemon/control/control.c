@@ -142,6 +142,11 @@ static void key_answer(void *data, int r, const struct httpc_answer *a, const ch
 		control_retry(c, false, "cannot reach %s: %s", c->server_url, why);
 		return;
 	}
+	if (a->head->status / 100 == 3) {
+		control_retry(c, false, "%s sends us elsewhere (status %d); its own URL is needed", c->server_url,
+			      a->head->status);
+		return;
+	}
 	if (a->head->status != 200) {
 		control_retry(c, false, "%s/key: status %d", c->server_url, a->head->status);
 		return;

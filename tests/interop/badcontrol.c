@@ -475,6 +475,20 @@ static void key_garbage(struct conn *c)
 	garbage(c);
 }
 
+/* Elsewhere lies what nobody shall go to. */
+static void redirect(struct conn *c)
+{
+	put_text(c, "HTTP/1.1 301 Moved Permanently\r\nLocation: http://198.51.100.10:7777/key\r\n"
+		    "Content-Length: 0\r\n\r\n");
+	hang_up(c);
+}
+
+static void redirect_for(struct conn *c, const struct http_head *h)
+{
+	(void)h;
+	redirect(c);
+}
+
 static void key_other(struct conn *c)
 {
 	good_key(c, &B.other.pub);
@@ -980,13 +994,6 @@ static void send_peers(struct h2_stream *st, const json_t *good, unsigned int co
 	send_with(st, good, "Peers", &b);
 }
 
-static void map_many(struct conn *c, struct h2_stream *st, const json_t *good)
-{
-	(void)c;
-	if (!send_ready(st))
-		send_peers(st, good, 20000, id_plain);
-}
-
 static void map_too_many(struct conn *c, struct h2_stream *st, const json_t *good)
 {
 	(void)c;
@@ -1082,6 +1089,8 @@ static const struct misdeed misdeeds[] = {
 	{ "key-mute", .upgrade = refuse, .key = deaf },
 	{ "key-drip", .upgrade = refuse, .key = drip, .tick = drip_tick },
 	{ "key-other", .upgrade = refuse, .key = key_other },
+	{ "key-moved", .upgrade = refuse, .key = redirect },
+	{ "up-moved", .upgrade = redirect_for },
 	{ "rec-flip", .channel = flipped_record },
 	{ "rec-empty", .channel = channel_flows, .tick = empty_records_tick },
 	{ "early-huge", .channel = early_huge },
@@ -1114,7 +1123,6 @@ static const struct misdeed misdeeds[] = {
 	{ "map-pings", .map = map_good, .tick = pings_tick },
 	{ "map-thieves", .map = map_thieves },
 	{ "map-names", .map = map_names },
-	{ "map-many", .map = map_many },
 	{ "map-too-many", .map = map_too_many },
 	{ "map-colliding", .map = map_colliding },
 	{ "map-rules", .map = map_rules },

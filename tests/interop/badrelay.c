@@ -13,6 +13,7 @@
  *   huge     says that a frame of 4 GiB follows;  trunc  ends in the middle of a frame
  *   info     greets with noise for a ServerInfo;  bye    greets and ends the connection
  *   mute     takes the connection and says nothing;  hole  greets and forwards nothing
+ *   drip     says all that it says at a byte a second;  dregs  the same once it has greeted
  *
  * Prints `MODE accepts N frames N` when the mode changes. With a new mode all connections end.
  */
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "lib/cleanup.h"
@@ -42,6 +44,8 @@ struct client {
 	struct derp_reader reader;
 	struct key key;
 	bool ends; /* once all is written */
+	bool greeted;
+	time_t dripped; /* the last byte, in seconds */
 };
 
 static struct {
@@ -175,12 +179,32 @@ static void client_input(struct client *c)
 		client_end(c);
 }
 
+static bool drips(const struct client *c)
+{
+	return mode_is("drip") || (mode_is("dregs") && c->greeted);
+}
+
+/* How much of what there is leaves now. */
+static size_t allowed(struct client *c)
+{
+	struct timespec now;
+
+	if (!drips(c))
+		return c->out.len;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	if (now.tv_sec == c->dripped)
+		return 0;
+	c->dripped = now.tv_sec;
+	return 1;
+}
+
 static void client_output(struct client *c)
 {
+	size_t most;
 	ssize_t n;
 
-	while (c->out.len) {
-		n = send(c->fd, buf_data(&c->out), c->out.len, MSG_NOSIGNAL);
+	while (c->out.len && (most = allowed(c))) {
+		n = send(c->fd, buf_data(&c->out), MIN(most, c->out.len), MSG_NOSIGNAL);
 		if (n <= 0) {
 			if (errno != EAGAIN)
 				client_end(c);
@@ -188,6 +212,9 @@ static void client_output(struct client *c)
 		}
 		buf_consume(&c->out, (size_t)n);
 	}
+	if (c->out.len)
+		return;
+	c->greeted = c->state == UP;
 	if (c->ends)
 		client_end(c);
 }
@@ -297,9 +324,11 @@ static void turn(int listener, const char *path)
 {
 	struct pollfd p[CLIENTS + 1] = { { .fd = listener, .events = POLLIN } };
 
-	for (size_t i = 0; i < CLIENTS; i++)
-		p[i + 1] = (struct pollfd){ .fd = R.c[i].fd,
-					    .events = (short)(POLLIN | (R.c[i].out.len ? POLLOUT : 0)) };
+	for (size_t i = 0; i < CLIENTS; i++) {
+		bool waits = R.c[i].out.len && !drips(&R.c[i]); /* for room, not for its time */
+
+		p[i + 1] = (struct pollfd){ .fd = R.c[i].fd, .events = (short)(POLLIN | (waits ? POLLOUT : 0)) };
+	}
 	poll(p, CLIENTS + 1, TICK_MSEC);
 	read_mode(path);
 	if (p[0].revents)

@@ -1,7 +1,7 @@
 #!/bin/bash
 # limit: 240 s
 # The only relay turns hostile: floods, replays and forges in the peers' names, frames of 4 GiB, cut
-# frames, connections that end at once or stay silent. The direct path loses no packet, memory,
+# frames, connections that end at once, stay silent or give a byte a second. The direct path loses no packet, memory,
 # descriptors, CPU and log stay small, the relay is not stormed, and when it is good again the peer
 # behind it is reached as before.
 #
@@ -61,6 +61,10 @@ for m in bye info huge trunc; do
 done
 try mute 5 100
 try hole 5 100
+try drip 12 100
+[ "$ACCEPTS" -lt 90 ] || fail "drip: $ACCEPTS connections in 12 s"
+try dregs 8 100
+[ "$ACCEPTS" -lt 90 ] || fail "dregs: $ACCEPTS connections in 8 s"
 
 step "afterwards"
 all_answered traffic

@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 240 s
+# limit: 300 s
 # A hostile server takes the place of the coordinator, or the network on the way there turns hostile:
 # nothing it sends before the first map, and nothing it does not send, costs alice and bob a packet. alice's
 # memory, descriptors and CPU stay bounded, `wgctl status` answers at once and says what is wrong, and when
@@ -23,6 +23,10 @@ try key-chunks 1 600 4 'too long'
 try key-length 1 600 4 'too long'
 try key-mute 1 600 4 'status 400|refuses our version|other key'
 try key-drip 1 600 4 ''
+try key-moved 1 600 4 'sends us elsewhere'
+try up-moved 1 600 4 'sends us elsewhere'
+[ "$(calls)" = 0 ] || fail "alice went where the server sent her: $(calls) packets"
+STAYS=1 try key-other 1 600 4 'shows another key than before'
 # --- Noise and HTTP/2
 try rec-flip 1 600 4 'does not decrypt'
 try rec-empty 3 600 4 ''

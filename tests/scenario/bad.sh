@@ -62,7 +62,8 @@ given_back() {
 
 # try MODE SECONDS CPU MIB CAUSE: that misdeed for so long. CPU: ms a second at most; MIB: how much more memory
 # at the most, ever; CAUSE: what status says of it, '' where nothing is wrong, or nothing said in so short a time.
-# In front of it: CHECK=FUNCTION that has to hold in the end; BACK=MSEC, FDS=N, LEFT=KIB, SLOW=MSEC for more than usual.
+# In front of it: CHECK=FUNCTION that has to hold in the end; BACK=MSEC, FDS=N, LEFT=KIB, SLOW=MSEC for more than usual;
+# STAYS=1: alice asks no more (but once a minute) until something changes.
 try() {
 	local m=$1 secs=$2 cause=$5 begin end t took='' best middle most=0 fd left hwm cpu said='' bad='' n=''
 
@@ -91,6 +92,7 @@ try() {
 	hwm=$(($(status_of alice VmHWM) - hwm))
 	SERVED=$(grep -c '^good served' "$LOGS/badcontrol.log")
 	mode good
+	[ -z "${STAYS:-}" ] || stir
 	end=$(now_msec)
 	wait_until 60 again || fail "$m: alice is not back: $(ask)"
 	end=$(($(now_msec) - end))
