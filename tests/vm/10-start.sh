@@ -43,3 +43,14 @@ for d in /run/kernscale-coordinator /var/lib/kernscale-relay; do
 	[ "$got" = "$want" ] || fail "tmpfiles.d makes $d: $got, the unit $want"
 done
 step "users and folders"
+
+# Whoever is in the group may change the node, all others may look.
+as_group() {
+	setpriv --reuid 65534 --regid 65534 --groups "$1" --inh-caps=-all --bounding-set=-all --no-new-privs \
+		"$(command -v wgctl)" "${@:2}"
+}
+expect 0 as_group 65534 status
+expect 6 as_group 65534 up
+said 'group kernscale'
+expect 0 as_group kernscale up
+step "the group"
