@@ -22,7 +22,7 @@ expect 0 ip6 alice
 said '^fd7a:115c:a1e0:'
 expect 0 wgctl alice status
 said '^100\.64\.0\.1 +alice '
-key=$(on alice wg show kernscale0 public-key)
+key=$(key_of alice)
 
 # As root it started, as its own user it runs.
 [ "$(awk '/^Uid:/ { print $2 }' "/proc/${PIDS[alice]}/status")" = "${NODE_USER%%:*}" ] || fail "kernscaled still runs as root"
@@ -36,7 +36,7 @@ said '^100\.64\.0\.2 +bob '
 
 step "up again"
 expect 0 up alice
-[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the node's key changed by a second up"
+[ "$(key_of alice)" = "$key" ] || fail "the node's key changed by a second up"
 check reach alice bob
 
 step "another name, and --reset: the machine's own again, at the same server"
@@ -51,7 +51,7 @@ check named other
 expect 0 wgctl alice up --reset --timeout=20s
 wait_until 10 named "$(uname -n)" || fail "alice is not called $(uname -n): $(admin nodes list)"
 expect 0 wgctl alice status
-[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the node's key changed by --reset"
+[ "$(key_of alice)" = "$key" ] || fail "the node's key changed by --reset"
 check reach alice bob
 
 step "down and up"

@@ -10,7 +10,7 @@ hosts alice bob
 start_coordinator
 start_node alice
 make_key tagged --tags tag:db,tag:web
-expect 0 wgctl alice up --login-server=$URL --auth-key="file:$W/tagged" --hostname=alice --timeout=20s
+expect 0 up_with tagged alice
 join bob
 
 # tags NODE FILTER TAGS: what NODE says of whom FILTER names

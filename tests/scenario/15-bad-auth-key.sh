@@ -9,17 +9,17 @@ start_coordinator
 start_node alice
 
 echo 0123456789abcdef0123456789abcdef0123456789abcdef >"$W/bad"
-expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/bad" --hostname=alice --timeout=20s
+expect 6 up_with bad alice
 said 'key'
 nothing_left alice
-expect 1 wgctl alice up --login-server=$URL --auth-key="file:$W/none" --hostname=alice --timeout=20s
+expect 1 up_with none alice
 said "$W/none"
 
 expect 0 up alice
 expect 0 ip4 alice
 said '^100\.64\.0\.1$'
 # Joined already: the key is not needed, so it is not judged.
-expect 0 wgctl alice up --login-server=$URL --auth-key="file:$W/bad" --hostname=alice --timeout=20s
+expect 0 up_with bad alice
 expect 0 wgctl alice status
 
 # A key in the arguments works, is warned of, and is no more to be seen in the process list.

@@ -12,7 +12,7 @@ start_node bob
 
 make_key short --expiration 1s
 sleep 2
-expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/short" --hostname=alice --timeout=20s
+expect 6 up_with short alice
 said 'expired'
 nothing_left alice
 
@@ -20,10 +20,10 @@ nothing_left alice
 for how in expire delete; do
 	make_key "$how" --reusable --expiration 1h
 	id=$(admin preauthkeys list -o json | jq -r 'map(.id | tonumber) | max')
-	expect 0 wgctl bob up --login-server=$URL --auth-key="file:$W/$how" --hostname=bob --timeout=20s
+	expect 0 up_with "$how" bob
 	expect 0 wgctl bob logout
 	expect 0 admin preauthkeys "$how" -i "$id"
-	expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/$how" --hostname=alice --timeout=20s
+	expect 6 up_with "$how" alice
 	case $how in
 	expire) said 'authkey expired' ;;
 	delete) said 'invalid pre auth key' ;;
@@ -32,8 +32,8 @@ for how in expire delete; do
 done
 
 make_key once --expiration 1h
-expect 0 wgctl bob up --login-server=$URL --auth-key="file:$W/once" --hostname=bob --timeout=20s
-expect 6 wgctl alice up --login-server=$URL --auth-key="file:$W/once" --hostname=alice --timeout=20s
+expect 0 up_with once bob
+expect 6 up_with once alice
 said 'used'
 nothing_left alice
 

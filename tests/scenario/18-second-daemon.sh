@@ -9,7 +9,7 @@ need wg
 hosts alice bob
 start_coordinator
 join alice
-before=$(on alice wg show kernscale0 public-key)
+before=$(key_of alice)
 
 mkdir -p "$W/other/state" "$W/other/run"
 chown -R "$NODE_USER" "$W/other"
@@ -25,14 +25,14 @@ expect 1 second "$W/other/state"
 said 'another kernscaled has interface kernscale0'
 check running alice
 expect 0 wgctl alice status
-[ "$(on alice wg show kernscale0 public-key)" = "$before" ] || fail "the interface was touched"
+[ "$(key_of alice)" = "$before" ] || fail "the interface was touched"
 
 step "a foreign interface of our name"
 ip -n "${P}bob" link add kernscale0 type wireguard
 wg genkey >"$W/foreign.key"
 on bob wg set kernscale0 private-key "$W/foreign.key"
-foreign=$(on bob wg show kernscale0 public-key)
+foreign=$(key_of bob)
 start_node bob
 expect 1 up bob
 said 'kernscale0'
-[ "$(on bob wg show kernscale0 public-key)" = "$foreign" ] || fail "the foreign interface was taken"
+[ "$(key_of bob)" = "$foreign" ] || fail "the foreign interface was taken"

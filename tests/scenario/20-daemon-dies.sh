@@ -10,14 +10,14 @@ hosts alice bob
 start_coordinator
 join alice bob
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
-key=$(on alice wg show kernscale0 public-key)
+key=$(key_of alice)
 
 on alice ping -i 0.1 -c 100 -W 1 "$(ip4 bob)" >"$W/ping" 2>&1 &
 traffic=$!
 both_direct 10 alice bob
 stop alice KILL
 step "killed"
-[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the interface went with the daemon"
+[ "$(key_of alice)" = "$key" ] || fail "the interface went with the daemon"
 check on alice nft list table inet kernscale >/dev/null
 sleep 2
 start_node alice
@@ -26,7 +26,7 @@ step "back"
 wait $traffic
 tail -n 3 "$W/ping"
 grep -q ' 0% packet loss' "$W/ping" || fail "packets were lost"
-[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+[ "$(key_of alice)" = "$key" ] || fail "the key changed"
 
 step "stopped in order, the mesh stays up"
 check stop alice

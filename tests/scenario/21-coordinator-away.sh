@@ -26,9 +26,22 @@ check wait_until 20 by_relay
 both_direct 10 alice bob
 check relayed carol alice
 sleep 2.5 # the map is on disk
-key=$(on alice wg show kernscale0 public-key)
+key=$(key_of alice)
 answers() {
 	wgctl bob ping -c 1 --timeout 300ms alice
+}
+# again FUNCTION WHAT: alice's daemon dies, and one second later there is another one. WHAT, as FUNCTION sees it, is over
+# with the first one and begins with the second.
+again() {
+	local since
+
+	stop alice KILL
+	sleep 1
+	refute "$1"
+	since=$(now_msec)
+	start_node alice
+	wait_until 2 "$1" || fail "$2: not after the start: $(wgctl alice status)"
+	in_time 2000 "$since" "$2: after the start"
 }
 
 stop coordinator KILL
@@ -36,32 +49,16 @@ step "the coordinator is gone"
 # What the new daemon does to the table is seen from outside, line by line as it happens.
 start monitor alice stdbuf -oL nft monitor
 for _ in 1 2 3; do
-	stop alice KILL
-	sleep 1
-	refute by_relay
-	since=$(now_msec)
-	start_node alice
-	wait_until 2 by_relay || fail "nothing comes by relay: $(wgctl alice status)"
-	in_time 2000 "$since" "relays are bridged after the start"
-	stop alice KILL
-	sleep 1
-	since=$(now_msec)
-	start_node alice
-	wait_until 2 answers || fail "no pong from the new daemon"
-	in_time 2000 "$since" "discovery is answered after the start"
+	again by_relay "relays are bridged"
+	again answers "discovery is answered"
 done
 stop relay KILL
 step "coordinator and relay are gone"
-stop alice KILL
-sleep 1
-since=$(now_msec)
-start_node alice
-wait_until 2 answers || fail "no pong from the new daemon"
-in_time 2000 "$since" "discovery is answered after the start"
+again answers "discovery is answered"
 wait_until 2 direct alice bob || fail "alice did not adopt the path: $(wgctl alice status)"
 expect 0 wgctl alice status
 said "not connected.*$URL"
-[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+[ "$(key_of alice)" = "$key" ] || fail "the key changed"
 
 for _ in $(seq 7); do
 	sleep 5

@@ -17,26 +17,23 @@ bob6=$(ip6 bob)
 leaves_by() {
 	on alice ip route get 100.64.0.2 | grep -q " dev $1 " && on alice ip -6 route get "$bob6" | grep -q " dev $1 "
 }
-rules() {
-	[ "$(on alice ip rule | grep -c '^52[0-9][0-9]:')" = "$1" ] && [ "$(on alice ip -6 rule | grep -c '^52[0-9][0-9]:')" = "$1" ]
-}
 check leaves_by kernscale0
 check ip -n "${P}alice" route add 100.64.0.0/24 via 198.51.100.1
 check ip -n "${P}alice" route add "$bob6/120" via 2001:db8::1
-check rules 5
+check rules alice 5
 check leaves_by eth0
 
 step "told that the mesh wins"
 stop alice
 start_node alice --lan-first false
-wait_until 10 rules 4 || fail "rules: $(on alice ip rule)"
+wait_until 10 rules alice 4 || fail "rules: $(on alice ip rule)"
 check leaves_by kernscale0
 wait_until 10 reach alice bob || fail "alice does not reach bob: $(wgctl alice status)"
 
 step "and back"
 stop alice
 start_node alice --lan-first true
-wait_until 10 rules 5 || fail "rules: $(on alice ip rule)"
+wait_until 10 rules alice 5 || fail "rules: $(on alice ip rule)"
 check leaves_by eth0
 expect 0 wgctl alice down
 nothing_left alice

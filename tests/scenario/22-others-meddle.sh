@@ -16,9 +16,6 @@ old_kernel start_node carol
 check up carol
 for n in alice carol; do wait_until 10 reach $n bob || fail "$n does not reach bob"; done
 
-table_stands() {
-	on "$1" nft list table inet kernscale | grep -q tproxy
-}
 put_back() {
 	[ "$(grep -c 'table kernscale was changed by somebody else: putting it back' "$LOGS/carol.log")" -ge "$1" ]
 }
@@ -42,22 +39,14 @@ check wait_until 10 reach bob carol
 refute put_back 6
 
 step "the routing rules are deleted"
-for family in -4 -6; do
-	for priority in 5210 5230 5250 5260 5270; do
-		check on alice ip $family rule del priority $priority
-	done
-done
-rules_stand() {
-	[ "$(on alice ip rule | grep -c '^52[0-9][0-9]:')" = 5 ] && [ "$(on alice ip -6 rule | grep -c '^52[0-9][0-9]:')" = 5 ]
-}
-wait_until 5 rules_stand || fail "no rules again: $(on alice ip rule)"
+check rules alice 5
+delete_rules alice
+wait_until 5 rules alice 5 || fail "no rules again: $(on alice ip rule)"
 
 step "the address is deleted"
-check on alice ip addr del "$(ip4 alice)/32" dev kernscale0
-address_stands() {
-	on alice ip addr show dev kernscale0 | grep -q "inet $(ip4 alice)/32"
-}
-wait_until 5 address_stands || fail "no address again"
+alice_ip=$(ip4 alice)
+check on alice ip addr del "$alice_ip/32" dev kernscale0
+wait_until 5 has_address alice "$alice_ip" || fail "no address again"
 wait_until 10 reach alice bob || fail "alice does not reach bob after its address was deleted"
 
 step "the routes are flushed"
@@ -93,14 +82,11 @@ wait_until 20 reach bob alice || fail "bob does not reach alice after her peers 
 
 step "the link is set down"
 check on alice ip link set kernscale0 down
-link_is_up() {
-	on alice ip link show up dev kernscale0 | grep -q kernscale0
-}
-wait_until 5 link_is_up || fail "the link stays down"
+wait_until 5 link_is_up alice || fail "the link stays down"
 wait_until 15 reach alice bob || fail "alice does not reach bob after the link was down"
 
 step "the interface is removed"
 check on alice ip link del kernscale0
-wait_until 5 link_is_up || fail "no interface again"
+wait_until 5 link_is_up alice || fail "no interface again"
 wait_until 15 reach alice bob || fail "alice does not reach bob after the interface was removed"
 wait_until 15 reach bob alice || fail "bob does not reach alice after the interface was removed"

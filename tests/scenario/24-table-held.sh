@@ -11,50 +11,31 @@
 #                                                 - mallory 198.51.100.66
 . "$(dirname "$0")/lib.sh"
 need wg nft nstat
-inet
-host pub 198.51.100.10
-host alice 198.51.100.11
-host bob 198.51.100.12
-host mallory 198.51.100.66
+hosts alice bob
 start_coordinator
 old_kernel manage alice
-up alice || fail "alice does not come up"
-join bob
-alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
-expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
-start first alice ping -q -i 0.1 "$bob_ip"
-wait_until 10 direct alice bob || fail "alice has no direct path: $(wgctl alice status)"
-wait_until 10 direct bob alice || fail "bob has no direct path: $(wgctl bob status)"
-sleep 2.5 # the map is on disk
-stop first INT
+. "$HERE/mallory.sh"
 
-# rules TABLE: as text, without what a copy has not.
-rules() {
+# filter TABLE: as text, without what a copy has not.
+filter() {
 	on alice nft -s list table inet "$1" 2>/dev/null |
 		sed -E "s/ # progname .*//; /^.*flags owner/d; /^$/d; s/table inet $1 /table inet kernscale /"
 }
 there() {
 	on alice nft list table inet "$1" >/dev/null 2>&1
 }
-gone() {
-	! there "$1"
-}
-owned() {
-	there kernscale && ! on alice nft delete table inet kernscale 2>/dev/null
-}
 # The copy, alone, is what the table was.
 held() {
-	wait_until 15 gone kernscale || fail "$1: the table did not go with its owner"
+	wait_until 15 not there kernscale || fail "$1: the table did not go with its owner"
 	there kernscale-held || fail "$1: nothing filters: $(on alice nft list tables)"
-	[ "$(rules kernscale-held)" = "$stands" ] || fail "$1: another copy: $(rules kernscale-held)"
+	[ "$(filter kernscale-held)" = "$stands" ] || fail "$1: another copy: $(filter kernscale-held)"
 	[ ! -s "$W/alice/manager/store" ] || fail "$1: the store is not empty"
 }
 back() {
-	wait_until 30 ready || fail "kernscaled is not back"
-	wait_until 30 wgctl alice status || fail "kernscaled does not answer"
+	is_back
 	check owned
-	gone kernscale-held || fail "the copy was left"
-	[ "$(rules kernscale)" = "$stands" ] || grep -q 'using a raw socket' "$LOGS/alice.log" || fail "another table: $(rules kernscale)"
+	not there kernscale-held || fail "the copy was left"
+	[ "$(filter kernscale)" = "$stands" ] || grep -q 'using a raw socket' "$LOGS/alice.log" || fail "another table: $(filter kernscale)"
 }
 # Killed, and its end noticed.
 kill_alice() {
@@ -65,44 +46,13 @@ kill_alice() {
 	wait_until 5 ended "$pid" || fail "it lives on"
 }
 ended() {
-	! kill -0 "$1" && [ ! -e "$W/alice/manager/ready" ]
-}
-ready() {
-	[ -e "$W/alice/manager/ready" ]
+	! kill -0 "$1" && not ready
 }
 failed() {
 	[ -e "$W/alice/manager/failed" ]
 }
-# Echo requests that alice's own kernel took: bob sends none while mallory does.
-got_in() {
-	on alice nstat -asz IcmpInEchos | awk '/IcmpInEchos/ { print $2 }'
-}
-begin() {
-	start quiet alice ping -i 0.05 -W 1 "$bob_ip"
-	start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
-	before=$(got_in)
-}
-end() {
-	local sent lost
-
-	[ "$(got_in)" = "$before" ] || fail "$1: mallory got in, $(($(got_in) - before)) times"
-	stop quiet INT
-	stop attack INT
-	sent=$(sed -n 's/^\([0-9]*\) packets transmitted.*/\1/p' "$LOGS/attack.log" | tail -n 1)
-	# The last one may have been on its way when ping was ended.
-	grep transmitted "$LOGS/quiet.log"
-	lost=$(sed -n 's/^.* icmp_seq=\([0-9]*\) .*/\1/p' "$LOGS/quiet.log" | awk '$1 > max { max = $1 } END { print max - NR }')
-	[ "$lost" = 0 ] || fail "$1: $lost packets were lost"
-	rm "$LOGS/quiet.log"
-	[ "$sent" -gt 20 ] || fail "mallory was not at it"
-	step "$1: none of mallory's $sent packets got in"
-}
-ip_batch mallory <<-X
-	addr add $bob_ip/32 dev lo
-	route add $alice_ip/32 via 198.51.100.11
-X
 check owned
-stands=$(rules kernscale)
+stands=$(filter kernscale)
 grep -q 'saddr @peers4 drop' <<<"$stands" || fail "no filter: $stands"
 
 begin
@@ -110,7 +60,7 @@ touch "$W/alice/manager/hold"
 kill_alice
 wait_until 5 there kernscale-held || fail "no copy"
 check owned
-[ "$(rules kernscale-held)" = "$stands" ] || fail "another copy: $(rules kernscale-held)"
+[ "$(filter kernscale-held)" = "$stands" ] || fail "another copy: $(filter kernscale-held)"
 sleep 1
 rm "$W/alice/manager/hold"
 back
@@ -120,11 +70,11 @@ check on bob ping -q -c 2 -i 0.2 -W 1 "$alice_ip"
 step "by hand while the daemon runs: refused, for it would be out of date"
 expect 1 on alice "$BIN/kernscaled" --hold-filter --user "$NODE_USER"
 said 'another kernscaled has interface kernscale0'
-check gone kernscale-held
+check not there kernscale-held
 
 # Both tables while the daemon works, which no start leaves so for long: what comes in and goes out twice
 # through the same rules is not harmed.
-rules kernscale | sed 's/table inet kernscale /table inet twice /' | check on alice nft -f -
+filter kernscale | sed 's/table inet kernscale /table inet twice /' | check on alice nft -f -
 check on bob ping -q -c 2 -i 0.2 -W 1 "$alice_ip"
 tcp bob alice 1
 expect 0 wgctl alice ping -c 3 --timeout 5s bob
@@ -135,7 +85,7 @@ step "the same rules twice"
 
 check stop alice
 check there kernscale
-check gone kernscale-held
+check not there kernscale-held
 old_kernel manage alice --limit 3
 back
 begin
@@ -186,18 +136,14 @@ check owned
 check stop alice
 
 # This shows that mallory can be seen, and that a table goes with its owner here: without the copy.
-NODE_UNDER="env LD_PRELOAD=$BIN/tests/scenario/killer.so NO_PERSIST=1 $BIN/tests/scenario/standin --limit 1 $W/alice/manager" start_node alice
+NODE_UNDER="$BIN/tests/scenario/standin --limit 1 $W/alice/manager" old_kernel start_node alice
 wait_until 30 ready || fail "kernscaled is not back"
-start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
-before=$(got_in)
+attack
 sleep 0.5
 [ "$(got_in)" = "$before" ] || fail "mallory gets in"
 kill_alice
 wait_until 10 failed || fail "the limit was not hit"
-in_now() {
-	[ "$(got_in)" -gt "$before" ]
-}
-check gone kernscale
+check not there kernscale
 wait_until 5 in_now || fail "mallory cannot be seen"
 step "without a copy mallory is in"
 stop attack INT

@@ -20,7 +20,7 @@ alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 check wait_until 20 reach alice bob
 sleep 2.5 # the maps are on disk
 port=$(on alice wg show kernscale0 listen-port)
-key=$(on alice wg show kernscale0 public-key)
+key=$(key_of alice)
 
 stop coordinator KILL
 check running relay
@@ -28,9 +28,7 @@ for n in alice bob; do
 	stop $n KILL
 	check on $n ip link del kernscale0
 	check on $n nft delete table inet kernscale
-	for family in -4 -6; do
-		while on $n ip $family rule del pref "$(on $n ip $family rule | sed -n '/^52[0-9][0-9]:/{s/:.*//p;q}')" 2>/dev/null; do :; done
-	done
+	delete_rules $n
 	rm -rf "$W/$n/run"
 	nothing_left $n
 done
@@ -44,7 +42,7 @@ check wait_until 15 on alice ping -q -c 1 -W 0.3 "$bob_ip"
 in_time 2000 "$since" "the first reply by relay after the start"
 check wait_until 5 relayed alice bob
 check on bob ping -q -c 1 -W 2 "$alice_ip"
-[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+[ "$(key_of alice)" = "$key" ] || fail "the key changed"
 [ "$(on alice wg show kernscale0 listen-port)" = "$port" ] || fail "another port: $(on alice wg show kernscale0 listen-port), not $port"
 expect 0 wgctl alice status
 said "not connected.*$URL"

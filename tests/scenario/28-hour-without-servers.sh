@@ -19,10 +19,8 @@ wait_until 10 reach alice bob || fail "no session of alice and bob"
 wait_until 10 reach alice carol || fail "no session of alice and carol"
 load alice bob 2 2 1000
 load alice carol 1 0 1000 # one way: the counters at alice grow once in 10 s
-for p in "alice bob" "bob alice" "alice carol" "carol alice"; do
-	# shellcheck disable=SC2086 # two words
-	wait_until 10 direct $p || fail "$p not direct: $(wgctl "${p% *}" status)"
-done
+both_direct 10 alice bob
+both_direct 10 alice carol
 
 endpoints() {
 	local n

@@ -21,10 +21,8 @@ load alice bob 1 1 1000
 load alice carol 1 1 1000
 end=$(($(date +%s) + 7200))
 expect 0 admin nodes expire --identifier 2 --expiry "$(date -u -d "@$end" +%Y-%m-%dT%H:%M:%SZ)"
-for p in "alice bob" "bob alice" "alice carol"; do
-	# shellcheck disable=SC2086 # two words
-	wait_until 10 direct $p || fail "$p not direct: $(wgctl "${p% *}" status)"
-done
+both_direct 10 alice bob
+both_direct 10 alice carol
 sleep 60
 phase "the key is good"
 sleep 5340

@@ -9,16 +9,12 @@
 #   bob   198.51.100.12 /
 . "$(dirname "$0")/lib.sh"
 need setpriv wg
-need_programs kernscale-relay
 hosts alice bob
 make_cert
 coordinator_config true ""
 printf 'log:\n  level: debug\n' >>"$W/coord/config.yaml"
 start_coordinator
-mkdir -p "$W/relay"
-chown "$NODE_USER" "$W/relay"
-start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun off --state "$W/relay" --hostname relay.test \
-	--user "$NODE_USER" --verbose debug
+run_relay --stun off --hostname relay.test --verbose debug
 join alice bob
 check running relay
 check wait_until 20 reach alice bob

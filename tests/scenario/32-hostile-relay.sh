@@ -14,8 +14,7 @@ need_programs tests/interop/badrelay
 hosts alice bob carol
 firewall_no_udp carol
 relay_map 903 bad Bad -1
-mode() { echo "$1" >"$W/mode.new" && mv "$W/mode.new" "$W/mode"; }
-mode good
+put mode good
 start badrelay pub "$BIN/tests/interop/badrelay" 8443 "$W/mode"
 coordinator_config false "$W/derp.yaml"
 start_coordinator
@@ -37,13 +36,13 @@ start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 try() {
 	local cpu=0 said
 
-	mode "$1"
+	put mode "$1"
 	cpu=$(cpu_msec alice)
 	sleep "$2"
 	cpu=$((($(cpu_msec alice) - cpu) / $2))
 	check wgctl alice status >/dev/null
 	check direct alice bob
-	mode good
+	put mode good
 	said=$(wait_until 2 grep -q "^$1 " "$LOGS/badrelay.log" && grep "^$1 " "$LOGS/badrelay.log" | tail -n 1)
 	step "$said; alice: CPU $cpu ms a second, RssAnon $(status_of alice RssAnon) KiB, descriptors $(descriptors alice)"
 	[ "$cpu" -lt "$3" ] || fail "$1: $cpu ms of CPU a second"
@@ -69,10 +68,8 @@ try dregs 8 100
 step "afterwards"
 all_answered traffic
 grep -qE '[0-9]{3,} packets transmitted' "$LOGS/traffic.log" || fail "no traffic"
-after=$(status_of alice RssAnon)
-[ $((after - before)) -lt 3072 ] || fail "memory has grown from $before to $after KiB"
-now_fewer() { [ "$(descriptors alice)" -le $((fds + 2)) ]; }
-check wait_until 10 now_fewer
+grown_less 3072 alice "$before"
+check wait_until 10 at_most $((fds + 2)) descriptors alice
 grep -q 'relay bad: does not keep a connection' "$LOGS/alice.log" || fail "nothing tells of the relay"
 [ "$(($(loud) - loud))" -lt 150 ] || fail "the relay fills the log: $(($(loud) - loud)) lines"
 check direct alice bob

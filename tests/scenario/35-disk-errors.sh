@@ -12,20 +12,14 @@ need wg
 hosts alice bob carol dave
 start_coordinator
 state=$W/alice/state
-lies() { echo "$*" >"$W/lies.new" && chmod 644 "$W/lies.new" && mv "$W/lies.new" "$W/lies"; }
-install -m 666 /dev/null "$W/told"
 lies
-liar="env LD_PRELOAD=$BIN/tests/scenario/liar.so LIES=$W/lies LIES_TOLD=$W/told LIES_BELOW=$state"
-export NODE_UNDER=$liar
-join alice
-export NODE_UNDER=
+NODE_UNDER=$(liar "$state") join alice
 join bob
 check wait_until 20 reach alice bob
 alice_ip=$(ip4 alice)
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 both_direct 20 alice bob
-knows() { grep -q "\"Hostname\":\"$1\"" "$state/netmap.json"; }
-check wait_until 10 knows bob
+check wait_until 10 in_map alice bob
 
 for call in write fsync rename; do
 	cp "$state/state.json" "$W/before.json"
@@ -48,27 +42,25 @@ lies write rename
 cp "$state/netmap.json" "$W/before.map"
 join carol
 check wait_until 20 reach alice carol
-kept() { ! wgctl alice status | grep -q 'cannot be kept'; }
-not_kept() { ! kept; }
-check wait_until 10 not_kept
+check wait_until 10 not map_kept alice
 expect 0 wgctl alice status
 said 'cannot be kept in .*Input/output error'
 cmp "$state/netmap.json" "$W/before.map" || fail "the map on disk is not the last good one"
 stop alice KILL
-NODE_UNDER=$liar start_node alice # with the disk as it is
+NODE_UNDER=$(liar "$state") start_node alice # with the disk as it is
 check wait_until 10 reach alice carol
 check wait_until 10 direct alice bob
 [ "$(grep -c 'cannot keep the map' "$LOGS/alice.log")" -lt 6 ] || fail "the log is full of it"
 lies
-check wait_until 40 kept
-check wait_until 10 knows carol
+check wait_until 40 map_kept alice
+check wait_until 10 in_map alice carol
 step "the map goes on, and is kept when it can be"
 
 # What a start finds out for itself and keeps.
 stop alice KILL
 grep -v '"relay_port"' "$state/state.json" >"$W/less.json" && cat "$W/less.json" >"$state/state.json"
 lies write rename
-NODE_UNDER=$liar start_node alice
+NODE_UNDER=$(liar "$state") start_node alice
 check wait_until 10 reach alice carol
 expect 0 wgctl alice status
 said 'The state cannot be written in .*Input/output error'
@@ -82,12 +74,11 @@ step "the state is kept as soon as it can be"
 # Torn by a power cut, or half of what a dying disk gave back.
 stop alice KILL
 cp -p "$state/state.json" "$W/whole.json"
+node_command alice
 for bytes in 0 1 300; do
 	head -c $bytes "$W/whole.json" >"$state/state.json"
 	cp "$state/state.json" "$W/torn.json"
-	expect 1 timeout 20 ip netns exec "${P}alice" "$BIN/kernscaled" --statedir "$state" --runtimedir "$W/alice/run" \
-		--socket "$W/alice/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
-		--user "$NODE_USER" --ca-file "$W/tls.pem"
+	expect 1 timeout 20 ip netns exec "${P}alice" "${NODE_COMMAND[@]}"
 	said 'cannot be read: it holds this machine.s identity'
 	[ "$(grep -c . <<<"$SAID")" = 1 ] || fail "not one line: $SAID"
 	cmp "$state/state.json" "$W/torn.json" || fail "the torn state was changed"
@@ -100,8 +91,8 @@ start_node alice
 check wait_until 20 direct alice bob
 check wait_until 20 reach alice carol
 [ "$(ip4 alice)" = "$alice_ip" ] || fail "another address: $(ip4 alice)"
-[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = 3 ] || fail "nodes: $(admin nodes list)"
+nodes_are 3
 all_answered traffic
 join dave
 check wait_until 20 reach alice dave
-check wait_until 10 knows dave
+check wait_until 10 in_map alice dave

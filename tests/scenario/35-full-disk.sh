@@ -17,8 +17,7 @@ join alice bob
 check wait_until 20 reach alice bob
 check wait_until 20 direct alice bob
 state=$W/alice/state
-check wait_until 10 grep -q bob "$state/netmap.json"
-
+check wait_until 10 in_map alice bob
 
 step "full"
 dd if=/dev/zero of="$state/ballast" bs=4k >/dev/null 2>&1
@@ -31,7 +30,7 @@ check wait_until 10 grep -q 'cannot keep the map .*No space left' "$LOGS/alice.l
 expect 0 wgctl alice status
 said 'cannot be kept in .*No space left'
 refute grep -q carol "$state/netmap.json"
-check grep -q bob "$state/netmap.json" # the last good one is whole
+check in_map alice bob # the last good one is whole
 
 step "killed and started again while full"
 stop alice KILL
@@ -48,24 +47,17 @@ rm -rf "$W/alice/state/fresh"
 
 step "room again"
 rm "$state/ballast"
-check wait_until 45 grep -q carol "$state/netmap.json"
-kept() { ! wgctl alice status | grep -q 'cannot be kept'; }
-check wait_until 5 kept
+check wait_until 45 in_map alice carol
+check wait_until 5 map_kept alice
 [ "$(grep -o '"node_key": "[^"]*"' "$state/state.json" | wc -l)" = 1 ] || fail "the state has no node key"
 
 step "read-only, and killed"
 mount -o remount,ro "$state"
 stop alice KILL
-start_node_ro() { # start_node without what it does to the folder
-	start alice alice "$BIN/kernscaled" --statedir "$state" --runtimedir "$W/alice/run" \
-		--socket "$W/alice/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
-		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug
-}
-start_node_ro
+launch_node alice # whose folder cannot be touched
 check wait_until 10 reach alice bob
 check wait_until 10 reach alice carol
 check wait_until 10 grep -qE 'cannot (keep the map|write the state) .*Read-only' "$LOGS/alice.log"
-
 
 all_answered traffic
 [ "$(grep -c 'cannot keep the map' "$LOGS/alice.log")" -lt 20 ] || fail "the log is full of it"

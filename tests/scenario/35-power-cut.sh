@@ -15,24 +15,18 @@ noted() {
 }
 need_programs tests/scenario/synced.so
 make_cert
-mkdir -p "$W/relay"
-chown "$NODE_USER" "$W/relay"
-noted relay start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun off --state "$W/relay" \
-	--hostname relay.test --user "$NODE_USER"
+noted relay run_relay --stun off --hostname relay.test
 coordinator_config true ""
 noted coord start_coordinator
 noted alice start_node alice
 check up alice
 join bob
 check wait_until 20 reach alice bob
-key=$(on alice wg show kernscale0 public-key)
+key=$(key_of alice)
 check up alice --force-reauth
-[ "$(on alice wg show kernscale0 public-key)" != "$key" ] || fail "the key is the old one"
+[ "$(key_of alice)" != "$key" ] || fail "the key is the old one"
 check wait_until 20 reach alice bob
-in_map() {
-	grep -q "\"Hostname\":\"$1\"" "$W/alice/state/netmap.json"
-}
-check wait_until 20 in_map bob
+check wait_until 20 in_map alice bob
 # judge LOG FOLDER NAME...: all of these were replaced, and whatever was, safely
 judge() {
 	local said n folder=$W/$2
@@ -65,4 +59,4 @@ run_coordinator
 start_node alice
 check wait_until 20 reach alice bob
 check grep -q 'the map on disk is of no use' "$LOGS/alice.log"
-check wait_until 20 in_map bob
+check wait_until 20 in_map alice bob

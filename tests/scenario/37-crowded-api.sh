@@ -30,7 +30,7 @@ crowd() {
 	sleep 1
 	for i in 1 2 3 4 5 6 7; do
 		t=$(now_msec)
-		timeout $((10 * ${WAIT_FACTOR:-1})) ip netns exec "${P}alice" "$BIN/wgctl" --socket "$sock" status >/dev/null ||
+		wgctl_within $((10 * ${WAIT_FACTOR:-1})) alice status >/dev/null ||
 			fail "root's status, number $i: exit status $?"
 		t=$(($(now_msec) - t))
 		all+="$t "
@@ -56,8 +56,5 @@ crowd 10 100 'GARBAGE \r\n'
 
 step "afterwards"
 all_answered traffic
-now_fewer() { [ "$(descriptors alice)" -le $((fds + 4)) ]; }
-check wait_until 15 now_fewer
-after=$(status_of alice RssAnon)
-echo "RssAnon $before -> $after KiB"
-[ $((after - before)) -lt 4096 ] || fail "memory has grown from $before to $after KiB"
+check wait_until 15 at_most $((fds + 4)) descriptors alice
+grown_less 4096 alice "$before"

@@ -16,31 +16,27 @@ check wait_until 20 reach alice bob
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 start back bob ping -i 0.05 -W 1 "$(ip4 alice)"
 both_direct 20 alice bob
-check wait_until 10 grep -q '"Hostname":"bob"' "$W/alice/state/netmap.json"
+check wait_until 10 in_map alice bob
 sockets() { find "/proc/${PIDS[alice]}/fd" -type l -printf '%l\n' | sed 's/[0-9]*//g' | sort | uniq -c | tr '\n' ' '; }
 sleep 2
 most=$(descriptors alice) all=$(sockets) index=$(ip -n "${P}alice" -o link show dev kernscale0 | cut -d: -f1)
 step "usually $most: $all"
-ends() { ! running alice; }
 answers() { # its exit status says also how the mesh is
-	timeout 2 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status >"$W/said" 2>&1
+	wgctl_within 2 alice status >"$W/said" 2>&1
 	[ $? != 124 ] && [ -s "$W/said" ] && ! grep -q 'cannot reach' "$W/said"
 }
-up_or_over() { ends || answers; }
+up_or_over() { not running alice || answers; }
 good() { [ "$(sockets)" = "$all" ] && ! wgctl alice status | grep -qE 'Too many|Not connected|No relay'; }
 ended=0 ran=0
 for n in $(seq 6 2 $((most + 4))); do
 	stop alice KILL
 	rm -f "$W/alice/run/kernscaled.sock"
 	: >"$LOGS/alice.log"
-	start alice alice prlimit --nofile="$n":4096 "$BIN/kernscaled" --statedir "$W/alice/state" --runtimedir "$W/alice/run" \
-		--socket "$W/alice/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
-		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug
+	NODE_UNDER="prlimit --nofile=$n:4096" launch_node alice
 	wait_until 10 up_or_over || fail "$n descriptors: neither ends nor answers: $(cat "$W/said")"
-	if ends; then
+	if not running alice; then
 		ended=$((ended + 1))
-		wait "${PIDS[alice]}" && fail "$n descriptors: it ended as if all were well"
-		unset "PIDS[alice]"
+		await alice && fail "$n descriptors: it ended as if all were well"
 		[ "$(grep -c 'Too many open files' "$LOGS/alice.log")" = 1 ] || fail "$n descriptors: no clear end: $(cat "$LOGS/alice.log")"
 		start_node alice
 		continue

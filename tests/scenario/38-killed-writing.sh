@@ -11,16 +11,6 @@ hosts alice
 start_coordinator
 state=$W/alice/state
 died() { ! running alice; }
-start_doomed() { # at change $1
-	mkdir -p "$W/alice/state" "$W/alice/run"
-	chown -R "$NODE_USER" "$W/alice"
-	chmod 755 "$W/alice" "$W/alice/run"
-	start alice alice env "LD_PRELOAD=$BIN/tests/scenario/killer.so" "KILL_BELOW=$state" "KILL_FILE_AT=$1" \
-		"$BIN/kernscaled" --statedir "$state" --runtimedir "$W/alice/run" \
-		--socket "$W/alice/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
-		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug
-	disown # the shell would report each death
-}
 up_or_dead() { died || [ -S "$W/alice/run/kernscaled.sock" ]; }
 # how many nodes pass a filter of jq
 nodes() { admin nodes list -o json | jq "[.. | objects | select(.nodeKey) | $1] | length"; }
@@ -28,11 +18,13 @@ n=1 deaths=0
 while [ $n -lt 120 ]; do
 	rm -rf "$W/alice"
 	make_key once --expiration 1h
-	start_doomed $n
+	come_in=(up --login-server="$URL" --auth-key="file:$W/once" --hostname="alice$n" --timeout=20s)
+	node_folders alice
+	NODE_UNDER=$(preload killer "KILL_BELOW=$state" "KILL_FILE_AT=$n") launch_node alice
+	disown # the shell would report each death
 	check wait_until 10 up_or_dead
 	if ! died; then
-		start try alice "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" up --login-server="$URL" \
-			--auth-key="file:$W/once" --hostname="alice$n" --timeout=20s
+		start try alice "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" "${come_in[@]}"
 		over() { died || ! running try; }
 		check wait_until 30 over
 		# The map is kept 2 s after it came.
@@ -44,11 +36,11 @@ while [ $n -lt 120 ]; do
 	fi
 	deaths=$((deaths + 1))
 	unset "PIDS[alice]"
-	[ -z "${PIDS[try]:-}" ] || { wait "${PIDS[try]}" 2>/dev/null; unset "PIDS[try]"; }
+	[ -z "${PIDS[try]:-}" ] || await try 2>/dev/null
 	[ ! -e "$state/state.json" ] || jq -e .machine_key "$state/state.json" >/dev/null || fail "killed at change $n: the state is torn"
 	[ -z "$(find "$state" -type f ! -perm 600)" ] || fail "killed at change $n: $(ls -l "$state")"
 	start_node alice
-	wgctl alice up --login-server="$URL" --auth-key="file:$W/once" --hostname="alice$n" --timeout=20s ||
+	wgctl alice "${come_in[@]}" ||
 		fail "killed at change $n: the next start does not come in: $(tail -n 20 "$LOGS/alice.log")"
 	[ "$(nodes "select(.givenName | test(\"^alice$n(-|\$)\"))")" = 1 ] ||
 		fail "killed at change $n: not one node: $(admin nodes list)"

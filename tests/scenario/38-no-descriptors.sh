@@ -19,7 +19,7 @@ check wait_until 20 reach alice bob
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 start back bob ping -i 0.05 -W 1 "$(ip4 alice)"
 both_direct 20 alice bob
-check wait_until 10 grep -q '"Hostname":"bob"' "$W/alice/state/netmap.json"
+check wait_until 10 in_map alice bob
 node=$(pid_of alice)
 of_node() { # asks about the daemon below the service manager
 	local manager=${PIDS[alice]}
@@ -43,7 +43,7 @@ starve() {
 }
 index() { ip -n "${P}alice" -o link show dev kernscale0 | cut -d: -f1; }
 lines() { grep -c 'Too many open files' "$LOGS/alice.log"; }
-status() { timeout 10 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status; }
+status() { wgctl_within 10 alice status; }
 said_so() { status | grep -qE "$1"; }
 before=$(index)
 
@@ -84,8 +84,7 @@ for _ in $(seq 8); do
 	said bob
 done
 cpu=$((($(of_node cpu_msec) - cpu) / 4))
-wait "${PIDS[crowd]}" || fail "the crowd failed"
-unset "PIDS[crowd]"
+ends_well crowd
 step "a crowd: CPU $cpu ms a second; $(cat "$LOGS/crowd.log")"
 expect 1 on alice setpriv --reuid 60000 --regid 60000 --clear-groups "$BIN/wgctl" \
 	--socket "$W/alice/run/kernscaled.sock" status
@@ -94,9 +93,8 @@ said 'no descriptor'
 
 check prlimit --pid "$node" --nofile=4096:4096
 check wait_until 40 connected alice
-good() { ! said_so 'Too many|Not connected'; }
-check wait_until 40 good
-check wait_until 40 grep -q '"Hostname":"carol"' "$W/alice/state/netmap.json"
+check wait_until 40 not said_so 'Too many|Not connected'
+check wait_until 40 in_map alice carol
 check reach alice carol
 check reach bob alice
 step "descriptors again"

@@ -23,7 +23,7 @@ starve 0
 join carol
 for _ in $(seq 40); do
 	# What asks may be refused; it must not hang, and the daemon must not die.
-	timeout 10 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status >/dev/null 2>&1
+	wgctl_within 10 alice status >/dev/null 2>&1
 	[ $? != 124 ] || fail "status hangs"
 	check running alice
 done
@@ -35,7 +35,7 @@ starve 64
 join dave
 sleep 3
 check running alice
-for _ in 1 2 3; do timeout 10 ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" netcheck >/dev/null 2>&1; done
+for _ in 1 2 3; do wgctl_within 10 alice netcheck >/dev/null 2>&1; done
 check running alice
 grep -iE 'memory|cannot' "$LOGS/alice.log" | sort | uniq -c
 

@@ -15,15 +15,9 @@ alice_ip=$(ip4 alice)
 bob_reaches() {
 	on bob ping -q -c 1 -W 1 "$alice_ip"
 }
-is_up() {
-	ip -n "${P}alice" link show up dev kernscale0 | grep -q kernscale0
-}
-is_down() {
-	! is_up
-}
 check wait_until 20 bob_reaches
 sleep 2.5 # the map is on disk
-key=$(on alice wg show kernscale0 public-key)
+key=$(key_of alice)
 
 take_name() {
 	on alice nft delete table inet kernscale && on alice nft add table inet kernscale
@@ -33,21 +27,21 @@ check take_name
 check bob_reaches
 step "stopped, and the table is another's: the mesh is open"
 start_node alice
-check wait_until 5 is_down
+check wait_until 5 not link_is_up alice
 refute bob_reaches
 expect 0 wgctl alice status
 said 'not in force.*interface is down.*not ours'
-[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+[ "$(key_of alice)" = "$key" ] || fail "the key changed"
 [ -n "$(on alice wg show kernscale0 peers)" ] || fail "the peers are gone"
 stop alice KILL
 start_node alice
 check wait_until 5 wgctl alice status
-is_down || fail "up after the next start, and still no filter"
+not link_is_up alice || fail "up after the next start, and still no filter"
 step "down, and status says why"
 
 check on alice nft delete table inet kernscale
 expect 0 wgctl alice up
-check wait_until 5 is_up
+check wait_until 5 link_is_up alice
 check on alice nft list chain inet kernscale forward >/dev/null
 check wait_until 20 reach alice bob # her session ended with the link; bob would find out after 15 s
 check wait_until 20 bob_reaches
@@ -55,11 +49,11 @@ step "the name is free: as before"
 
 # While the daemon lives, where a table cannot have an owner.
 if take_name 2>/dev/null; then
-	check wait_until 5 is_down
+	check wait_until 5 not link_is_up alice
 	expect 0 wgctl alice status
 	said 'not in force.*interface is down.*not ours'
 	check on alice nft delete table inet kernscale
-	check wait_until 10 is_up
+	check wait_until 10 link_is_up alice
 	check on alice nft list chain inet kernscale forward >/dev/null
 	check wait_until 20 reach alice bob
 	check wait_until 20 bob_reaches

@@ -12,21 +12,15 @@
 need wg nft
 hosts alice bob carol
 start_coordinator
-lies() { echo "$*" >"$W/lies.new" && chmod 644 "$W/lies.new" && mv "$W/lies.new" "$W/lies"; }
 told() { tr -cd "$1" <"$W/told" | wc -c; }
-install -m 666 /dev/null "$W/told"
 lies
-export NODE_UNDER="env LD_PRELOAD=$BIN/tests/scenario/liar.so LIES=$W/lies LIES_TOLD=$W/told"
-join alice
-NODE_UNDER='' join bob
-both_direct() {
-	wait_until "$1" direct alice bob && wait_until "$1" direct bob alice
-}
+NODE_UNDER=$(liar "$W/alice/state") join alice
+join bob
 bob_ip=$(ip4 bob) alice_ip=$(ip4 alice)
 check wait_until 20 reach alice bob
 start traffic alice ping -i 0.05 -W 1 "$bob_ip"
 start back bob ping -i 0.05 -W 1 "$alice_ip"
-check both_direct 20
+both_direct 20 alice bob
 # What a person sees: not what is told at debug level, which is on for the scenario's sake.
 loud() { grep -cE 'kernscaled: (cannot|nftables|routing|interface|no memory|lines like)|lines like the next' "$LOGS/alice.log"; }
 cpu_since() {
@@ -49,25 +43,19 @@ calm() {
 LOUD=$(loud)
 
 in_kernel() { on alice wg show kernscale0 allowed-ips | grep -q "$1/32"; }
-not_in_kernel() { ! in_kernel "$1"; }
-table_stands() { on alice nft list table inet kernscale | grep -q tproxy; }
-rules_stand() {
-	[ "$(on alice ip rule | grep -c '^52[0-9][0-9]:')" = 5 ] && [ "$(on alice ip -6 rule | grep -c '^52[0-9][0-9]:')" = 5 ]
-}
-address_stands() { on alice ip addr show dev kernscale0 | grep -q "inet $alice_ip/32"; }
 # A kernel that refuses every third message, or loses every fifth answer, is worse than any that is.
 for spell in nobufs=5 intr=3 busy=7 'nobufs=11 intr=5 busy=13'; do
 	before=$(stat -c %s "$W/told")
 	watch_cpu
 	lies "$spell"
-	NODE_UNDER='' join carol
+	join carol
 	carol_ip=$(ip4 carol)
 	check wait_until 20 in_kernel "$carol_ip"
 	check wait_until 20 reach alice carol
 	expect 0 wgctl carol logout
 	stop carol
 	rm -rf "$W/carol"
-	check wait_until 20 not_in_kernel "$carol_ip"
+	check wait_until 20 not in_kernel "$carol_ip"
 	[ "$(stat -c %s "$W/told")" -gt $((before + 3)) ] || fail "$spell: nothing was spoiled"
 	calm "$spell, a peer came and went" 12
 done
@@ -80,45 +68,29 @@ start traffic alice ping -i 0.05 -W 1 "$bob_ip"
 watch_cpu
 on alice nft flush ruleset 2>/dev/null
 on alice nft delete table inet kernscale 2>/dev/null
-check wait_until 10 table_stands
-for family in -4 -6; do
-	for priority in 5210 5230 5250 5260 5270; do
-		check on alice ip $family rule del priority $priority
-	done
-done
-check wait_until 20 rules_stand
+check wait_until 10 table_stands alice
+check rules alice 5
+delete_rules alice
+check wait_until 20 rules alice 5
 check on alice ip addr del "$alice_ip/32" dev kernscale0
-check wait_until 20 address_stands
+check wait_until 20 has_address alice "$alice_ip"
 check wait_until 20 reach alice bob
 calm "others meddled" 12
 stop traffic INT
 
 # Killed and started in the midst of it.
-mesh() {
-	on alice wg show kernscale0 dump | sed 's/\t/ /g' | awk 'NR == 1 { print } NR > 1 { print $1, $4, $8 }'
-	ip -n "${P}alice" -o addr show dev kernscale0 | sed 's/^[0-9]*: //'
-	for family in -4 -6; do
-		ip -n "${P}alice" $family route show table 52 | sort
-		ip -n "${P}alice" $family rule
-	done
-	on alice nft list ruleset | sed 's/ # progname.*//; /^\tflags /d'
-}
-same() {
-	mesh >"$W/now" 2>/dev/null
-	cmp -s "$W/now" "$W/mesh"
-}
 sleep 2.5 # the map is on disk
 check wait_until 10 direct alice bob
-mesh >"$W/mesh"
+mesh_of alice >"$W/mesh"
 start traffic alice ping -i 0.05 -W 1 "$bob_ip"
 for spell in nobufs=5 busy=7 'nobufs=11 intr=5 busy=13'; do
 	lies "$spell"
 	stop alice KILL
-	start_node alice
+	NODE_UNDER=$(liar "$W/alice/state") start_node alice
 	watch_cpu
 	check wait_until 15 wgctl bob ping -c 1 --timeout 500ms alice
-	check wait_until 15 both_direct 1
-	wait_until 10 same || fail "$spell: after a start: $(diff "$W/mesh" "$W/now")"
+	both_direct 7 alice bob
+	wait_until 10 same_mesh alice || fail "$spell: after a start: $(diff "$W/mesh" "$W/now")"
 	calm "$spell, killed and started" 12
 done
 lies

@@ -29,8 +29,7 @@ heals() {
 	wait_until "$2" reach alice bob || fail "$1: alice does not reach bob: $(wgctl alice status)"
 	check wait_until "$2" reach bob alice
 	step "$1: traffic again after $(($(now_msec) - since)) ms"
-	wait_until "$2" direct alice bob || fail "$1: no direct path: $(wgctl alice status)"
-	wait_until "$2" direct bob alice || fail "$1: no direct path: $(wgctl bob status)"
+	both_direct "$2" alice bob
 	step "$1: direct after $(($(now_msec) - since)) ms"
 }
 

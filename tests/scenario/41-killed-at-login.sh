@@ -16,7 +16,7 @@ start quiet bob ping -i 0.1 -W 1 "$alice_ip"
 both_direct 20 alice bob
 sleep 2.5 # the map is on disk
 stop quiet INT
-key=$(on alice wg show kernscale0 public-key)
+key=$(key_of alice)
 
 start quiet bob ping -i 0.1 -W 1 "$alice_ip"
 expect 5 wgctl alice up --force-reauth --timeout=3s
@@ -28,14 +28,14 @@ for _ in 1 2; do
 	wait_until 2 wgctl bob ping -c 1 --timeout 300ms alice || fail "no pong from the new daemon"
 	in_time 2000 "$since" "discovery is answered after the start"
 	check wait_until 5 direct bob alice
-	[ "$(on alice wg show kernscale0 public-key)" = "$key" ] || fail "the key changed"
+	[ "$(key_of alice)" = "$key" ] || fail "the key changed"
 done
 sleep 8
 check direct bob alice
 all_answered quiet
 
 check up alice --force-reauth
-[ "$(on alice wg show kernscale0 public-key)" != "$key" ] || fail "the key is the old one"
+[ "$(key_of alice)" != "$key" ] || fail "the key is the old one"
 check wait_until 20 reach bob alice
 stop alice KILL
 start_node alice

@@ -46,10 +46,9 @@ figure() {
 # peak NAME LEAST MOST KIB: of descriptors and memory, while bob asks six times and is answered. LEAST, or there is no
 # crowd. WHOLE=1: until the crowd ends by itself.
 peak() {
-	local n most=0 rss=0 t worst=0 least=$2
+	local n most=0 rss=0 t worst=0
 
-	full() { [ $(($(descriptors coordinator) - fds)) -ge "$least" ]; }
-	wait_until 40 full || fail "$1: $(($(descriptors coordinator) - fds)) descriptors, not $2: there is no crowd"
+	wait_until 40 at_least $((fds + $2)) descriptors coordinator || fail "$1: $(($(descriptors coordinator) - fds)) descriptors, not $2: there is no crowd"
 	for ((n = 0; n < 6; n++)); do
 		t=$(now_msec)
 		check on bob curl -s -m $((15 * F)) --cacert "$W/tls.pem" -o /dev/null "$URL/health"
@@ -63,8 +62,7 @@ peak() {
 		[ -z "${WHOLE:-}" ] || ! running "$1" || n=0
 	done
 	if [ -n "${WHOLE:-}" ]; then
-		wait "${PIDS[$1]}"
-		unset "PIDS[$1]"
+		await "$1"
 	else
 		check running "$1"
 		stop "$1"
@@ -88,9 +86,7 @@ crowd silent silent --count 400
 crowd hello hello --count 400
 t=$(now_msec)
 join carol
-t=$(($(now_msec) - t))
-step "carol came in within $t ms"
-[ $t -lt $((15000 * F)) ] || fail "carol came in after $t ms only"
+in_time 15000 "$t" "carol came in"
 peak hello 200 $((SHARE + 24)) 16384
 stop silent
 cat "$LOGS/silent.log"
@@ -140,7 +136,7 @@ all_answered traffic
 for n in alice bob carol; do check connected $n; done
 check wait_until 20 reach alice carol
 wgctl alice status | grep -q ' dave ' || fail "alice has not heard of dave"
-as_before() { [ "$(descriptors coordinator)" -le $((fds + 8)) ] && [ $(($(status_of coordinator RssAnon) - before)) -lt 6144 ]; }
+as_before() { at_most $((fds + 8)) descriptors coordinator && at_most $((before + 6143)) status_of coordinator RssAnon; }
 wait_until 90 as_before || fail "$fds descriptors are $(descriptors coordinator), $before KiB are $(status_of coordinator RssAnon)"
 step "$(descriptors coordinator) descriptors and $(status_of coordinator RssAnon) KiB, before $fds and $before;" \
 	"$(($(wc -l <"$LOGS/coordinator.log") - lines)) lines of log"

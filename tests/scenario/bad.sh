@@ -21,14 +21,12 @@ load alice bob 50 50 100
 both_direct 20 alice bob
 
 # What the two were told last, for the server to come.
-known() { grep -q "\"Hostname\":\"$2\"" "$W/$1/state/netmap.json"; }
-check wait_until 10 known alice bob
-check wait_until 10 known bob alice
+check wait_until 10 in_map alice bob
+check wait_until 10 in_map bob alice
 cp "$W/alice/state/netmap.json" "$W/alice.map"
 cp "$W/bob/state/netmap.json" "$W/bob.map"
 
 live() { wgctl "$1" status --json --peers=false | grep -q '"ControlConnected": true'; }
-mode() { echo "$1" >"$W/mode.new" && mv "$W/mode.new" "$W/mode"; }
 
 # Whoever alice calls because a server says so is counted.
 check on alice nft -f - <<-EOF
@@ -37,7 +35,7 @@ EOF
 calls() { on alice nft list table inet calls | sed -n 's/.*packets \([0-9]*\).*/\1/p'; }
 
 stop coordinator KILL
-mode good
+put mode good
 start badcontrol pub "$BIN/tests/interop/badcontrol" 443 "$W/mode" "$W/tls.pem" "$W/tls.key" \
 	"$W/coord/noise.key" "$W/alice.map" "$W/bob.map"
 for n in alice bob; do wait_until 20 live $n || fail "$n does not take the stand-in: $(wgctl $n status)"; done
@@ -47,7 +45,7 @@ step "the stand-in serves; RssAnon $before KiB, $fds descriptors"
 
 # An answer may take as long as the slowest that try() admits, and more: that it is too slow is said there.
 ask() {
-	timeout $((${SLOW:-6000} * 4 / 1000)) ip netns exec "${P}alice" "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status
+	wgctl_within $((${SLOW:-6000} * 4 / 1000)) alice status
 }
 again() { [ "$(grep -c '^good served' "$LOGS/badcontrol.log")" -gt "$SERVED" ] && live alice; }
 # Coming and going as often as here, any server looks like a bad one. A change of the network makes alice try as
@@ -70,7 +68,7 @@ try() {
 	phase "$m"
 	echo 5 >"/proc/${PIDS[alice]}/clear_refs"
 	hwm=$(status_of alice VmHWM) cpu=$(cpu_msec alice)
-	mode "$m"
+	put mode "$m"
 	stir
 	begin=$(now_msec)
 	end=$((begin + secs * 1000))
@@ -91,7 +89,7 @@ try() {
 	check running alice
 	hwm=$(($(status_of alice VmHWM) - hwm))
 	SERVED=$(grep -c '^good served' "$LOGS/badcontrol.log")
-	mode good
+	put mode good
 	[ -z "${STAYS:-}" ] || stir
 	end=$(now_msec)
 	wait_until 60 again || fail "$m: alice is not back: $(ask)"
@@ -147,5 +145,5 @@ recovered() {
 	[ ${#LOADS[@]} = 0 ] || no_loss
 	check wait_until 10 reach alice bob
 	nothing_acts
-	[ "$(admin nodes list -o json | grep -c '"nodeKey"')" = 2 ] || fail "not alice and bob: $(admin nodes list)"
+	nodes_are 2
 }

@@ -234,35 +234,47 @@ all_answered() {
 #   start_relay                   kernscale-relay by itself on pub, port 8443; the map with it, region 902 "our",
 #                                 in $W/derp.yaml for `coordinator_config false "$W/derp.yaml"`
 #   relay_map ID CODE NAME STUN [CERTNAME]  such a map of any relay on pub, port 8443
+#   run_relay ARGUMENT...         that relay with other arguments, without waiting
 #   start_node NAME [ARGUMENT...] kernscaled in the namespace NAME, below the command $NODE_UNDER if any
+#   launch_node NAME [ARGUMENT...]  the same without waiting for it; node_folders NAME comes before
+#   node_command NAME             sets NODE_COMMAND: what it is started with
 #   manage NAME [OPTION...]       the same, under a stand-in for systemd (standin.c) whose folder is
 #                                 $W/NAME/manager; its process is what `stop NAME` ends. Below $NODE_UNDER,
 #                                 too; `old_kernel manage …`: on a kernel that refuses NFT_TABLE_F_PERSIST
 #   pid_of NAME                   of the kernscaled there
 #   wgctl NAME ARGUMENT...        wgctl there; admin ARGUMENT... speaks to the coordinator
+#   wgctl_within SECONDS NAME ARGUMENT...  wgctl there, ended with status 124 when they are over
 #   up NAME [ARGUMENT...]         wgctl up with server, key and name
+#   up_with FILE NAME [ARGUMENT...]  the same with the key in $W/FILE, 20 s at most
 #   join NAME...                  start_node and up, one after the other
 #   ip4 NAME, ip6 NAME            its address in the mesh
 #   direct A B, relayed A B       how A reaches B, as `wgctl status` says; for wait_until
 #   both_direct SECONDS A B       waits until A and B reach each other directly
 #   connected NAME                `wgctl status` does not say that its coordinator is out of reach
+#   map_kept NAME                 nor that its map cannot be kept; in_map NAME PEER: the one it has kept has PEER
 #   reach A B                     one ICMP echo through the tunnel
 #   tcp A B [SECONDS]             a TCP stream from A to B; its figures are printed, $BYTES and $MBITS set
-#   status_of NAME FIELD          a number of /proc/PID/status of the daemon there, such as RssAnon in KiB
-#   descriptors NAME              how many it has open
-#   cpu_msec NAME                 how much CPU it has used
+#   grown_less KIB NAME BEFORE    its memory (RssAnon) has grown by less than that since it was BEFORE, or the scenario fails
+#   key_of NAME                   the public key of its interface
+#   link_is_up NAME, table_stands NAME, rules NAME NUMBER  of the node, in its kernel; rules by IPv4 and by IPv6 each
+#   has_address NAME ADDR         its interface has that IPv4 address
+#   delete_rules NAME             takes all of its rules away
+#   mesh_of NAME                  all that is the node's in its kernel, but what the network decides (endpoints)
+#   same_mesh NAME                that is what is in $W/mesh; otherwise see $W/now
 #   expect CODE COMMAND...        run it: exit status CODE or the scenario fails; output in $SAID
 #   said TEXT                     $SAID contains TEXT
 URL=https://198.51.100.10
+CERT_NAME=IP:198.51.100.10
 NODE_USER=4711:4711
 SAID='' BYTES=0 MBITS=0
+NODE_COMMAND=()
 
 # A certificate for the servers on pub, and the authority nodes are told to trust, in one file.
 make_cert() {
 	[ ! -e "$W/tls.pem" ] || return 0
 	need openssl
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 30 \
-		-subj /CN=198.51.100.10 -addext subjectAltName=IP:198.51.100.10 \
+		-subj "/CN=${CERT_NAME#*:}" -addext "subjectAltName=$CERT_NAME" \
 		-keyout "$W/tls.key" -out "$W/tls.pem" 2>/dev/null || fail "openssl makes no certificate"
 	chmod 644 "$W/tls.pem"
 	chown "$NODE_USER" "$W/tls.key"
@@ -339,13 +351,16 @@ relay_map() {
 	chmod 644 "$W/derp.yaml"
 }
 
-start_relay() {
+run_relay() {
 	need_programs kernscale-relay
-	make_cert
 	mkdir -p "$W/relay"
 	chown "$NODE_USER" "$W/relay"
-	start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --stun 198.51.100.10:3478 \
-		--cert "$W/tls.pem" --key "$W/tls.key" --state "$W/relay" --user "$NODE_USER"
+	start relay pub "$BIN/kernscale-relay" --listen 198.51.100.10:8443 --state "$W/relay" --user "$NODE_USER" "$@"
+}
+
+start_relay() {
+	make_cert
+	run_relay --stun 198.51.100.10:3478 --cert "$W/tls.pem" --key "$W/tls.key"
 	wait_until 10 on pub sh -c 'ss -Hltn sport 8443 | grep -q .' || fail "the relay does not come up"
 	relay_map 902 our Ours 3478
 }
@@ -363,15 +378,28 @@ make_key() {
 	tail -n 1 "$W/$file.said" >"$W/$file"
 }
 
-start_node() {
-	need_programs kernscaled wgctl
+node_folders() {
 	mkdir -p "$W/$1/state" "$W/$1/run"
 	chown -R "$NODE_USER" "$W/$1"
 	chmod 755 "$W/$1" "$W/$1/run"
+}
+
+node_command() {
+	NODE_COMMAND=("$BIN/kernscaled" --statedir "$W/$1/state" --runtimedir "$W/$1/run"
+		--socket "$W/$1/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale
+		--user "$NODE_USER" --ca-file "$W/tls.pem")
+}
+
+launch_node() {
+	need_programs kernscaled wgctl
+	node_command "$1"
 	# shellcheck disable=SC2086 # words
-	start "$1" "$1" ${NODE_UNDER:-} "$BIN/kernscaled" --statedir "$W/$1/state" --runtimedir "$W/$1/run" \
-		--socket "$W/$1/run/kernscaled.sock" --interface kernscale0 --port 41641 --table kernscale \
-		--user "$NODE_USER" --ca-file "$W/tls.pem" --verbose debug "${@:2}"
+	start "$1" "$1" ${NODE_UNDER:-} "${NODE_COMMAND[@]}" --verbose debug "${@:2}"
+}
+
+start_node() {
+	node_folders "$1"
+	launch_node "$@"
 	wait_until 10 test -S "$W/$1/run/kernscaled.sock" || fail "kernscaled of $1 does not come up: $(tail -n 5 "$LOGS/$1.log")"
 }
 
@@ -385,7 +413,7 @@ manage() {
 }
 
 old_kernel() {
-	NODE_UNDER="env LD_PRELOAD=$BIN/tests/scenario/killer.so NO_PERSIST=1" "$@"
+	NODE_UNDER="$(preload killer NO_PERSIST=1) ${NODE_UNDER:-}" "$@"
 }
 
 pid_of() {
@@ -399,11 +427,19 @@ wgctl() {
 	on "$n" "$BIN/wgctl" --socket "$W/$n/run/kernscaled.sock" "$@"
 }
 
+wgctl_within() {
+	timeout "$1" ip netns exec "$P$2" "$BIN/wgctl" --socket "$W/$2/run/kernscaled.sock" "${@:3}"
+}
+
 up() {
 	local n=$1
 
 	shift
 	wgctl "$n" up --login-server="$URL" --auth-key="file:$W/key" --hostname="$n" --timeout=30s "$@"
+}
+
+up_with() {
+	wgctl "$2" up --login-server="$URL" --auth-key="file:$W/$1" --hostname="$2" --timeout=20s "${@:3}"
 }
 
 join() {
@@ -440,6 +476,70 @@ connected() {
 	! wgctl "$1" status | grep -qi "not connected.*$URL"
 }
 
+map_kept() {
+	! wgctl "$1" status | grep -q 'cannot be kept'
+}
+
+in_map() {
+	grep -q "\"Hostname\":\"$2\"" "$W/$1/state/netmap.json"
+}
+
+grown_less() {
+	local now
+
+	now=$(status_of "$2" RssAnon)
+	step "$2: RssAnon $3 and then $now KiB"
+	[ $((now - $3)) -lt "$1" ] || fail "line ${BASH_LINENO[0]}: memory of $2 has grown from $3 to $now KiB"
+}
+
+key_of() {
+	on "$1" wg show kernscale0 public-key
+}
+
+link_is_up() {
+	ip -n "$P$1" link show up dev kernscale0 | grep -q kernscale0
+}
+
+table_stands() {
+	on "$1" nft list table inet kernscale | grep -q tproxy
+}
+
+rules() {
+	[ "$(ip -n "$P$1" rule | grep -c '^52[0-9][0-9]:')" = "$2" ] && [ "$(ip -n "$P$1" -6 rule | grep -c '^52[0-9][0-9]:')" = "$2" ]
+}
+
+has_address() {
+	ip -n "$P$1" addr show dev kernscale0 | grep -q "inet $2/32"
+}
+
+delete_rules() {
+	local family priority
+
+	for family in -4 -6; do
+		for priority in $(ip -n "$P$1" $family rule | sed -n 's/^\(52[0-9][0-9]\):.*/\1/p'); do
+			ip -n "$P$1" $family rule del priority "$priority" || fail "line ${BASH_LINENO[0]}: rule $priority of $1"
+		done
+	done
+}
+
+mesh_of() {
+	local family
+
+	on "$1" wg show kernscale0 dump | sed 's/\t/ /g' | awk 'NR == 1 { print } NR > 1 { print $1, $4, $8 }'
+	ip -n "$P$1" -o addr show dev kernscale0 | sed 's/^[0-9]*: //'
+	ip -n "$P$1" link show dev kernscale0 | grep -o 'mtu.*state [A-Z]*'
+	for family in -4 -6; do
+		ip -n "$P$1" $family route show table 52 | sort
+		ip -n "$P$1" $family rule
+	done
+	on "$1" nft list ruleset | sed 's/ # progname.*//; /^\tflags /d'
+}
+
+same_mesh() {
+	mesh_of "$1" >"$W/now" 2>/dev/null
+	cmp -s "$W/now" "$W/mesh"
+}
+
 reach() {
 	on "$1" ping -q -c 1 -W "${3:-1}" "$(ip4 "$2")"
 }
@@ -454,18 +554,6 @@ tcp() {
 	# shellcheck disable=SC2034 # for the scenario
 	read -r _ BYTES _ _ _ MBITS <<<"$line"
 	echo "TCP $1 to $2: $MBITS Mbit/s"
-}
-
-status_of() {
-	sed -n "s/^$2:[^0-9]*\([0-9]*\).*/\1/p" "/proc/${PIDS[$1]}/status"
-}
-
-descriptors() {
-	find "/proc/${PIDS[$1]}/fd" -type l | wc -l
-}
-
-cpu_msec() {
-	awk '{ print ($14 + $15) * 10 }' "/proc/${PIDS[$1]}/stat"
 }
 
 expect() {

@@ -74,8 +74,7 @@ load_end() {
 	for n in "${names[@]}"; do pids+=("${PIDS[$n]}"); done
 	kill "${pids[@]}" || fail "a load has ended"
 	for n in "${names[@]}"; do
-		wait "${PIDS[$n]}" || fail "$n: exit status $?: $(tail -n 3 "$LOGS/$n.log")"
-		unset "PIDS[$n]"
+		ends_well "$n"
 	done
 	LOST=0 TWICE=0 LATE=0 LOST_OF=()
 	for l in "${LOADS[@]}"; do

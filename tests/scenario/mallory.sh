@@ -1,0 +1,70 @@
+# shellcheck shell=bash
+# mallory.sh: mallory, who is no member, sends as bob from outside of the tunnel, while alice's daemon comes to harm.
+# Comes after lib.sh, `hosts alice bob` and alice's node below a service manager (`manage alice`).
+#
+#   pub 198.51.100.10 (coordinator, relay) - inet - alice   198.51.100.11
+#                                                 - bob     198.51.100.12
+#                                                 - mallory 198.51.100.66
+#
+#   begin         alice pings bob, and mallory sends (attack: mallory alone)
+#   end TEXT      no ping was lost, none of mallory's packets got in
+#   got_in        echo requests that alice's own kernel took: bob sends none meanwhile
+#   in_now        more than $before
+#   owned         alice's table stands, and nobody but its owner can take it away
+#   ready         her daemon's start is over; is_back waits until it also answers
+host mallory 198.51.100.66
+up alice || fail "alice does not come up"
+join bob
+alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
+expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
+start first alice ping -q -i 0.1 "$bob_ip"
+both_direct 10 alice bob
+sleep 2.5 # the map is on disk
+stop first INT
+ip_batch mallory <<-X
+	addr add $bob_ip/32 dev lo
+	route add $alice_ip/32 via 198.51.100.11
+X
+before=0
+
+got_in() {
+	on alice nstat -asz IcmpInEchos | awk '/IcmpInEchos/ { print $2 }'
+}
+
+in_now() {
+	[ "$(got_in)" -gt "$before" ]
+}
+
+attack() {
+	before=$(got_in)
+	start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
+}
+
+begin() {
+	start quiet alice ping -i 0.05 -W 1 "$bob_ip"
+	attack
+}
+
+end() {
+	local sent
+
+	[ "$(got_in)" = "$before" ] || fail "$1: mallory got in, $(($(got_in) - before)) times"
+	all_answered quiet
+	stop attack INT
+	sent=$(sed -n 's/^\([0-9]*\) packets transmitted.*/\1/p' "$LOGS/attack.log" | tail -n 1)
+	[ "$sent" -gt 20 ] || fail "$1: mallory was not at it"
+	step "$1: none of mallory's $sent packets got in"
+}
+
+owned() {
+	on alice nft list table inet kernscale >/dev/null 2>&1 && ! on alice nft delete table inet kernscale 2>/dev/null
+}
+
+ready() {
+	[ -e "$W/alice/manager/ready" ]
+}
+
+is_back() {
+	wait_until 30 ready || fail "kernscaled is not back"
+	wait_until 30 wgctl alice status || fail "kernscaled does not answer"
+}
