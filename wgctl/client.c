@@ -12,7 +12,8 @@
 #include "lib/json.h"
 
 #define ANSWER_MAX    (256u << 20)
-#define CROWDED_TRIES 50
+#define CROWDED_PAUSE 10 /* ms */
+#define CROWDED_TRIES 500
 
 struct client client_node(const struct cli *c)
 {
@@ -68,7 +69,7 @@ int client_exit(const char *code, long status)
 
 bool client_reachable(const struct client *to)
 {
-	CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	struct sockaddr_un sa = { .sun_family = AF_UNIX };
 	size_t len = strlen(to->socket);
 
@@ -96,9 +97,13 @@ static int fail_connect(const struct cli *c, const struct client *to, long os_er
 				to->socket);
 	if (to->quiet)
 		return CLI_EXIT_UNREACHABLE;
+	if (!e || e == EAGAIN) /* as perform() has it */
+		return cli_fail(c, CLI_EXIT_TIMEOUT,
+				"%s takes no connection at %s: too many wait there, or it hangs; see its log: journalctl -u %s",
+				to->daemon, to->socket, to->service);
 	return cli_fail(c, CLI_EXIT_UNREACHABLE,
 			"cannot reach %s at %s: %s; is it running? systemctl start %s", to->daemon,
-			to->socket, e ? strerror(e) : "no answer", to->service);
+			to->socket, strerror(e), to->service);
 }
 
 static int fail_curl(const struct cli *c, const struct client *to, CURL *h, CURLcode code)
@@ -147,10 +152,10 @@ static void set_request(CURL *h, const struct client *to, const char *method, co
 }
 
 /* A Unix socket whose queue of connections is full refuses at once, without an errno that curl keeps:
- * others crowd it, and there is room again in a moment. */
+ * others crowd it, and there is room again in a moment. Tried for five seconds. */
 static CURLcode perform(const struct client *to, CURL *h)
 {
-	static const struct timespec pause = { .tv_nsec = 20000000 };
+	static const struct timespec pause = { .tv_nsec = CROWDED_PAUSE * 1000000L };
 	CURLcode code = curl_easy_perform(h);
 	long os_errno = 0;
 	struct stat st;

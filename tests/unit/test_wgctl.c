@@ -1,4 +1,7 @@
 /* wgctl: every verb for the daemon, exit statuses, rights, keys in argv, a daemon that is not there yet. */
+#include <sys/socket.h>
+#include <sys/un.h>
+
 #include "tests/unit/wgctl_world.h"
 
 static void test_unreachable(void **state)
@@ -343,6 +346,56 @@ static void test_wait_over_restart(void **state)
 	daemon_pid = fake_start();
 }
 
+/* A socket whose queue is full, by others, who ask again and again. */
+static int crowd(const struct sockaddr_un *sa, int fds[static 4])
+{
+	int n = 0, r;
+
+	do {
+		fds[n] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		r = connect(fds[n], (const struct sockaddr *)sa, sizeof(*sa));
+		n++;
+	} while (r == 0 && n < 4);
+	assert_true(r < 0 && errno == EAGAIN);
+	return n;
+}
+
+/* Who waits has his turn, and says so when it does not come. */
+static void test_crowded(void **state)
+{
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), fds[4], n, c;
+	struct sockaddr_un sa = { .sun_family = AF_UNIX };
+	char line[160], byte;
+
+	(void)state;
+	snprintf(sa.sun_path, sizeof(sa.sun_path), "%s/full", dir);
+	snprintf(line, sizeof(line), "status --socket %s", sa.sun_path);
+	assert_int_equal(bind(listener, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(listener, 0), 0);
+	n = crowd(&sa, fds);
+	start(line, NULL, false);
+	nap(300);
+	for (int i = 0; i < n - 1; i++)
+		close(accept(listener, NULL, NULL));
+	c = accept(listener, NULL, NULL);
+	assert_int_equal(read(c, &byte, 1), 1);
+	assert_int_equal(byte, 'G');
+	close(c);
+	assert_int_equal(finish(), 3);
+	assert_said("kernscaled closed the connection");
+	for (int i = 0; i < n; i++)
+		close(fds[i]);
+
+	n = crowd(&sa, fds);
+	assert_run(line, 5);
+	assert_one_line(last.said);
+	assert_said("kernscaled takes no connection at ");
+	for (int i = 0; i < n; i++)
+		close(fds[i]);
+	close(listener);
+	unlink(sa.sun_path);
+}
+
 int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
@@ -358,6 +411,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test(test_argv_wiped),
 		cmocka_unit_test(test_wait_for_daemon),
 		cmocka_unit_test(test_wait_over_restart),
+		cmocka_unit_test(test_crowded),
 	};
 
 	if (!strcmp(argv[0], "wgctl"))
