@@ -58,12 +58,13 @@ wait_until() {
 	done
 }
 
-# in_time MSEC SINCE WHAT: WHAT has just happened, and had MSEC for it from SINCE on, which now_msec said.
+# in_time MSEC SINCE WHAT: WHAT has just happened, and had MSEC for it from SINCE on, which now_msec said. SLOWNESS is how
+# many times longer a machine takes for everything (tests/scenario/all).
 in_time() {
 	local took=$(($(now_msec) - $2))
 
 	step "$3: $took ms"
-	[ $took -lt $(($1 * ${WAIT_FACTOR:-1})) ] || fail "line ${BASH_LINENO[0]}: $3: $took ms"
+	[ $took -lt $(($1 * ${WAIT_FACTOR:-1} * ${SLOWNESS:-1})) ] || fail "line ${BASH_LINENO[0]}: $3: $took ms"
 }
 
 # free_ports N: the first of N ports in a row that nothing on this machine uses, TCP or UDP, and that connections

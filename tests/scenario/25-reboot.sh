@@ -35,9 +35,13 @@ done
 firewall_no_udp bob
 step "both hosts are down, the coordinator is away"
 
+# An initiation that the relay cannot deliver yet is lost, and the kernel's next one follows after 5 s (REKEY_TIMEOUT).
+at_relay() { [ "$(grep -c 'relay our: connected$' "$LOGS/$1.log")" = 2 ]; }
 since=$(now_msec)
 start_node alice --port 0
 start_node bob
+check wait_until 10 at_relay alice
+check wait_until 10 at_relay bob
 check wait_until 15 on alice ping -q -c 1 -W 0.3 "$bob_ip"
 in_time 2000 "$since" "the first reply by relay after the start"
 check wait_until 5 relayed alice bob

@@ -58,5 +58,5 @@ step "a map that is lost after all"
 run_coordinator
 start_node alice
 check wait_until 20 reach alice bob
-check grep -q 'the map on disk is of no use' "$LOGS/alice.log"
+check wait_until 10 grep -q 'the map on disk is of no use' "$LOGS/alice.log"
 check wait_until 20 in_map alice bob

@@ -69,7 +69,7 @@ for _ in $(seq 8); do
 done
 cpu=$((($(of_node cpu_msec) - cpu) / 4))
 [ "$(index)" = "$before" ] || fail "the interface was made anew"
-[ "$cpu" -lt 100 ] || fail "$cpu ms of CPU a second"
+[ "$cpu" -lt $((100 * ${SLOWNESS:-1})) ] || fail "$cpu ms of CPU a second"
 [ "$(lines)" -lt 60 ] || fail "the log is full of it: $(lines) lines"
 check direct alice bob
 step "servers cannot be dialled; CPU $cpu ms a second, $(lines) lines in the log"
@@ -86,9 +86,12 @@ done
 cpu=$((($(of_node cpu_msec) - cpu) / 4))
 ends_well crowd
 step "a crowd: CPU $cpu ms a second; $(cat "$LOGS/crowd.log")"
-expect 1 on alice setpriv --reuid 60000 --regid 60000 --clear-groups "$BIN/wgctl" \
-	--socket "$W/alice/run/kernscaled.sock" status
-said 'no descriptor'
+# Nobody waits for his question: whoever has not written it yet when he is refused finds the connection closed.
+SAID=$(on alice setpriv --reuid 60000 --regid 60000 --clear-groups "$BIN/wgctl" --socket "$W/alice/run/kernscaled.sock" status 2>&1)
+case $?-$SAID in
+1-*'no descriptor free'* | 3-*'closed the connection'*) ;;
+*) fail "who is refused is told: $SAID" ;;
+esac
 [ "$(grep -c . <<<"$SAID")" = 1 ] || fail "not one line: $SAID"
 
 check prlimit --pid "$node" --nofile=4096:4096
