@@ -12,7 +12,7 @@ need prlimit wg setpriv
 need_programs tests/interop/crowd
 hosts alice bob carol
 start_coordinator
-manage alice --watchdog 3000
+manage alice --watchdog $((3000 * ${SLOWNESS:-1}))
 check up alice
 join bob
 check wait_until 20 reach alice bob
