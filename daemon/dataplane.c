@@ -731,6 +731,7 @@ static int plan_peers(struct dataplane *d, const struct dataplane_peer *p, size_
 	CLEANUP(free) struct wg_want *want = calloc(n + 1, sizeof(*want));
 	int r;
 
+	wg_plan_done(&d->left_over); /* who was to go may be wanted again */
 	if (!want)
 		return -ENOMEM;
 	r = wg_get_device(d->wg, &now);
@@ -741,7 +742,6 @@ static int plan_peers(struct dataplane *d, const struct dataplane_peer *p, size_
 	for (size_t i = 0; i < n; i++)
 		fill_want(d, &now, &p[i], &want[i]);
 	set_sources(d, p, n); /* what went wrong is in status; peers are not kept out for it */
-	wg_plan_done(&d->left_over);
 	r = wg_plan(&now, want, n, &d->left_over);
 	return r < 0 ? log_err_errno(r, "cannot plan the peers of %s", d->cfg->interface) : 0;
 }
