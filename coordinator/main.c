@@ -1,7 +1,6 @@
 /* kernscale-coordinator: order of start and stop, and what it is told on its command line. */
 #include <errno.h>
 #include <getopt.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include "coordinator/front.h"
 #include "coordinator/relays.h"
 #include "coordinator/serverkey.h"
+#include "lib/heap.h"
 #include "lib/log.h"
 #include "lib/tls.h"
 #include "lib/user.h"
@@ -307,9 +307,7 @@ int main(int argc, char **argv)
 	if (parse_args(&p, argc, argv) < 0)
 		return EXIT_USAGE;
 	signal(SIGPIPE, SIG_IGN);
-	/* Else the thread that writes the database, where memory is short as it starts, has no heap for good
-	 * and maps a page for each allocation: what others give back later is of no use to it. */
-	mallopt(M_ARENA_MAX, 1);
+	heap_keep_small();
 	if (key_init() < 0) {
 		log_err("the system gives no randomness");
 		return EXIT_FAILED;

@@ -12,6 +12,7 @@
 #include "daemon/hold.h"
 #include "daemon/kernel/privs.h"
 #include "daemon/node.h"
+#include "lib/heap.h"
 #include "lib/key.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -96,10 +97,10 @@ int main(int argc, char **argv)
 	log_set_level(c.log_level);
 	umask(0077);
 	signal(SIGPIPE, SIG_IGN);
+	heap_keep_small();
 	/* Big maps come and go: what is freed goes back at once, not into a heap that stays. */
 	mallopt(M_MMAP_THRESHOLD, 64 * 1024);
 	mallopt(M_TRIM_THRESHOLD, 64 * 1024);
-	mallopt(M_ARENA_MAX, 1);
 	if (key_init() < 0) {
 		log_err("no randomness on this machine");
 		return 1;

@@ -9,7 +9,7 @@
 #include "lib/file.h"
 
 #define STACK_BYTES (256u << 10)
-#define TRIM_BYTES  (1u << 20) /* what a big file took for a moment goes back */
+#define TRIM_BYTES  (256u << 10) /* what a big file took for a moment, with what it was made of, goes back */
 
 struct filewriter {
 	filewriter_fn *fn;

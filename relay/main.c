@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "lib/heap.h"
 #include "lib/httpd.h"
 #include "lib/log.h"
 #include "lib/loop.h"
@@ -690,6 +691,7 @@ int main(int argc, char **argv)
 
 	if (r != 0)
 		return r > 0 ? 0 : 2;
+	heap_keep_small();
 	user_hide_memory();
 	if (key_init() < 0) {
 		log_err("no source of randomness");

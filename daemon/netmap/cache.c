@@ -7,7 +7,7 @@
 #include "lib/file.h"
 
 #define CACHE_VERSION 1
-#define TRIM_BYTES    (1u << 20) /* what a big map took for a moment goes back */
+#define TRIM_BYTES    (256u << 10) /* what a big map took for a moment goes back */
 
 static int put_json(struct buf *out, const char *name, json_t *j)
 {

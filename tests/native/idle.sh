@@ -33,6 +33,8 @@ for p in "${!most[@]}"; do
 	n=$(($(wakes "$p") - before[$p]))
 	step "$p: woken $n times in $SECS s"
 	[ $n -le "${most[$p]}" ] || fail "$p: more than ${most[$p]}"
+	# Nor does the kernel fill with huge pages what they have given back. One that has none does not say.
+	! grep -q '^THP_enabled:[[:space:]]*1' "/proc/${PIDS[$p]}/status" || fail "$p may have huge pages"
 done
 # And they are awake when there is something.
 check admin users create afterwards

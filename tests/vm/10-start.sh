@@ -18,6 +18,7 @@ rights() {
 	done
 	[ "${status[NoNewPrivs]}" = 1 ] || fail "$1 may gain privileges"
 	[ "${status[Seccomp]}" = 2 ] || fail "$1 has no system call filter"
+	[ "${status[THP_enabled]:-0}" = 0 ] || fail "$1 may have huge pages, which fill what it has given back"
 	step "$1: user $2, capabilities $3"
 }
 rights kernscaled kernscale 0x3400
