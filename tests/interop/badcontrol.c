@@ -728,7 +728,7 @@ static void map_bomb(struct conn *c, struct h2_stream *st, const json_t *good)
 	(void)c;
 	(void)good;
 	if (!b.len)
-		put_bomb(&b, "{\"Node\":\"", "x", 1u << 30, "\"}");
+		put_bomb(&b, "{\"Node\":\"", "x", 1u << 27, "\"}");
 	h2_send(st, buf_data(&b), b.len);
 }
 

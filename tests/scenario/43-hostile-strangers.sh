@@ -17,7 +17,7 @@
 need curl
 need_programs tests/interop/strangers tests/interop/ctlcat
 SHARE=256 # connections of one address that are no channels; and channels of machines that nobody knows
-F=${WAIT_FACTOR:-1}
+F=${WAIT_FACTOR:-1} S=${SLOWNESS:-1}
 hosts alice bob carol mallory dave
 ip -n "${P}inet" -6 route add 2001:db8:66::/64 via 2001:db8::14
 for i in 1 2 3 4; do ip -n "${P}mallory" addr add "2001:db8:66::$i/128" dev eth0 nodad; done
@@ -90,10 +90,11 @@ in_time 15000 "$t" "carol came in"
 peak hello 200 $((SHARE + 24)) 16384
 stop silent
 cat "$LOGS/silent.log"
+# Each of these has 10 s for its next word: how many there are at once is how many handshakes the machine does in that time.
 crowd tls tls --count 400
-peak tls 200 $((SHARE + 24)) 24576
+peak tls $((200 / S)) $((SHARE + 24)) 24576
 crowd head head --count 400
-peak head 200 $((SHARE + 24)) 24576
+peak head $((200 / S)) $((SHARE + 24)) 24576
 for i in 1 2 3 4; do from+=(--from "2001:db8:66::$i"); done
 start six mallory "$BIN/tests/interop/strangers" silent --to '[2001:db8::10]:443' --seconds $((100 * F)) --count 400 "${from[@]}"
 peak six 200 $((SHARE + 24)) 16384
@@ -103,9 +104,9 @@ crowd noise noise --count 20
 peak noise 0 $((SHARE + 24)) 16384
 [ "$(figure noise refused)" -ge 20 ] || fail "noise is not refused: $(cat "$LOGS/noise.log")"
 crowd channel channel --count 600
-peak channel 240 $((2 * SHARE + 24)) 32768
+peak channel $((240 / S)) $((2 * SHARE + 24)) 32768
 [ "$(figure channel most)" -le $((SHARE + 128)) ] || fail "$(figure channel most) channels of one address"
-[ "$(figure channel refused)" -gt 0 ] || fail "nobody was told that there are too many"
+[ "$(figure channel refused)" -gt 0 ] || [ "$S" -gt 1 ] || fail "nobody was told that there are too many"
 crowd machine machine --count 40 --once
 peak machine 16 $((2 * SHARE + 24)) 32768
 [ "$(figure machine came)" -ge 20 ] || fail "too few of one machine: $(cat "$LOGS/machine.log")"

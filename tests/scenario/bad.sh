@@ -45,7 +45,7 @@ step "the stand-in serves; RssAnon $before KiB, $fds descriptors"
 
 # An answer may take as long as the slowest that try() admits, and more: that it is too slow is said there.
 ask() {
-	wgctl_within $((${SLOW:-6000} * 4 / 1000)) alice status
+	wgctl_within $((${SLOW:-6000} * 4 * ${SLOWNESS:-1} / 1000)) alice status
 }
 again() { [ "$(grep -c '^good served' "$LOGS/badcontrol.log")" -gt "$SERVED" ] && live alice; }
 # Coming and going as often as here, any server looks like a bad one. A change of the network makes alice try as
@@ -73,7 +73,7 @@ try() {
 	begin=$(now_msec)
 	end=$((begin + secs * 1000))
 	# Longer where the cause has not been seen, and for three answers at least: there may be other work on this machine.
-	while t=$(now_msec) && { [ "$t" -lt $end ] || [ "$(wc -w <<<"$took")" -lt 3 ] || { [ -n "$cause" ] && [ "$t" -lt $((end + 10000)) ] &&
+	while t=$(now_msec) && { [ "$t" -lt $end ] || [ "$(wc -w <<<"$took")" -lt 3 ] || { [ -n "$cause" ] && [ "$t" -lt $((end + 10000 * ${SLOWNESS:-1})) ] &&
 		! grep -qE "Not connected.*$cause" <<<"$said"; }; }; do
 		ask >"$W/said" || bad+=" status fails;"
 		took+="$(($(now_msec) - t)) "
@@ -103,7 +103,7 @@ try() {
 		"$most descriptors, status ${took}ms, back after $end ms"
 	[ -z "$said" ] || echo "            $said"
 	[ "$((n))" -le $((30 + t * 20 / 1000)) ] || bad+=" $((n)) connections and requests;"
-	[ "$cpu" -le "$3" ] || bad+=" $cpu ms of CPU a second;"
+	[ "$cpu" -le $(($3 * ${SLOWNESS:-1})) ] || bad+=" $cpu ms of CPU a second;"
 	[ "$hwm" -le $(($4 * 1024)) ] || bad+=" $hwm KiB more at the most;"
 	[ "$left" -le "${LEFT:-4096}" ] || bad+=" $left KiB more are left;"
 	[ "$most" -le $((fds + ${FDS:-8})) ] || bad+=" $most descriptors;"
