@@ -149,7 +149,7 @@ static void print_help(void)
 		       settings[i].arg ? settings[i].arg : "", settings[i].help);
 	printf("  --%-22s %s\n  --%-22s %s\n  --%-22s %s\n  --%-22s %s\n", "hold-filter",
 	       "after the daemon's death: keep the packet filter, and end", "check-config",
-	       "check the settings and end", "version", "print the version", "help", "print this");
+	       "check the settings and end", "version", "print the version", "help, -h", "print this");
 }
 
 /* Names that go into the kernel's tables and into file paths. */
@@ -179,7 +179,7 @@ static int check_names(const struct config *c, char *error)
 	return 0;
 }
 
-enum { OPT_FIRST = 1000, OPT_VERSION = 2000, OPT_HELP, OPT_CHECK, OPT_HOLD };
+enum { OPT_FIRST = 1000, OPT_VERSION = 2000, OPT_CHECK, OPT_HOLD, OPT_HELP = 'h' };
 
 /* Fills given, one for each of settings[]. 1: help or version has been printed. */
 static int read_options(int argc, char **argv, const char *given[static ARRAY_SIZE(settings)],
@@ -198,7 +198,7 @@ static int read_options(int argc, char **argv, const char *given[static ARRAY_SI
 	longs[ARRAY_SIZE(settings) + 3] = (struct option){ "hold-filter", no_argument, NULL, OPT_HOLD };
 	optind = 0;
 	opterr = 0;
-	while ((o = getopt_long(argc, argv, ":", longs, NULL)) != -1) {
+	while ((o = getopt_long(argc, argv, ":h", longs, NULL)) != -1) {
 		if (o == OPT_VERSION) {
 			printf("kernscaled %s\n", KERNSCALE_VERSION);
 			return 1;

@@ -91,7 +91,7 @@ static const char usage_text[] =
     "  --max-clients N          connections                               [65536]\n"
     "  --user NAME|UID:GID      whom to become when started as root       [" DEFAULT_USER "]\n"
     "  --verbose LEVEL          err, warning, notice, info, debug         [info]\n"
-    "  --version, --help\n";
+    "  --version, -h, --help\n";
 
 /* "ADDR:PORT", or ":PORT" for all addresses. */
 static int parse_at(const char *what, const char *s, struct endpoint *ret)
@@ -186,7 +186,7 @@ enum {
 	OPT_USER,
 	OPT_VERBOSE,
 	OPT_VERSION,
-	OPT_HELP,
+	OPT_HELP = 'h',
 };
 
 static const struct option long_options[] = {
@@ -287,7 +287,7 @@ static int options_parse(int argc, char **argv, struct options *ret)
 
 	parse_at("listen", ":443", &o.listen);
 	opterr = 0;
-	while ((c = getopt_long(argc, argv, ":", long_options, NULL)) != -1) {
+	while ((c = getopt_long(argc, argv, ":h", long_options, NULL)) != -1) {
 		if (c == '?' || c == ':') {
 			log_err("%s \"%s\"; see kernscale-relay --help",
 				c == ':' ? "no value for" : "unknown option", argv[optind - 1]);
