@@ -1,4 +1,4 @@
-#include "daemon/dataplane.h"
+#include "daemon/dataplane_priv.h"
 
 #include <errno.h>
 #include <malloc.h>
@@ -10,53 +10,12 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "daemon/kernel/tsmp_socket.h"
-#include "daemon/kernel/udp.h"
-#include "daemon/relay/shuttle.h"
 #include "lib/log.h"
 #include "lib/notify.h"
-#include "nft/reconcile.h"
 
-#define TABLE_AGAIN_USEC USEC_PER_SEC
 #define TRIM_CHANGES	 1000 /* so many peers read and planned for leave pieces of memory behind that go back */
-#define UNSEEN_MAX	 5 /* attempts, until a table that cannot be read is taken for one that is gone */
-#define KEPT_NAME	 "nft" /* the socket that owns the table, in the service manager's store */
 
-struct dataplane {
-	struct loop *loop;
-	const struct config *cfg;
-	const struct dataplane_ops *ops;
-	void *data;
-
-	int name_lock; /* abstract socket: one daemon for each interface of a network namespace */
-	struct wg *wg;
-	struct link *link;
-	struct udp *udp;
-	struct nft *nft;   /* once opened, for good: its socket owns the table */
-	int kept;	   /* that socket, from the one before us; -1: none, or nft has it */
-	struct shuttle *shuttle;
-	struct tsmp_socket *tsmp;
-	bool up;
-	unsigned int left; /* interface that could not be adopted, with its table */
-	bool closed; /* the link is down because nothing would filter it */
-	bool stood;  /* the table, when it was seen last */
-	unsigned int unseen; /* attempts to look at it that failed since */
-	bool may_tproxy; /* the kernel can, and the user has not said otherwise */
-	struct addr *addrs; /* own */
-	size_t n_addrs;
-	struct addr *peers; /* addresses that only the tunnel may bring; sorted */
-	size_t n_peers;
-	struct wg_plan left_over; /* of the last plan for the peers: removals, which are slow */
-	uint16_t port;
-	enum nft_filter filter;
-	char filter_problem[DATAPLANE_ERROR_MAX];
-	bool forwarding; /* as far as is known; at first that it does */
-	char why[170];
-	int link_error, addrs_error, rules_error, routes_error; /* why what is missing could not be had; 0: it is there */
-	struct loop_timer *table_timer; /* armed while the table is not what it shall be */
-};
-
-__attribute__((format(printf, 3, 4))) static int fail(char *error, int r, const char *fmt, ...)
+int dataplane_fail(char *error, int r, const char *fmt, ...)
 {
 	va_list ap;
 
@@ -74,13 +33,12 @@ int dataplane_claim(const char *interface, char error[static DATAPLANE_ERROR_MAX
 	int n = snprintf(un.sun_path + 1, sizeof(un.sun_path) - 1, "kernscaled/%s", interface);
 
 	if (fd < 0)
-		return fail(error, -errno, "cannot make a socket: %s", strerror(errno));
+		return dataplane_fail(error, -errno, "cannot make a socket: %s", strerror(errno));
 	if (bind(fd, (struct sockaddr *)&un,
 		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0)
-		return fail(error, -EBUSY,
-			    "another kernscaled has interface %s: stop it or give --interface, --port, "
-			    "--table, --statedir and --socket of its own",
-			    interface);
+		return dataplane_fail(error, -EBUSY,
+				      "another kernscaled has interface %s: stop it or give --interface, --port, "
+				      "--table, --statedir and --socket of its own", interface);
 	return TAKE_FD(fd);
 }
 
@@ -114,15 +72,13 @@ void dataplane_close(struct dataplane *d)
 	free(d);
 }
 
-static void table_again(void *data);
-
 int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
 		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX])
 {
 	CLEANUP(dataplane_close) struct dataplane *d = calloc(1, sizeof(*d));
 
 	if (!d)
-		return fail(error, -ENOMEM, "no memory");
+		return dataplane_fail(error, -ENOMEM, "no memory");
 	d->loop = l;
 	d->cfg = cfg;
 	d->ops = ops;
@@ -130,12 +86,12 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 	d->name_lock = d->kept = -1;
 	d->filter = NFT_FILTER_REPLIES_ONLY;
 	d->forwarding = true;
-	if (loop_timer_new(l, table_again, d, &d->table_timer) < 0)
-		return fail(error, -ENOMEM, "no memory");
+	if (loop_timer_new(l, dataplane_table_again, d, &d->table_timer) < 0)
+		return dataplane_fail(error, -ENOMEM, "no memory");
 	d->name_lock = dataplane_claim(cfg->interface, error);
 	if (d->name_lock < 0)
 		return d->name_lock;
-	d->kept = notify_take(KEPT_NAME);
+	d->kept = notify_take(DATAPLANE_KEPT);
 	*ret = TAKE(d);
 	return 0;
 }
@@ -148,13 +104,6 @@ bool dataplane_is_up(const struct dataplane *d)
 uint16_t dataplane_port(const struct dataplane *d)
 {
 	return d->port;
-}
-
-static void on_udp(void *data, const struct udp_packet *p)
-{
-	struct dataplane *d = data;
-
-	d->ops->udp_packet(d->data, &p->from, &p->to, p->p, p->len);
 }
 
 static void on_shuttle(void *data, uint32_t index, const uint8_t *p, size_t len)
@@ -207,10 +156,9 @@ static int up_link(struct dataplane *d, uint16_t port, char *error)
 	int r = link_up(d->link, LINK_MTU);
 
 	if (r == -EADDRINUSE)
-		return fail(error, r, "UDP port %u is taken: stop who has it or give --port", port);
+		return dataplane_fail(error, r, "UDP port %u is taken: stop who has it or give --port", port);
 	if (r < 0)
-		return fail(error, r, "cannot bring interface %s up: %s", d->cfg->interface,
-			    strerror(-r));
+		return dataplane_fail(error, r, "cannot bring interface %s up: %s", d->cfg->interface, strerror(-r));
 	return 0;
 }
 
@@ -229,7 +177,7 @@ static int up_new_link(struct dataplane *d, struct wg_device *now, struct wg_set
 		return r;
 	wg_device_done(now);
 	r = wg_get_device(d->wg, now);
-	return r < 0 ? fail(error, r, "cannot read interface %s: %s", d->cfg->interface, wg_error(d->wg)) : 0;
+	return r < 0 ? dataplane_fail(error, r, "cannot read interface %s: %s", d->cfg->interface, wg_error(d->wg)) : 0;
 }
 
 static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port, bool *ret_adopted,
@@ -241,32 +189,29 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 
 	r = wg_open(&d->wg);
 	if (r < 0)
-		return fail(error, r, "cannot talk to the kernel: %s", strerror(-r));
+		return dataplane_fail(error, r, "cannot talk to the kernel: %s", strerror(-r));
 	r = wg_device_create(d->wg, d->cfg->interface, priv, ret_adopted);
 	if (r == -EOPNOTSUPP)
-		return fail(error, r, "this kernel has no WireGuard: load the module wireguard or "
+		return dataplane_fail(error, r, "this kernel has no WireGuard: load the module wireguard or "
 				      "install a kernel with it (5.6 or newer)");
 	if (r == -EPERM)
-		return fail(error, r, "not allowed to make interface %s (CAP_NET_ADMIN): start "
+		return dataplane_fail(error, r, "not allowed to make interface %s (CAP_NET_ADMIN): start "
 				      "kernscaled as root or by its unit", d->cfg->interface);
 	if (r < 0)
-		return fail(error, r, "cannot make interface %s: %s", d->cfg->interface,
-			    wg_error(d->wg));
+		return dataplane_fail(error, r, "cannot make interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	r = wg_get_device(d->wg, &now);
 	if (r < 0)
-		return fail(error, r, "cannot read interface %s: %s", d->cfg->interface,
-			    wg_error(d->wg));
+		return dataplane_fail(error, r, "cannot read interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	if (want.port == 0) /* any port: the one it has, or had before */
 		want.port = now.port ? now.port : *port;
 	r = wg_set_device(d->wg, &now, &want);
 	if (r < 0)
-		return fail(error, r, "cannot set up interface %s: %s", d->cfg->interface,
-			    wg_error(d->wg));
+		return dataplane_fail(error, r, "cannot set up interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
 	if (r == 0)
 		r = adopt_sources(d, &now);
 	if (r < 0)
-		return fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
+		return dataplane_fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
 	/* One with peers that is down stays so until its filter stands. */
 	if (!want.port || !now.n_peers)
 		r = up_new_link(d, &now, &want, error);
@@ -310,199 +255,8 @@ static int up_relay(struct dataplane *d, uint16_t *relay_port, char *error)
 	if (r == -EADDRINUSE && *relay_port)
 		r = shuttle_new(d->loop, d->port, 0, on_shuttle, d, &d->shuttle);
 	if (r < 0)
-		return fail(error, r, "cannot open the relay port on loopback: %s", strerror(-r));
+		return dataplane_fail(error, r, "cannot open the relay port on loopback: %s", strerror(-r));
 	*relay_port = shuttle_port(d->shuttle);
-	return 0;
-}
-
-/* Whether an older table of ours filters. One that stood and cannot be read, because its dump is spoiled, still does
- * as far as anybody knows; but not for long. */
-static bool is_filtered(struct dataplane *d)
-{
-	int r = d->nft ? nft_stands(d->nft, d->cfg->table) : 0;
-
-	if (r >= 0) {
-		d->stood = r > 0;
-		d->unseen = 0;
-	} else if (++d->unseen > UNSEEN_MAX) {
-		d->stood = false;
-	}
-	return d->stood;
-}
-
-/* Fail closed: a tunnel that nothing filters is set down. */
-static void close_link(struct dataplane *d)
-{
-	int r;
-
-	if (d->closed || is_filtered(d))
-		return;
-	r = link_down(d->link);
-	if (r < 0) {
-		log_remote(LOG_LEVEL_ERR, "cannot set interface %s down, which nothing filters: %s",
-			   d->cfg->interface, strerror(-r));
-		return;
-	}
-	d->closed = true;
-	log_notice("interface %s is down: nothing would filter it", d->cfg->interface);
-}
-
-static void open_link(struct dataplane *d)
-{
-	if (!d->closed)
-		return;
-	d->closed = false;
-	log_notice("interface %s is filtered again", d->cfg->interface);
-	if (d->up) /* before, up_device() has done it */
-		d->ops->link_event(d->data, LINK_EVENT_OURS | LINK_EVENT_ROUTE);
-}
-
-/* Makes the table what is wanted now. */
-static int apply_table(struct dataplane *d)
-{
-	struct nft_config c = {
-		.ifindex = wg_ifindex(d->wg),
-		.port = d->port,
-		.private_port = d->udp ? udp_private_port(d->udp) : 0,
-		.share_port = d->udp && udp_mode(d->udp) == UDP_MODE_TPROXY,
-		.rewrite_source = d->udp && udp_needs_rewrite(d->udp),
-		.mark = LINK_MARK,
-		.mark_mask = LINK_MARK_MASK,
-		.filter = d->filter,
-		.peers = d->peers,
-		.n_peers = d->n_peers,
-	};
-	bool v4 = false, v6 = false;
-	int r;
-
-	snprintf(c.table, sizeof(c.table), "%s", d->cfg->table);
-	snprintf(c.ifname, sizeof(c.ifname), "%s", d->cfg->interface);
-	/* What cannot be read now is as it was: without its chains a host that forwards filters nothing of that. */
-	if (link_forwarding(d->link, &v4, &v6) == 0)
-		d->forwarding = v4 || v6;
-	c.forwarding = d->forwarding;
-	c.clamp_mss = c.forwarding;
-	r = nft_apply(d->nft, &c);
-	if (r < 0) {
-		char why[160];
-
-		snprintf(why, sizeof(why), "%s", nft_error(d->nft)[0] ? nft_error(d->nft) : strerror(-r));
-		log_remote(LOG_LEVEL_ERR, "nftables table %s: %s", d->cfg->table, why);
-		close_link(d);
-		snprintf(d->filter_problem, sizeof(d->filter_problem),
-			 "The packet filter is not in force%s: nftables table %s: %.130s",
-			 d->closed ? ", so the interface is down" : "", d->cfg->table, why);
-		loop_timer_in(d->table_timer, TABLE_AGAIN_USEC);
-	} else {
-		d->filter_problem[0] = '\0';
-		d->stood = true;
-		d->unseen = 0;
-		loop_timer_stop(d->table_timer);
-		open_link(d);
-	}
-	return r;
-}
-
-static void table_again(void *data)
-{
-	struct dataplane *d = data;
-
-	if (d->up)
-		apply_table(d);
-}
-
-/* Without the rule that gives us discovery packets no direct path is found; raw sockets see them too. */
-static void on_port_tested(void *data)
-{
-	struct dataplane *d = data;
-
-	log_info("UDP port %u is shared by %s", d->port, udp_mode_name(udp_mode(d->udp)));
-	apply_table(d);
-}
-
-static void on_table_changed(void *data)
-{
-	struct dataplane *d = data;
-
-	if (!d->up)
-		return;
-	if (d->may_tproxy) /* else the kernel would refuse the table as a whole */
-		udp_set_mode(d->udp, UDP_MODE_TPROXY);
-	if (apply_table(d) > 0) /* else events were lost, and it stands */
-		log_notice("nftables table %s was changed by somebody else: putting it back", d->cfg->table);
-	udp_self_test(d->udp, on_port_tested, d);
-}
-
-/* The socket that owns the table: of before, or a new one, which is given away to be kept. */
-static int open_nft(struct dataplane *d)
-{
-	int r;
-
-	if (d->nft)
-		return 0;
-	if (d->kept >= 0) {
-		r = nft_open(d->kept, &d->nft);
-		if (r == 0) {
-			d->kept = -1;
-			nft_set_kept(d->nft, true);
-			return 0;
-		}
-		if (is_shortage(r))
-			return r; /* a table may hang on it */
-		log_warning_errno(r, "the service manager kept a descriptor that is of no use");
-		d->kept = fd_close(d->kept);
-		notify_forget(KEPT_NAME);
-	}
-	r = nft_open(-1, &d->nft);
-	if (r < 0)
-		return r;
-	r = notify_store(KEPT_NAME, nft_fd(d->nft));
-	if (is_shortage(r)) {
-		nft_close(TAKE(d->nft));
-		return r;
-	}
-	nft_set_kept(d->nft, r == 0);
-	if (r < 0 && r != -ENOENT)
-		log_info_errno(r, "the service manager keeps no descriptor for us");
-	return 0;
-}
-
-/* The shared port and what stands around it. The filter stands before the first packet is let in. */
-static int up_table(struct dataplane *d, uint16_t *disco_port, char *error)
-{
-	int r = open_nft(d), has = 0;
-
-	if (r == 0)
-		has = nft_probe(d->nft);
-	if (has < 0)
-		return fail(error, has, "nf_tables does not answer as it should: %s", strerror(-has));
-	if (!(has & NFT_HAS_TABLES))
-		return fail(error, -EOPNOTSUPP,
-			    "this kernel has no nf_tables (or not the right to use them): the packet "
-			    "filter cannot stand, so nothing is let in; load nf_tables, nft_ct, nft_tproxy");
-	d->may_tproxy = !d->cfg->port_sharing_raw && (has & NFT_HAS_TPROXY);
-	r = udp_open(d->loop,
-		     &(struct udp_opts){ .port = d->port,
-					 .private_port = *disco_port,
-					 .mark = LINK_MARK,
-					 .fn = on_udp,
-					 .data = d },
-		     &d->udp);
-	if (r == 0 && !d->may_tproxy)
-		r = udp_set_mode(d->udp, UDP_MODE_RAW);
-	if (r < 0)
-		return fail(error, r, "cannot share UDP port %u with the kernel: %s", d->port,
-			    strerror(-r));
-	*disco_port = udp_private_port(d->udp);
-	r = apply_table(d);
-	if (r < 0)
-		return fail(error, r, "%s", d->filter_problem);
-	udp_self_test(d->udp, on_port_tested, d);
-	r = nft_watch(d->nft, d->loop, on_table_changed, d);
-	if (is_shortage(r)) /* a lack of the moment shall not last for good */
-		return fail(error, r, "cannot watch the nftables table: %s", strerror(-r));
-	if (r < 0)
-		log_warning_errno(r, "changes of the nftables table will not be noticed");
 	return 0;
 }
 
@@ -514,32 +268,15 @@ static int up_extras(struct dataplane *d, char *error)
 	up_rules(d);
 	r = link_watch(d->link, d->loop, on_link, d);
 	if (is_shortage(r))
-		return fail(error, r, "cannot watch interfaces: %s", strerror(-r));
+		return dataplane_fail(error, r, "cannot watch interfaces: %s", strerror(-r));
 	if (r < 0)
 		log_warning_errno(r, "changes of interfaces will not be noticed");
 	r = tsmp_socket_open(d->loop, d->cfg->interface, on_tsmp, d, &d->tsmp);
 	if (is_shortage(r))
-		return fail(error, r, "cannot listen inside the tunnel: %s", strerror(-r));
+		return dataplane_fail(error, r, "cannot listen inside the tunnel: %s", strerror(-r));
 	if (r < 0)
 		log_warning_errno(r, "control messages inside the tunnel are not answered");
 	return 0;
-}
-
-int dataplane_set_filter(struct dataplane *d, enum nft_filter mode)
-{
-	if (mode == d->filter)
-		return 0;
-	d->filter = mode;
-	return d->up ? apply_table(d) : 0;
-}
-
-/* An adopted device that could not be brought up. */
-static void leave_link(struct dataplane *d)
-{
-	if (!d->nft && open_nft(d) < 0)
-		log_err("cannot talk to nf_tables");
-	close_link(d);
-	d->left = d->closed ? 0 : wg_ifindex(d->wg);
 }
 
 int dataplane_up(struct dataplane *d, const struct key *node_private, struct dataplane_ports *ports,
@@ -550,14 +287,14 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, struct dat
 
 	d->left = 0;
 	/* Before anything is touched: who cannot see whether the tunnel is filtered must not judge it. */
-	r = open_nft(d);
+	r = dataplane_open_nft(d);
 	if (is_shortage(r))
-		return fail(error, r, "cannot talk to nf_tables: %s", strerror(-r));
+		return dataplane_fail(error, r, "cannot talk to nf_tables: %s", strerror(-r));
 	r = up_device(d, node_private, &ports->wireguard, &adopted, error);
 	if (r == 0)
 		r = up_relay(d, &ports->relay, error);
 	if (r == 0)
-		r = up_table(d, &ports->disco, error);
+		r = dataplane_up_table(d, &ports->disco, error);
 	if (r == 0)
 		r = up_link(d, d->port, error);
 	if (r == 0)
@@ -571,7 +308,7 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, struct dat
 	if (d->wg && !adopted && wg_ifindex(d->wg))
 		wg_device_delete(d->wg);
 	else if (d->link)
-		leave_link(d);
+		dataplane_leave_link(d);
 	dataplane_let_go(d);
 	return r;
 }
@@ -593,21 +330,6 @@ void dataplane_down(struct dataplane *d)
 	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
 	dataplane_let_go(d);
 	d->filter = NFT_FILTER_REPLIES_ONLY;
-}
-
-void dataplane_hand_over(struct dataplane *d)
-{
-	if (!d->nft || !nft_goes_with_owner(d->nft))
-		return;
-	nft_set_kept(d->nft, false);
-	if (d->up && apply_table(d) >= 0) {
-		log_info("nftables table %s stays without an owner", d->cfg->table);
-		return;
-	}
-	if (!d->up && (!d->left || link_open(d->cfg->interface, d->left, &d->link) < 0))
-		return;
-	if (link_down(d->link) == 0)
-		log_err("interface %s is down: its packet filter ends with kernscaled", d->cfg->interface);
 }
 
 int dataplane_set_key(struct dataplane *d, const struct key *node_private)
@@ -700,7 +422,7 @@ static int set_sources(struct dataplane *d, const struct dataplane_peer *p, size
 	free(d->peers);
 	d->peers = TAKE(v);
 	d->n_peers = k;
-	return apply_table(d);
+	return dataplane_apply_table(d);
 }
 
 /* On with d->left_over, from its beginning. */
@@ -795,11 +517,6 @@ int dataplane_dump(struct dataplane *d, void (*begin)(void *data), wg_peer_fn *f
 	return wg_dump(d->wg, NULL, begin, fn, data);
 }
 
-const char *dataplane_filter_problem(const struct dataplane *d)
-{
-	return d->filter_problem;
-}
-
 int dataplane_relay_deliver(struct dataplane *d, uint32_t index, const void *p, size_t len)
 {
 	return shuttle_deliver(d->shuttle, index, p, len);
@@ -850,7 +567,7 @@ int dataplane_repair(struct dataplane *d, unsigned int events)
 	if (events & LINK_EVENT_RULE)
 		r = repair_rules(d);
 	if (events & LINK_EVENT_FORWARDING)
-		apply_table(d);
+		dataplane_apply_table(d);
 	if ((events & LINK_EVENT_OURS) && !d->closed)
 		e = repair_link(d);
 	return r < 0 ? r : e;

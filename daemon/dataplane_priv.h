@@ -1,0 +1,62 @@
+#pragma once
+/*
+ * What the parts of dataplane share: dataplane.c has the device, its peers, addresses and routes, and
+ * dataplane_table.c the filter, the port that stands behind it, and the link that is down without one.
+ */
+#include "daemon/dataplane.h"
+#include "daemon/kernel/tsmp_socket.h"
+#include "daemon/kernel/udp.h"
+#include "daemon/relay/shuttle.h"
+#include "nft/reconcile.h"
+
+#define DATAPLANE_KEPT "nft" /* the socket that owns the table, in the service manager's store */
+
+struct dataplane {
+	struct loop *loop;
+	const struct config *cfg;
+	const struct dataplane_ops *ops;
+	void *data;
+
+	int name_lock; /* abstract socket: one daemon for each interface of a network namespace */
+	struct wg *wg;
+	struct link *link;
+	struct udp *udp;
+	struct nft *nft;   /* once opened, for good: its socket owns the table */
+	int kept;	   /* that socket, from the one before us; -1: none, or nft has it */
+	struct shuttle *shuttle;
+	struct tsmp_socket *tsmp;
+	bool up;
+	unsigned int left; /* interface that could not be adopted, with its table */
+	bool closed; /* the link is down because nothing would filter it */
+	bool stood;  /* the table, when it was seen last */
+	unsigned int unseen; /* attempts to look at it that failed since */
+	bool may_tproxy; /* the kernel can, and the user has not said otherwise */
+	struct addr *addrs; /* own */
+	size_t n_addrs;
+	struct addr *peers; /* addresses that only the tunnel may bring; sorted */
+	size_t n_peers;
+	struct wg_plan left_over; /* of the last plan for the peers: removals, which are slow */
+	uint16_t port;
+	enum nft_filter filter;
+	char filter_problem[DATAPLANE_ERROR_MAX];
+	bool forwarding; /* as far as is known; at first that it does */
+	char why[170];
+	int link_error, addrs_error, rules_error, routes_error; /* why what is missing could not be had; 0: it is there */
+	struct loop_timer *table_timer; /* armed while the table is not what it shall be */
+};
+
+/* One line into error; r. */
+__attribute__((format(printf, 3, 4))) int dataplane_fail(char *error, int r, const char *fmt, ...);
+
+/* ---- dataplane_table.c */
+
+/* The socket that owns the table: of before, or a new one, which is given away to be kept. Does nothing a second time. */
+int dataplane_open_nft(struct dataplane *d);
+/* The shared port and what stands around it. The filter stands before the first packet is let in. */
+int dataplane_up_table(struct dataplane *d, uint16_t *disco_port, char *error);
+/* Makes the table what is wanted now, or sets the link down. 1: something was changed; 0; negative: errno, logged, tried again. */
+int dataplane_apply_table(struct dataplane *d);
+/* struct dataplane *, when its table is due to be tried again. */
+void dataplane_table_again(void *data);
+/* An adopted device that could not be brought up: down, if nothing filters it. */
+void dataplane_leave_link(struct dataplane *d);
