@@ -10,6 +10,7 @@
 #include <systemd/sd-event.h>
 #include <time.h>
 #include <unistd.h>
+#include <utlist.h>
 
 #include "lib/notify.h"
 
@@ -37,9 +38,14 @@ struct loop {
 	 * asks the kernel about all that are ready before each, which with thousands of them is all that it does. */
 	int epoll_fd;
 	sd_event_source *ready;
+	/* Deferred work has a queue of our own. sd-event takes what is deferred for older than whatever has become ready since,
+	 * so one piece of work that defers itself again each time would keep descriptors and others' work waiting for good. */
+	sd_event_source *turn; /* armed while there is some; after all else */
+	struct loop_defer *due;
+	size_t n_due;
 	struct epoll_event batch[LOOP_BATCH]; /* data.ptr NULL: not to be served any more */
 	int batch_at, batch_n;
-	size_t n_io;
+	size_t n_sources; /* descriptors and deferred work */
 	int notify_fd; /* to the service manager's watchdog */
 	struct loop_timer *watchdog;
 	uint64_t watchdog_usec; /* between two signs of life */
@@ -75,7 +81,9 @@ struct loop_signal {
 };
 
 struct loop_defer {
-	sd_event_source *s;
+	struct loop_defer *prev, *next; /* of what is due */
+	struct loop *l;
+	bool armed;
 	loop_fn *fn;
 	void *data;
 };
@@ -123,6 +131,40 @@ bool loop_short_of_memory(const struct loop *l)
 	return !l->reserve;
 }
 
+static void source_ends(struct loop *l)
+{
+	if (!--l->n_sources && l->gone)
+		free(l);
+}
+
+static void defer_take(struct loop_defer *d)
+{
+	if (!d->armed)
+		return;
+	d->armed = false;
+	DL_DELETE(d->l->due, d);
+	d->l->n_due--;
+}
+
+/* What is due now, each once: what defers itself again comes after the others, and after descriptors. */
+static void run_due(struct loop *l)
+{
+	for (size_t n = l->n_due; n && l->due && !l->exiting; n--) {
+		struct loop_defer *d = l->due;
+
+		defer_take(d);
+		d->fn(d->data);
+	}
+	sd_event_source_set_enabled(l->turn, l->due ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+static int turn_event(sd_event_source *s, void *data)
+{
+	(void)s;
+	run_due(data);
+	return 0;
+}
+
 static int ready_event(sd_event_source *s, int fd, uint32_t events, void *data)
 {
 	struct loop *l = data;
@@ -137,6 +179,8 @@ static int ready_event(sd_event_source *s, int fd, uint32_t events, void *data)
 			io->fn(io->data, io->fd, l->batch[l->batch_at].events);
 	}
 	l->batch_n = 0;
+	if (l->due)
+		run_due(l);
 	return 0;
 }
 
@@ -165,6 +209,11 @@ int loop_new(struct loop **ret)
 	r = sd_event_add_io(l->e, &l->ready, l->epoll_fd, EPOLLIN, ready_event, l);
 	if (r < 0)
 		return r;
+	r = sd_event_add_defer(l->e, &l->turn, turn_event, l);
+	if (r < 0)
+		return r;
+	sd_event_source_set_enabled(l->turn, SD_EVENT_OFF);
+	sd_event_source_set_priority(l->turn, SD_EVENT_PRIORITY_NORMAL + 1);
 	r = sd_event_add_defer(l->e, &l->burial, burial_event, l);
 	if (r < 0)
 		return r;
@@ -187,13 +236,15 @@ void loop_free(struct loop *l)
 	loop_timer_free(l->watchdog);
 	fd_close(l->notify_fd);
 	sd_event_source_disable_unref(l->burial);
+	sd_event_source_disable_unref(l->turn);
+	l->turn = NULL;
 	sd_event_source_disable_unref(l->ready);
 	sd_event_unref(l->e);
 	fd_close(l->epoll_fd);
 	l->epoll_fd = -1;
 	loop_let_go(l);
 	l->gone = true;
-	if (!l->n_io)
+	if (!l->n_sources)
 		free(l);
 }
 
@@ -308,7 +359,7 @@ int loop_io_new(struct loop *l, int fd, uint32_t events, loop_io_fn *fn, void *d
 		free(io);
 		return r;
 	}
-	l->n_io++;
+	l->n_sources++;
 	*ret = io;
 	return 0;
 }
@@ -337,8 +388,7 @@ void loop_io_free(struct loop_io *io)
 	if (!l->gone)
 		(void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, io->fd, NULL);
 	free(io);
-	if (!--l->n_io && l->gone)
-		free(l);
+	source_ends(l);
 }
 
 static int timer_event(sd_event_source *s, uint64_t usec, void *data)
@@ -447,45 +497,39 @@ void loop_signal_free(struct loop_signal *s)
 	free(s);
 }
 
-static int defer_event(sd_event_source *s, void *data)
-{
-	struct loop_defer *d = data;
-
-	(void)s;
-	d->fn(d->data);
-	return 0;
-}
-
 int loop_defer_new(struct loop *l, loop_fn *fn, void *data, struct loop_defer **ret)
 {
 	struct loop_defer *d = calloc(1, sizeof(*d));
-	int r;
 
 	if (!d)
 		return -ENOMEM;
-	d->fn = fn;
-	d->data = data;
-	r = sd_event_add_defer(l->e, &d->s, defer_event, d);
-	if (r < 0) {
-		free(d);
-		return r;
-	}
-	sd_event_source_set_enabled(d->s, SD_EVENT_OFF);
+	*d = (struct loop_defer){ .l = l, .fn = fn, .data = data };
+	l->n_sources++;
 	*ret = d;
 	return 0;
 }
 
 void loop_defer_arm(struct loop_defer *d)
 {
-	sd_event_source_set_enabled(d->s, SD_EVENT_ONESHOT);
+	struct loop *l = d->l;
+
+	if (d->armed || l->gone)
+		return;
+	d->armed = true;
+	DL_APPEND(l->due, d);
+	if (!l->n_due++)
+		sd_event_source_set_enabled(l->turn, SD_EVENT_ONESHOT);
 }
 
 void loop_defer_drop(struct loop_defer *d)
 {
+	struct loop *l = d ? d->l : NULL;
+
 	if (!d)
 		return;
-	sd_event_source_disable_unref(d->s);
+	defer_take(d);
 	free(d);
+	source_ends(l);
 }
 
 void loop_defer_free(struct loop *l, void *p, loop_fn *fn)

@@ -3,9 +3,9 @@
  * loop: one thread's event loop: descriptors, timers, signals, deferred work.
  *
  * Backed by sd-event, which stays behind this header, and an epoll of its own for descriptors. Sources are owned by
- * whoever made them and freed before the loop; only a loop_io may be freed after it, which then does nothing more. A
- * callback does bounded work and never waits. An object freed inside a callback goes through loop_defer_free(), because
- * an event for it may already be in hand.
+ * whoever made them and freed before the loop; only a loop_io and a loop_defer may be freed after it, and do nothing more
+ * then. A callback does bounded work and never waits. An object freed inside a callback goes through loop_defer_free(),
+ * because an event for it may already be in hand.
  * Times are microseconds of the monotonic clock.
  */
 #include <stdbool.h>
@@ -73,7 +73,8 @@ int loop_signal_new(struct loop *l, int signo, loop_signal_fn *fn, void *data,
 void loop_signal_free(struct loop_signal *s);
 DEFINE_CLEANUP(struct loop_signal *, loop_signal_free)
 
-/* Work for the end of this iteration: made stopped, runs once for each loop_defer_arm(). */
+/* Work for the end of this iteration: made stopped, runs once for each loop_defer_arm(). What is armed meanwhile comes
+ * after the descriptors that are ready then: work that arms itself again keeps nobody waiting. */
 int loop_defer_new(struct loop *l, loop_fn *fn, void *data, struct loop_defer **ret);
 void loop_defer_arm(struct loop_defer *d);
 void loop_defer_drop(struct loop_defer *d); /* frees the source */

@@ -3,6 +3,8 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "lib/buf.h"
@@ -185,6 +187,70 @@ static void test_loop(void **state)
 	loop_free(s.loop);
 }
 
+struct busy {
+	struct loop_defer *defer;
+	unsigned int runs;
+};
+
+static void busy_again(void *data)
+{
+	struct busy *b = data;
+
+	b->runs++;
+	loop_defer_arm(b->defer);
+}
+
+static void count_event(void *data, int fd, uint32_t events)
+{
+	(void)fd;
+	(void)events;
+	++*(unsigned int *)data;
+}
+
+static void count_timer(void *data)
+{
+	++*(unsigned int *)data;
+}
+
+/* Who defers itself again each time keeps neither descriptors waiting, nor timers, nor others that do the same. */
+static void test_loop_fair(void **state)
+{
+	int fd = eventfd(1, EFD_CLOEXEC);
+	unsigned int served = 0, fired = 0;
+	struct busy a = { 0 }, b = { 0 };
+	struct loop_timer *t;
+	struct loop_io *io;
+	struct loop *l;
+
+	(void)state;
+	assert_int_equal(loop_new(&l), 0);
+	assert_int_equal(loop_defer_new(l, busy_again, &a, &a.defer), 0);
+	assert_int_equal(loop_defer_new(l, busy_again, &b, &b.defer), 0);
+	assert_int_equal(loop_timer_new(l, count_timer, &fired, &t), 0);
+	loop_timer_in(t, 1000);
+	loop_defer_arm(a.defer);
+	loop_defer_arm(b.defer);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(loop_iterate(l, 0), 1);
+	assert_int_equal(a.runs, 10);
+	assert_int_equal(b.runs, 10);
+	usleep(2000);
+	assert_int_equal(loop_io_new(l, fd, EPOLLIN, count_event, &served, &io), 0);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(loop_iterate(l, 0), 1);
+	assert_int_equal(fired, 1);
+	assert_in_range(served, 9, 10);
+	assert_in_range(a.runs, 19, 20);
+	assert_int_equal(a.runs, b.runs);
+	loop_timer_free(t);
+	loop_free(l);
+	loop_io_free(io);
+	loop_defer_arm(a.defer);
+	loop_defer_drop(a.defer);
+	loop_defer_drop(b.defer);
+	close(fd);
+}
+
 #define MANY 200
 
 /* Many descriptors, all ready at once. */
@@ -303,7 +369,7 @@ int main(void)
 		cmocka_unit_test(test_cursor_short), cmocka_unit_test(test_buf_limit),
 		cmocka_unit_test(test_key_text),     cmocka_unit_test(test_json_limits),
 		cmocka_unit_test(test_json_time),    cmocka_unit_test(test_loop),
-		cmocka_unit_test(test_loop_many),
+		cmocka_unit_test(test_loop_many),    cmocka_unit_test(test_loop_fair),
 	};
 
 	if (key_init() < 0)
