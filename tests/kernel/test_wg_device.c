@@ -278,12 +278,16 @@ static void test_many(size_t n)
 
 int main(void)
 {
+	const char *slow;
+
 	enter_new_netns();
 	key_pair_generate(&own);
 	test_life();
 	test_not_ours();
 	test_port_taken();
 	test_many(1000);
-	test_many(10000);
+	/* The kernel takes two minutes in the emulator to let go of ten thousand. */
+	slow = getenv("SLOWNESS");
+	test_many(slow && strtoul(slow, NULL, 10) > 1 ? 2500 : 10000);
 	return 0;
 }

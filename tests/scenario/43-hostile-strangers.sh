@@ -115,7 +115,7 @@ wait_until 30 connected alice || fail "alice is not connected: $(wgctl alice sta
 
 step "bodies"
 crowd bodies bodies --count 128 --once
-peak bodies 100 $((2 * SHARE + 24)) 24576
+peak bodies $((100 / S)) $((2 * SHARE + 24)) 24576
 printf '%02000d' 0 | tr 0 '[' >"$W/deep"
 printf '%05000d' 0 | tr 0 '[' >"$W/deeper"
 verify() { on mallory curl -s -m $((10 * F)) --cacert "$W/tls.pem" -o /dev/null -w '%{http_code}' --data-binary "@$1" "$URL/verify"; }
