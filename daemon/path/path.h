@@ -102,6 +102,7 @@ struct path_ping {
 struct path_counters {
 	uint64_t taken; /* when the dump was begun */
 	uint64_t rx_bytes, tx_bytes;
+	uint64_t rx_before, tx_before; /* by the dump before, for a path that has not seen that one */
 	bool direct; /* endpoint is set, else the kernel has the relay address */
 	struct endpoint endpoint;
 	bool at_start;		    /* first dump of this run: what is found may be adopted */

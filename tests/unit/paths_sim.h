@@ -305,6 +305,8 @@ static void dump_done(const struct event *e)
 	struct path_counters c = { .taken = e->taken,
 				   .rx_bytes = n->rx,
 				   .tx_bytes = n->tx,
+				   .rx_before = n->rx,
+				   .tx_before = n->tx,
 				   .direct = n->kernel.addr.family,
 				   .endpoint = n->kernel,
 				   .handshake_age_sec = 60 };

@@ -470,9 +470,34 @@ static struct path_counters counters(struct rig *r, const struct endpoint *e, ui
 	return (struct path_counters){.taken = r->now,
 				      .rx_bytes = rx,
 				      .tx_bytes = tx,
+				      .rx_before = rx,
+				      .tx_before = tx,
 				      .direct = e->addr.family,
 				      .endpoint = *e,
 				      .handshake_age_sec = 10};
+}
+
+/* The peer's disco brings us together with its first packet: what the kernel answered before the first dump of this
+ * path is traffic all the same, and what it had before is not. */
+static void test_counted_before(void **state)
+{
+	const char *const eps[] = {"198.51.100.1:41641", NULL};
+	struct endpoint four = ep(eps[0]);
+	struct path_counters c;
+	struct rig r;
+
+	(void)state;
+	for (unsigned int before = 0; before <= 220; before += 220) {
+		rig_init(&r, eps);
+		path_call_me(r.p, &four, 1, r.now);
+		rig_pong(&r, &four, MSEC);
+		assert_false(path_active(r.p, r.now));
+		c = counters(&r, &four, 276, 220);
+		c.tx_before = before;
+		path_counters(r.p, &c, r.now);
+		assert_int_equal(path_active(r.p, r.now), !before);
+		path_free(r.p);
+	}
 }
 
 static void test_roaming(void **state)
@@ -937,7 +962,8 @@ int main(void)
 	    cmocka_unit_test(test_one_lost_pong),
 	    cmocka_unit_test(test_idle),
 	    cmocka_unit_test(test_ping_back),
-	    cmocka_unit_test(test_roaming),
+    cmocka_unit_test(test_roaming),
+    cmocka_unit_test(test_counted_before),
 	    cmocka_unit_test(test_roamed_while_relayed),
 	    cmocka_unit_test(test_adopted_at_start),
 	    cmocka_unit_test(test_dead_daemon),
