@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 300 s
+# limit: 600 s
 # A hostile server takes the place of the coordinator, or the network on the way there turns hostile:
 # nothing it sends before the first map, and nothing it does not send, costs alice and bob a packet. alice's
 # memory, descriptors and CPU stay bounded, `wgctl status` answers at once and says what is wrong, and when

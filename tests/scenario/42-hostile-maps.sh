@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 400 s
+# limit: 600 s
 # A hostile coordinator after the login: maps that cannot be read, that do not end, that are small on the
 # way and large in memory, again and again; maps that can be read and lie. What the map cannot rightly
 # change is as before, alice stays within her limits, answers, and is well when the server is.
