@@ -398,12 +398,8 @@ static int dump_peer(void *data, const struct wg_peer *k)
 {
 	struct dump *d = data;
 	struct path_counters c = { .taken = d->taken,
-				   .rx_bytes = k->rx_bytes,
-				   .tx_bytes = k->tx_bytes,
 				   .endpoint = k->endpoint,
 				   .at_start = !d->n->dumped_once,
-				   .rx_before = k->rx_bytes,
-				   .tx_before = k->tx_bytes,
 				   .handshake_age_sec = UINT64_MAX };
 	struct node_peer *p;
 	uint32_t index, relay;
@@ -419,12 +415,10 @@ static int dump_peer(void *data, const struct wg_peer *k)
 					      (uint64_t)(d->wall - k->handshake_wall_nsec) / 1000000000 :
 					      0;
 	c.direct = k->endpoint.addr.family && shuttle_index_of(&k->endpoint, &relay) < 0;
-	if (d->n->dumped_once) {
-		c.rx_before = p->rx_bytes;
-		c.tx_before = p->tx_bytes;
-		if (k->tx_bytes > p->tx_bytes)
-			p->written = d->taken;
-	}
+	c.received = !c.at_start && k->rx_bytes > p->rx_bytes;
+	c.sent = !c.at_start && k->tx_bytes > p->tx_bytes;
+	if (c.sent)
+		p->written = d->taken;
 	p->rx_bytes = k->rx_bytes;
 	p->tx_bytes = k->tx_bytes;
 	p->handshake = k->handshake_wall_nsec;

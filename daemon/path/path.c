@@ -631,22 +631,16 @@ static void roam_decide(struct path *p, uint64_t now)
 
 static void count(struct path *p, const struct path_counters *k, bool was_direct, uint64_t now)
 {
-	bool before = p->counted;
-	bool rx = k->rx_bytes > (before ? p->rx_bytes : k->rx_before),
-	     tx = k->tx_bytes > (before ? p->tx_bytes : k->tx_before);
-
-	p->rx_bytes = k->rx_bytes;
-	p->tx_bytes = k->tx_bytes;
-	p->counted = true;
 	/* What a relay brought proves nothing about the path; only after a silence of the daemon's
 	 * can it not have been one. Nor does what came before the path began. */
-	if (rx && before && (was_direct || k->direct))
+	if (k->received && p->counted && (was_direct || k->direct))
 		p->rx_grew = now;
-	if (rx)
+	p->counted = true;
+	if (k->received)
 		p->unanswered_since = 0;
-	else if (tx && !p->unanswered_since)
+	else if (k->sent && !p->unanswered_since)
 		p->unanswered_since = now;
-	if (tx)
+	if (k->sent)
 		path_traffic(p, now);
 }
 

@@ -101,8 +101,7 @@ struct path_ping {
 /* What the kernel says of a peer. */
 struct path_counters {
 	uint64_t taken; /* when the dump was begun */
-	uint64_t rx_bytes, tx_bytes;
-	uint64_t rx_before, tx_before; /* by the dump before, for a path that has not seen that one */
+	bool received, sent; /* more than at the dump before */
 	bool direct; /* endpoint is set, else the kernel has the relay address */
 	struct endpoint endpoint;
 	bool at_start;		    /* first dump of this run: what is found may be adopted */
@@ -147,8 +146,7 @@ struct path {
 	struct endpoint
 	    kernel;   /* what the kernel has, as far as we know; family 0 = relay address */
 	uint64_t set; /* when we last changed that */
-	uint64_t rx_bytes, tx_bytes;
-	bool counted;
+	bool counted; /* there was a dump since it began: what the next one says is later than that */
 	uint64_t rx_grew;	   /* on a direct path */
 	uint64_t unanswered_since; /* we send and nothing comes back; 0 = not so */
 	struct endpoint roam; /* the kernel went there by itself, and it has not answered yet */

@@ -51,7 +51,7 @@ struct node {
 	bool dead; /* the daemon; the kernel goes on */
 	/* the kernel's peer */
 	struct endpoint kernel; /* family 0 = relay address */
-	uint64_t rx, tx;
+	uint64_t rx, tx, dumped_rx, dumped_tx;
 	uint64_t keepalive_at;
 	uint8_t seen[1 << 13]; /* replay window */
 	/* the application */
@@ -299,17 +299,24 @@ static void stun_done(unsigned int i)
 	paths_set_own_endpoints(n->p, v, k, S.now);
 }
 
-static void dump_done(const struct event *e)
+static struct path_counters dump_of(struct node *n, uint64_t taken)
 {
-	struct node *n = &S.n[e->node];
-	struct path_counters c = { .taken = e->taken,
-				   .rx_bytes = n->rx,
-				   .tx_bytes = n->tx,
-				   .rx_before = n->rx,
-				   .tx_before = n->tx,
+	struct path_counters c = { .taken = taken,
+				   .received = n->rx > n->dumped_rx,
+				   .sent = n->tx > n->dumped_tx,
 				   .direct = n->kernel.addr.family,
 				   .endpoint = n->kernel,
 				   .handshake_age_sec = 60 };
+
+	n->dumped_rx = n->rx;
+	n->dumped_tx = n->tx;
+	return c;
+}
+
+static void dump_done(const struct event *e)
+{
+	struct node *n = &S.n[e->node];
+	struct path_counters c = dump_of(n, e->taken);
 
 	S.dumping = true;
 	paths_counters(n->p, 7, &c, S.now);

@@ -347,7 +347,7 @@ static void test_idle(void **state)
  * milliseconds must not look like an age of centuries. */
 static void test_clock_steps_back(void **state)
 {
-	struct path_counters c = { .handshake_age_sec = 1 };
+	struct path_counters c;
 	struct paths_status s;
 
 	(void)state;
@@ -356,11 +356,7 @@ static void test_clock_steps_back(void **state)
 	S.n[0].sets = 0;
 	for (int i = 0; i < 2000; i++) {
 		run(13 * MSEC);
-		c.taken = S.now - 5 * MSEC;
-		c.rx_bytes = S.n[0].rx;
-		c.tx_bytes = S.n[0].tx;
-		c.direct = true;
-		c.endpoint = S.n[0].kernel;
+		c = dump_of(&S.n[0], S.now - 5 * MSEC);
 		paths_counters(S.n[0].p, 7, &c, c.taken);
 		paths_tick(S.n[0].p, S.now - 9 * MSEC);
 		paths_set_own_endpoints(S.n[0].p, &c.endpoint, i % 2, S.now - 20 * MSEC);
