@@ -217,7 +217,7 @@ int loop_new(struct loop **ret)
 	r = sd_event_add_defer(l->e, &l->burial, burial_event, l);
 	if (r < 0)
 		return r;
-	/* sd-event dispatches one source at a time (the descriptors that are ready, as a batch, are one of them), so the
+	/* sd-event dispatches one source at a time (the descriptors that are ready and what is due are one of them), so the
 	 * callback that gave up an object has returned by then, and what the batch still holds of it was forgotten when it
 	 * was freed. In turn with the others: at idle priority a busy loop would never come to it. */
 	sd_event_source_set_enabled(l->burial, SD_EVENT_OFF);

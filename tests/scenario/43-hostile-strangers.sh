@@ -106,6 +106,7 @@ peak noise 0 $((SHARE + 24)) 16384
 crowd channel channel --count 600
 peak channel $((240 / S)) $((2 * SHARE + 24)) 32768
 [ "$(figure channel most)" -le $((SHARE + 128)) ] || fail "$(figure channel most) channels of one address"
+# Where they come so slowly that the first ones go meanwhile, there are never too many.
 [ "$(figure channel refused)" -gt 0 ] || [ "$S" -gt 1 ] || fail "nobody was told that there are too many"
 crowd machine machine --count 40 --once
 peak machine 16 $((2 * SHARE + 24)) 32768

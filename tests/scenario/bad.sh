@@ -63,7 +63,7 @@ given_back() {
 # In front of it: CHECK=FUNCTION that has to hold in the end; BACK=MSEC, FDS=N, LEFT=KIB, SLOW=MSEC for more than usual;
 # STAYS=1: alice asks no more (but once a minute) until something changes.
 try() {
-	local m=$1 secs=$2 cause=$5 begin end t took='' best middle most=0 fd left hwm cpu said='' bad='' n=''
+	local m=$1 secs=$2 cause=$5 begin end late t took='' best middle most=0 fd left hwm cpu said='' bad='' n=''
 
 	phase "$m"
 	echo 5 >"/proc/${PIDS[alice]}/clear_refs"
@@ -71,10 +71,11 @@ try() {
 	put mode "$m"
 	stir
 	begin=$(now_msec)
-	end=$((begin + secs * 1000))
+	end=$((begin + secs * 1000)) late=0
+	[ -z "$cause" ] || late=$((end + 10000 * ${SLOWNESS:-1}))
 	# Longer where the cause has not been seen, and for three answers at least: there may be other work on this machine.
-	while t=$(now_msec) && { [ "$t" -lt $end ] || [ "$(wc -w <<<"$took")" -lt 3 ] || { [ -n "$cause" ] && [ "$t" -lt $((end + 10000 * ${SLOWNESS:-1})) ] &&
-		! grep -qE "Not connected.*$cause" <<<"$said"; }; }; do
+	while t=$(now_msec) && { [ "$t" -lt $end ] || [ "$(wc -w <<<"$took")" -lt 3 ] ||
+		{ [ "$t" -lt $late ] && ! grep -qE "Not connected.*$cause" <<<"$said"; }; }; do
 		ask >"$W/said" || bad+=" status fails;"
 		took+="$(($(now_msec) - t)) "
 		fd=$(descriptors alice)
