@@ -177,6 +177,7 @@ $(B)/tests/interop/%: $(B)/obj/tests/interop/%.o $(archives)
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)
 	$(Q)$(link)
+$(B)/tests/interop/badcontrol: $(B)/obj/tests/interop/badcontrol_early.o $(B)/obj/tests/interop/badcontrol_maps.o
 $(B)/tests/native/%: $(B)/obj/tests/native/%.o $(archives)
 	$(say) LINK $@
 	$(Q)mkdir -p $(@D)

@@ -11,6 +11,7 @@
 #include "lib/cleanup.h"
 #include "proto/disco.h"
 #include "proto/tsmp.h"
+#include "tests/unit/addr_text.h"
 
 static size_t unhex(const char *s, uint8_t *out, size_t cap)
 {
@@ -26,14 +27,6 @@ static struct key key_of(const char *hex)
 
 	assert_int_equal(key_parse(KEY_KIND_HEX, hex, strlen(hex), &k), 0);
 	return k;
-}
-
-static struct endpoint ep(const char *s)
-{
-	struct endpoint e;
-
-	assert_int_equal(endpoint_parse(s, strlen(s), &e), 0);
-	return e;
 }
 
 /* protocol/disco.md 19 */

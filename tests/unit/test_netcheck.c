@@ -1,5 +1,5 @@
-/* netcheck, report, endpoints: plans, the effect of answers, the choice of home, rounds on a clock
- * of the test's own against model servers (near, far, silent, UDP blocked), own addresses. */
+/* netcheck: plans, and rounds on a clock of the test's own against model servers (near, far, silent, UDP
+ * blocked). */
 #include <errno.h>
 #include <setjmp.h>
 #include <sodium.h>
@@ -10,30 +10,14 @@
 
 #include <cmocka.h>
 
-#include "daemon/path/endpoints.h"
 #include "daemon/path/netcheck.h"
 #include "lib/cleanup.h"
 #include "lib/json.h"
+#include "tests/unit/addr_text.h"
 
 #define MSEC UINT64_C(1000)
 #define SEC  UINT64_C(1000000)
 #define T0   (5000 * SEC)
-
-static struct endpoint ep(const char *s)
-{
-	struct endpoint e;
-
-	assert_int_equal(endpoint_parse(s, strlen(s), &e), 0);
-	return e;
-}
-
-static struct addr ip(const char *s)
-{
-	struct addr a;
-
-	assert_int_equal(addr_parse(s, strlen(s), &a), 0);
-	return a;
-}
 
 /* n regions 1 … n with one node 192.0.2.ID each, and its IPv6 2001:db8::ID. */
 static struct derp_map map_of(unsigned int n, const char *extra)
@@ -185,134 +169,6 @@ static void test_provisional(void **state)
 	assert_true(netcheck_usable(v, ARRAY_SIZE(v), 6));
 	derp_map_done(&one);
 	derp_map_done(&many);
-}
-
-/* ---- answers ---- */
-
-static void test_effects(void **state)
-{
-	struct endpoint a = ep("203.0.113.9:1"), b = ep("203.0.113.9:2"),
-			six = ep("[2001:db8::9]:1"), six2 = ep("[2001:db8::9]:2");
-	struct report r;
-	json_t *j;
-
-	(void)state;
-	report_init(&r, T0);
-	assert_int_equal(r.mapping_varies, -1);
-	report_stun(&r, 1, 4, &a, 30 * MSEC);
-	assert_true(r.udp && r.ipv4 && !r.ipv6);
-	assert_int_equal(r.mapping_varies, -1); /* one answer proves nothing */
-	report_stun(&r, 1, 4, &a, 20 * MSEC);
-	assert_int_equal(r.mapping_varies, 0);
-	assert_int_equal(report_region(&r, 1)->latency_usec, 20 * MSEC);
-	report_stun(&r, 2, 4, &b, 40 * MSEC);
-	assert_int_equal(r.mapping_varies, 1);
-	report_stun(&r, 2, 4, &a, 50 * MSEC);
-	assert_int_equal(r.mapping_varies, 1);	       /* for good */
-	assert_true(endpoint_equal(&r.global_v4, &a)); /* the first */
-	report_stun(&r, 2, 6, &six, 10 * MSEC);
-	report_stun(&r, 1, 6, &six2, 10 * MSEC);
-	assert_true(endpoint_equal(&r.global_v6, &six2)); /* the latest */
-	assert_int_equal(report_region(&r, 2)->latency_usec, 10 * MSEC);
-	assert_int_equal(report_region(&r, 2)->v4_usec, 40 * MSEC);
-	assert_null(report_region(&r, 3));
-	assert_int_equal(r.n_counters, 4);
-	j = report_netinfo(&r, 2, true);
-	assert_int_equal(json_get_int(j, "PreferredDERP", 0), 2);
-	assert_true(json_get_bool(j, "WorkingUDP", false));
-	assert_true(json_get_bool(j, "MappingVariesByDestIP", false));
-	assert_null(json_object_get(j, "UPnP"));
-	assert_true(json_get_real(json_get(j, "DERPLatency"), "2-v4", 0) > 0.0399);
-	json_decref(j);
-	report_done(&r);
-
-	report_init(&r, T0);
-	report_https(&r, 5, 4, 7 * MSEC);
-	assert_false(r.udp);
-	assert_true(r.ipv4);
-	/* many mappings do not grow without end */
-	for (unsigned int i = 1; i < 1000; i++) {
-		a.port = (uint16_t)i;
-		report_stun(&r, 5, 4, &a, MSEC);
-	}
-	assert_int_equal(r.n_counters, REPORT_COUNTERS_MAX);
-	report_done(&r);
-}
-
-/* netcheck.md 7; times in msec, a pair for each region 1, 2; 0 = no answer. */
-static void test_home(void **state)
-{
-	static const struct {
-		unsigned int round[3][2];
-		int64_t previous, want;
-		unsigned int heard_before_msec; /* 0 = never */
-	} t[] = {
-		{ { { 4000, 5000 }, { 4000, 3000 } }, 1, 1, 0 }, /* not a third faster */
-		{ { { 4000, 5000 }, { 4000, 3000 }, { 4000, 1000 } }, 1, 2, 0 },
-		{ { { 34, 23 } }, 1, 1, 0 },
-		{ { { 34, 22 } }, 1, 2, 0 },
-		{ { { 4, 1 } }, 1, 1, 0 },     /* less than 10 ms apart */
-		{ { { 0, 50 } }, 1, 2, 0 },    /* home is silent */
-		{ { { 0, 50 } }, 1, 1, 5000 }, /* but it talks */
-		{ { { 0, 50 } }, 1, 2, 9000 },
-		{ { { 0, 0 } }, 1, 1, 100000 }, /* no data: kept for two minutes */
-		{ { { 0, 0 } }, 1, 0, 121000 },
-		{ { { 0, 0 } }, 1, 0, 0 },
-		{ { { 50, 50 } }, 0, 1, 0 },
-		{ { { 100, 10 }, { 100, 60 } }, 1, 2, 0 }, /* the best of the last minutes counts */
-	};
-
-	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(t); i++) {
-		struct report_history h = { .n = 0 };
-		struct endpoint seen = ep("203.0.113.9:1");
-		int64_t home = t[i].previous;
-
-		for (size_t k = 0; k < 3; k++) {
-			struct report r;
-
-			if (k && !t[i].round[k][0] && !t[i].round[k][1])
-				break;
-			report_init(&r, T0 + k * 20 * SEC);
-			for (int64_t id = 1; id <= 2; id++)
-				if (t[i].round[k][id - 1])
-					report_stun(&r, id, 4, &seen, t[i].round[k][id - 1] * MSEC);
-			r.ended = r.started + 100 * MSEC;
-			home = report_choose_home(
-			    &h, &r, NULL, home,
-			    t[i].heard_before_msec ? r.ended - t[i].heard_before_msec * MSEC : 0);
-			report_history_add(&h, &r);
-			report_done(&r);
-		}
-		if (home != t[i].want)
-			print_error("case %zu\n", i);
-		assert_int_equal(home, t[i].want);
-		report_history_done(&h);
-	}
-}
-
-static void test_history_bounded(void **state)
-{
-	struct report_history h = { .n = 0 };
-	struct endpoint seen = ep("203.0.113.9:1");
-	struct report r;
-
-	(void)state;
-	for (unsigned int i = 0; i < 1000; i++) {
-		report_init(&r, T0 + i * SEC);
-		r.ended = r.started;
-		report_stun(&r, 1, 4, &seen, i ? 100 * MSEC : MSEC);
-		report_history_add(&h, &r);
-		assert_true(h.n <= REPORT_HISTORY_MAX);
-		report_done(&r);
-	}
-	report_init(&r, T0 + 3000 * SEC);
-	r.ended = r.started;
-	report_stun(&r, 1, 4, &seen, 100 * MSEC);
-	report_history_add(&h, &r);
-	assert_int_equal(h.n, 1); /* what is older than five minutes is forgotten */
-	report_done(&r);
-	report_history_done(&h);
 }
 
 /* ---- rounds ---- */
@@ -824,99 +680,6 @@ static void test_recorded(void **state)
 	assert_true(n >= 10);
 }
 
-/* ---- own addresses ---- */
-
-static void test_local(void **state)
-{
-	struct addr out[16];
-	struct addr v[] = { ip("127.0.0.1"),   ip("::1"),
-			    ip("192.168.1.9"), ip("10.1.2.3"),
-			    ip("100.64.0.3"),  ip("fe80::1"),
-			    ip("169.254.9.9"), ip("fd00::5"),
-			    ip("2001:db8::3"), ip("2001:db8::1"),
-			    ip("2001:db8::2"), ip("2001:db8:0:1::1"),
-			    ip("192.168.1.9"), ip("fd7a:115c:a1e0::3") };
-	struct addr spare[] = { ip("127.0.0.1"), ip("fd00::5"), ip("169.254.9.9"), ip("fe80::1") };
-	struct addr none[] = { ip("::1"), ip("127.0.0.1"), ip("100.64.0.3") };
-
-	(void)state;
-	assert_int_equal(own_endpoints_local(v, ARRAY_SIZE(v), out, ARRAY_SIZE(out)), 5);
-	assert_true(addr_equal(&out[0], &v[3]));
-	assert_true(addr_equal(&out[1], &v[2]));
-	assert_int_equal(own_endpoints_local(spare, ARRAY_SIZE(spare), out, ARRAY_SIZE(out)), 2);
-	assert_true(addr_equal(&out[0], &spare[2]));
-	assert_int_equal(own_endpoints_local(none, ARRAY_SIZE(none), out, ARRAY_SIZE(out)), 2);
-	assert_int_equal(own_endpoints_local(NULL, 0, out, ARRAY_SIZE(out)), 0);
-}
-
-static void test_own_endpoints(void **state)
-{
-	struct endpoint a = ep("203.0.113.9:1000"), b = ep("203.0.113.9:1001"),
-			once = ep("203.0.113.9:1002"), six = ep("[2001:db8::9]:5");
-	struct addr local[] = { ip("10.1.2.3"), ip("203.0.113.9") };
-	struct own_endpoints_cache cache = { .n = 0 };
-	struct own_endpoints_input in = {
-		.local = local, .n_local = 2, .port = 41641, .fixed_port = true
-	};
-	struct own_endpoints o, p;
-	struct report r;
-
-	(void)state;
-	own_endpoints_determine(&cache, &in, T0, &o);
-	assert_int_equal(o.n, 2);
-	assert_int_equal(o.v[0].type, OWN_ENDPOINT_LOCAL);
-
-	report_init(&r, T0);
-	report_stun(&r, 1, 4, &a, MSEC);
-	report_stun(&r, 2, 4, &b, MSEC);
-	report_stun(&r, 3, 4, &b, MSEC);
-	report_stun(&r, 4, 4, &once, MSEC);
-	report_stun(&r, 1, 6, &six, MSEC);
-	in.report = &r;
-	own_endpoints_determine(&cache, &in, T0, &o);
-	assert_int_equal(o.n, 5);
-	assert_true(endpoint_equal(&o.v[0].at, &a));
-	assert_true(endpoint_equal(&o.v[1].at, &six));
-	assert_true(endpoint_equal(&o.v[2].at, &b)); /* seen twice; the one seen once is left out */
-	assert_int_equal(o.v[2].type, OWN_ENDPOINT_STUN);
-	/* the mapping varies and the port is fixed: perhaps somebody forwards it */
-	assert_int_equal(o.v[3].type, OWN_ENDPOINT_STUN4_LOCAL_PORT);
-	assert_int_equal(o.v[3].at.port, 41641);
-	assert_true(
-	    addr_equal(&o.v[4].at.addr, &local[0])); /* 203.0.113.9:41641 stands there already */
-
-	/* a round without answers: what was found stays for five minutes, in whatever order */
-	in.report = NULL;
-	own_endpoints_determine(&cache, &in, T0 + 300 * SEC, &p);
-	assert_true(own_endpoints_equal(&o, &p));
-	own_endpoints_determine(&cache, &in, T0 + 310 * SEC, &p);
-	assert_false(own_endpoints_equal(&o, &p));
-	assert_int_equal(p.n, 2);
-	report_done(&r);
-
-	/* a NAT that gives a new port each time: the newest six of an address */
-	in.fixed_port = false;
-	in.n_local = 0;
-	for (unsigned int i = 0; i < 50; i++) {
-		report_init(&r, T0);
-		a.port = (uint16_t)(2000 + i);
-		report_stun(&r, 1, 4, &a, MSEC);
-		in.report = &r;
-		own_endpoints_determine(&cache, &in, T0 + 400 * SEC + i * SEC, &p);
-		report_done(&r);
-	}
-	assert_int_equal(p.n, OWN_ENDPOINTS_PER_IP);
-	assert_true(endpoint_equal(&p.v[0].at, &a));
-	in.report = NULL;
-	in.portmapped = ep("198.51.100.4:4");
-	in.explicit = &six;
-	in.n_explicit = 1;
-	own_endpoints_determine(&cache, &in, T0 + 2000 * SEC, &p);
-	assert_int_equal(p.n, 2);
-	assert_int_equal(p.v[0].type, OWN_ENDPOINT_PORTMAPPED);
-	assert_int_equal(p.v[1].type, OWN_ENDPOINT_EXPLICIT);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -924,9 +687,6 @@ int main(void)
 		cmocka_unit_test(test_plan_is_bounded),
 		cmocka_unit_test(test_incremental_plan),
 		cmocka_unit_test(test_provisional),
-		cmocka_unit_test(test_effects),
-		cmocka_unit_test(test_home),
-		cmocka_unit_test(test_history_bounded),
 		cmocka_unit_test(test_round),
 		cmocka_unit_test(test_no_try_in_vain),
 		cmocka_unit_test(test_far_region_is_not_waited_for),
@@ -937,8 +697,6 @@ int main(void)
 		cmocka_unit_test(test_coalesced),
 		cmocka_unit_test(test_stray_answers),
 		cmocka_unit_test(test_recorded),
-		cmocka_unit_test(test_local),
-		cmocka_unit_test(test_own_endpoints),
 	};
 
 	if (key_init() < 0)

@@ -1,300 +1,17 @@
-/*
- * relay: a server on loopback in a thread of its own, and clients that speak raw frames to it:
- * routing, notices, duplicate keys, slow readers, admission, what is refused.
- */
+/* relay: routing, notices, duplicate keys, slow readers, admission, what is refused. */
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/eventfd.h>
+
 #include <cmocka.h>
 #include <sodium.h>
 
-#include "lib/httpd.h"
-#include "lib/json.h"
 #include "proto/derp.h"
 #include "proto/stun.h"
-#include "relay/relay.h"
-#include "relay/stund.h"
-#include "relay/web.h"
-
-struct server {
-	pthread_t thread;
-	struct relay_config cfg;
-	bool plain; /* the port beside TLS instead */
-	struct key_pair key;
-	struct endpoint at, stun;
-	int stop;
-	atomic_bool up;
-	struct relay *relay; /* read only while the thread runs */
-	struct key refuse;
-	uint64_t later; /* a ticket whose verdict comes on the next question */
-	struct relay_stats end;
-};
-
-static enum relay_verdict server_admit(void *data, uint64_t ticket, const struct key *node,
-				       const struct addr *src)
-{
-	struct server *s = data;
-
-	assert_true(src->family == 4);
-	if (key_equal(node, &s->refuse))
-		return RELAY_VERDICT_REFUSE;
-	if (node->b[0] & 1)
-		return RELAY_VERDICT_ADMIT;
-	s->later = ticket;
-	return RELAY_VERDICT_LATER;
-}
-
-static void server_stop_event(void *data, int fd, uint32_t events)
-{
-	eventfd_t v;
-
-	(void)events;
-	assert_int_equal(eventfd_read(fd, &v), 0);
-	loop_exit(data, 0);
-}
-
-/* Verdicts that wait come a little later. */
-static void server_later(void *data)
-{
-	struct server *s = data;
-
-	if (s->later)
-		relay_admit(s->relay, s->later, true);
-	relay_admit(s->relay, 12345, true); /* a ticket of nobody */
-	s->later = 0;
-}
-
-struct tick {
-	struct server *s;
-	struct loop_timer *t;
-};
-
-static void server_tick(void *data)
-{
-	struct tick *t = data;
-
-	server_later(t->s);
-	loop_timer_in(t->t, 20 * USEC_PER_MSEC);
-}
-
-static void *server_main(void *data)
-{
-	const struct endpoint any = { .addr = addr_v4(127, 0, 0, 1) };
-	struct server *s = data;
-	struct tick tick = { .s = s };
-	struct httpd *h = NULL;
-	struct loop_io *io = NULL;
-	struct stund *stund = NULL;
-	struct loop *l = NULL;
-
-	s->cfg.key = &s->key;
-	assert_int_equal(loop_new(&l), 0);
-	assert_int_equal(httpd_new(l, NULL, &h), 0);
-	assert_int_equal(relay_new(l, &s->cfg, &s->relay), 0);
-	if (s->plain) {
-		assert_int_equal(web_route_plain(h), 0);
-	} else {
-		assert_int_equal(relay_route(s->relay, h), 0);
-		assert_int_equal(web_route(h), 0);
-	}
-	assert_int_equal(httpd_listen_tcp(h, &any, NULL, &s->at), 0);
-	assert_int_equal(stund_new(l, &any, &s->stun, &stund), 0);
-	assert_int_equal(loop_io_new(l, s->stop, EPOLLIN, server_stop_event, l, &io), 0);
-	assert_int_equal(loop_timer_new(l, server_tick, &tick, &tick.t), 0);
-	loop_timer_in(tick.t, 1);
-	atomic_store(&s->up, true);
-	loop_run(l);
-	s->end = *relay_stats(s->relay);
-	loop_timer_free(tick.t);
-	loop_io_free(io);
-	stund_free(stund);
-	httpd_free(h);
-	relay_free(s->relay);
-	loop_free(l);
-	return NULL;
-}
-
-static void server_start(struct server *s)
-{
-	if (key_is_zero(&s->key.priv))
-		key_pair_generate(&s->key);
-	s->stop = eventfd(0, EFD_CLOEXEC);
-	assert_int_equal(pthread_create(&s->thread, NULL, server_main, s), 0);
-	while (!atomic_load(&s->up))
-		poll(NULL, 0, 1);
-}
-
-static void server_stop(struct server *s)
-{
-	eventfd_write(s->stop, 1);
-	pthread_join(s->thread, NULL);
-	close(s->stop);
-}
-
-struct client {
-	int fd;
-	struct key_pair key;
-	struct derp_reader rd;
-	uint8_t bytes[70000];
-	const uint8_t *p;
-	size_t len;
-};
-
-static int tcp(const struct endpoint *at)
-{
-	union sockaddr_any sa;
-	socklen_t n = endpoint_to_sockaddr(at, &sa);
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	assert_int_equal(connect(fd, &sa.sa, n), 0);
-	return fd;
-}
-
-static void put(int fd, const void *p, size_t n)
-{
-	while (n) {
-		ssize_t k = send(fd, p, n, MSG_NOSIGNAL);
-
-		assert_true(k > 0);
-		p = (const char *)p + k;
-		n -= (size_t)k;
-	}
-}
-
-static void client_put(struct client *c, struct buf *b)
-{
-	assert_false(b->bad);
-	put(c->fd, buf_data(b), b->len);
-	buf_done(b);
-}
-
-/* 1: a frame; 0: nothing for so long; -ECONNRESET: the end. */
-static int client_get(struct client *c, int timeout_msec, struct derp_frame *ret)
-{
-	for (;;) {
-		int r = derp_reader_next(&c->rd, &c->p, &c->len, ret);
-		struct pollfd pfd = { .fd = c->fd, .events = POLLIN };
-		ssize_t n;
-
-		assert_true(r >= 0);
-		if (r)
-			return 1;
-		if (poll(&pfd, 1, timeout_msec) == 0)
-			return 0;
-		n = recv(c->fd, c->bytes, sizeof(c->bytes), 0);
-		if (n <= 0)
-			return -ECONNRESET;
-		c->p = c->bytes;
-		c->len = (size_t)n;
-	}
-}
-
-static void client_expect(struct client *c, uint8_t type, struct derp_frame *ret)
-{
-	assert_int_equal(client_get(c, 2000, ret), 1);
-	assert_int_equal(ret->type, type);
-}
-
-static void client_dial(struct client *c, const struct server *s, bool fast)
-{
-	static const char slow_text[] = "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n";
-	static const char fast_text[] =
-	    "GET /derp HTTP/1.1\r\nHost: x\r\nDerp-Fast-Start: 1\r\nUpgrade: derp\r\n\r\n";
-	static const char end[] = "\r\n\r\n";
-	size_t n = 0;
-
-	*c = (struct client){ .fd = tcp(&s->at) };
-	do
-		key_pair_generate(&c->key);
-	while (!(c->key.pub.b[0] & 1)); /* admitted at once where anybody asks */
-	derp_reader_init(&c->rd, DERP_ROLE_CLIENT);
-	put(c->fd, fast ? fast_text : slow_text, strlen(fast ? fast_text : slow_text));
-	if (fast)
-		return;
-	while (n < 4 || memcmp(c->bytes + n - 4, end, 4)) {
-		assert_int_equal(recv(c->fd, c->bytes + n, 1, 0), 1);
-		n++;
-	}
-	assert_memory_equal(c->bytes, "HTTP/1.1 101 ", 13);
-}
-
-static void client_info(struct client *c, const struct server *s)
-{
-	struct derp_client_info info = { .version = 2, .can_ack_pings = true };
-	uint8_t nonce[DERP_NONCE_LEN];
-	struct buf b = { 0 };
-
-	randombytes_buf(nonce, sizeof(nonce));
-	assert_int_equal(derp_put_client_info(&b, &info, &c->key, &s->key.pub, nonce), 0);
-	client_put(c, &b);
-}
-
-static void client_welcome(struct client *c, const struct server *s)
-{
-	struct derp_server_info si;
-	struct derp_frame f;
-	struct key k;
-
-	client_expect(c, DERP_FRAME_SERVER_KEY, &f);
-	assert_int_equal(derp_server_key_decode(f.body, f.len, &k), 0);
-	assert_memory_equal(&k, &s->key.pub, sizeof(k));
-	client_expect(c, DERP_FRAME_SERVER_INFO, &f);
-	assert_int_equal(derp_server_info_open(f.body, f.len, &c->key.priv, &k, &si), 0);
-	assert_int_equal(si.version, 2);
-}
-
-static void client_start(struct client *c, const struct server *s, bool fast)
-{
-	client_dial(c, s, fast);
-	client_info(c, s);
-	client_welcome(c, s);
-}
-
-static void client_done(struct client *c)
-{
-	close(c->fd);
-	derp_reader_done(&c->rd);
-}
-
-static void client_send(struct client *c, const struct key *to, const void *p, size_t n)
-{
-	struct derp_packet k = { .peer = *to, .data = p, .len = n };
-	struct buf b = { 0 };
-
-	derp_put_packet(&b, DERP_FRAME_SEND_PACKET, &k);
-	client_put(c, &b);
-}
-
-static void client_receive(struct client *c, const struct key *from, const void *p, size_t n)
-{
-	struct derp_packet k;
-	struct derp_frame f;
-
-	client_expect(c, DERP_FRAME_RECV_PACKET, &f);
-	assert_int_equal(derp_packet_decode(f.body, f.len, &k), 0);
-	assert_memory_equal(&k.peer, from, sizeof(*from));
-	assert_int_equal(k.len, n);
-	assert_memory_equal(k.data, p, n);
-}
-
-/* What was sent before has been handled. */
-static void client_sync(struct client *c)
-{
-	uint8_t token[DERP_PING_LEN] = "syncsync";
-	struct derp_frame f;
-	struct buf b = { 0 };
-
-	derp_put_ping(&b, DERP_FRAME_PING, token);
-	client_put(c, &b);
-	client_expect(c, DERP_FRAME_PONG, &f);
-	assert_memory_equal(f.body, token, sizeof(token));
-}
+#include "tests/unit/relay_sim.h"
 
 static const uint8_t disco[80] = "TS\xf0\x9f\x92\xac";
 
@@ -486,6 +203,20 @@ static void test_drop_oldest(void **state)
 	client_done(&a);
 	server_stop(&s);
 	assert_int_equal(s.end.packets_sent, n);
+}
+
+static enum relay_verdict server_admit(void *data, uint64_t ticket, const struct key *node,
+				       const struct addr *src)
+{
+	struct server *s = data;
+
+	assert_true(src->family == 4);
+	if (key_equal(node, &s->refuse))
+		return RELAY_VERDICT_REFUSE;
+	if (node->b[0] & 1)
+		return RELAY_VERDICT_ADMIT;
+	s->later = ticket;
+	return RELAY_VERDICT_LATER;
 }
 
 static void test_admission(void **state)
@@ -720,200 +451,6 @@ static void test_stun(void **state)
 	server_stop(&s);
 }
 
-/* ---- sessions of stock clients, byte by byte (tests/data/derp), the relay having the key it had then */
-
-struct session {
-	json_t *j;
-	size_t at; /* in its "bytes" */
-	struct client c;
-	struct key pub;
-	struct session *peer; /* NULL: the other node is not here */
-	unsigned int sent, received, gone;
-};
-
-static uint8_t *session_bytes(const struct session *s, const char **dir, size_t *len)
-{
-	const json_t *b = json_array_get(json_get(s->j, "bytes"), s->at);
-	const char *hex = json_get_str(b, "hex");
-	size_t n = strlen(hex) / 2;
-	uint8_t *p = malloc(n + 1);
-
-	*dir = json_get_str(b, "dir");
-	assert_int_equal(sodium_hex2bin(p, n + 1, hex, 2 * n, NULL, len, NULL), 0);
-	p[n] = 0;
-	return p;
-}
-
-static struct key session_key(const struct session *s, const char *name)
-{
-	const char *hex = json_get_str(s->j, name);
-	struct key k;
-
-	assert_int_equal(key_parse(KEY_KIND_HEX, hex, strlen(hex), &k), 0);
-	return k;
-}
-
-static void session_load(struct session *s, const char *name)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), "tests/data/derp/server-%s.json", name);
-	*s = (struct session){ .j = json_load_file(path, 0, NULL) };
-	assert_non_null(s->j);
-	s->pub = session_key(s, "client_public");
-}
-
-/* Every header that the client took then. */
-static void session_head(struct session *s, const char *want)
-{
-	struct http_head old, now;
-	size_t n = 0;
-
-	while (n < 4 || memcmp(s->c.bytes + n - 4, "\r\n\r\n", 4)) {
-		assert_int_equal(recv(s->c.fd, s->c.bytes + n, 1, 0), 1);
-		n++;
-	}
-	assert_true(http_response_parse(want, strlen(want), &old) > 0);
-	assert_int_equal(http_response_parse(s->c.bytes, n, &now), n);
-	assert_int_equal(now.status, old.status);
-	for (size_t i = 0; i < old.n_headers; i++) {
-		char name[64], value[128];
-
-		snprintf(name, sizeof(name), "%.*s", HTTP_STR_FMT(old.header[i].name));
-		snprintf(value, sizeof(value), "%.*s", HTTP_STR_FMT(old.header[i].value));
-		assert_true(http_str_ieq(http_find(&now, name), value));
-	}
-}
-
-/* The next frame but for PeerGone, of which only "not here" is right where the other is not. */
-static void session_expect(struct session *s, uint8_t type, struct derp_frame *ret)
-{
-	for (;;) {
-		struct derp_gone g;
-
-		assert_int_equal(client_get(&s->c, 2000, ret), 1);
-		if (ret->type != DERP_FRAME_PEER_GONE)
-			break;
-		assert_null(s->peer);
-		assert_int_equal(derp_gone_decode(ret->body, ret->len, &g), 0);
-		assert_int_equal(g.reason, DERP_GONE_NOT_HERE);
-		s->gone++;
-	}
-	assert_int_equal(ret->type, type);
-}
-
-static void session_frame(struct session *s, const struct server *srv, const uint8_t *p, size_t len)
-{
-	struct derp_server_info si;
-	struct derp_frame f;
-
-	if (p[0] == DERP_FRAME_PEER_GONE || (p[0] == DERP_FRAME_RECV_PACKET && !s->peer))
-		return;
-	session_expect(s, p[0], &f);
-	if (p[0] == DERP_FRAME_SERVER_INFO) { /* the shared key is the same from either side */
-		assert_int_equal(derp_server_info_open(f.body, f.len, &srv->key.priv, &s->pub, &si), 0);
-		assert_int_equal(si.version, 2);
-		return;
-	}
-	assert_int_equal(f.len, len - DERP_HEADER_LEN);
-	assert_memory_equal(f.body, p + DERP_HEADER_LEN, f.len);
-	s->received += p[0] == DERP_FRAME_RECV_PACKET;
-}
-
-/* False: at the end, or the other node has to speak first. */
-static bool session_step(struct session *s, const struct server *srv)
-{
-	const char *dir;
-	uint8_t *p;
-	size_t len;
-
-	if (s->at == json_array_size(json_get(s->j, "bytes")))
-		return false;
-	p = session_bytes(s, &dir, &len);
-	if (!strcmp(dir, "s2c") && p[0] == DERP_FRAME_RECV_PACKET && s->peer && s->peer->sent == s->received) {
-		free(p);
-		return false;
-	}
-	s->at++;
-	if (!strncmp(dir, "c2s", 3)) {
-		put(s->c.fd, p, len);
-		s->sent += !strcmp(dir, "c2s") && p[0] == DERP_FRAME_SEND_PACKET;
-	} else if (!strcmp(dir, "s2c-http")) {
-		session_head(s, (const char *)p);
-	} else {
-		session_frame(s, srv, p, len);
-	}
-	free(p);
-	return true;
-}
-
-/* It is still there, and what it sent has been handled. */
-static void session_sync(struct session *s)
-{
-	static const uint8_t token[DERP_PING_LEN] = "syncsync";
-	struct derp_frame f;
-	struct buf b = { 0 };
-
-	derp_put_ping(&b, DERP_FRAME_PING, token);
-	client_put(&s->c, &b);
-	session_expect(s, DERP_FRAME_PONG, &f);
-	assert_memory_equal(f.body, token, sizeof(token));
-}
-
-/* Both ends where both were recorded. */
-static void sessions_replay(const char *one, const char *other)
-{
-	struct session s[2] = { 0 };
-	struct server srv = { 0 };
-	size_t n = other ? 2 : 1;
-	unsigned int sent = 0;
-	bool moved = true;
-
-	session_load(&s[0], one);
-	if (other) {
-		session_load(&s[1], other);
-		s[0].peer = &s[1];
-		s[1].peer = &s[0];
-	}
-	srv.key.priv = session_key(&s[0], "server_private");
-	assert_int_equal(key_public(&srv.key.priv, &srv.key.pub), 0);
-	server_start(&srv);
-	for (size_t i = 0; i < n; i++) {
-		s[i].c.fd = tcp(&srv.at);
-		derp_reader_init(&s[i].c.rd, DERP_ROLE_CLIENT);
-	}
-	while (moved) {
-		moved = false;
-		for (size_t i = 0; i < n; i++)
-			while (session_step(&s[i], &srv))
-				moved = true;
-	}
-	for (size_t i = 0; i < n; i++) {
-		assert_int_equal(s[i].at, json_array_size(json_get(s[i].j, "bytes")));
-		assert_int_equal(s[i].received, s[i].peer ? s[i].peer->sent : 0);
-		session_sync(&s[i]);
-		sent += s[i].sent;
-	}
-	server_stop(&srv);
-	assert_int_equal(srv.end.packets_received, sent);
-	assert_int_equal(srv.end.home_connections, n);
-	assert_int_equal(srv.end.protocol_errors, 0);
-	for (size_t i = 0; i < n; i++) {
-		assert_true(other || s[i].gone == (sent < 3 ? sent : 3)); /* three at once, then one a second */
-		client_done(&s[i].c);
-		json_decref(s[i].j);
-	}
-}
-
-static void test_stock_sessions(void **state)
-{
-	(void)state;
-	sessions_replay("faststart-1", "faststart-2");
-	sessions_replay("101", NULL);
-	sessions_replay("peergone", NULL);
-	sessions_replay("ping", NULL);
-}
-
 /* Who hears nothing of others hears from the relay. Of six that come one after the other each has another number of
  * whole seconds added, so the first of them is heard of at once. */
 static void test_keepalive(void **state)
@@ -956,7 +493,7 @@ int main(void)
 		cmocka_unit_test(test_silent_ones), cmocka_unit_test(test_refused_frames),
 		cmocka_unit_test(test_rate),	    cmocka_unit_test(test_http),
 		cmocka_unit_test(test_plain_port),  cmocka_unit_test(test_stun),
-		cmocka_unit_test(test_keepalive),   cmocka_unit_test(test_stock_sessions),
+		cmocka_unit_test(test_keepalive),
 	};
 
 	if (key_init() < 0)

@@ -8,6 +8,7 @@
 
 #include "lib/json.h"
 #include "proto/stun.h"
+#include "tests/unit/addr_text.h"
 
 static size_t unhex(const char *hex, uint8_t *out, size_t cap)
 {
@@ -15,14 +16,6 @@ static size_t unhex(const char *hex, uint8_t *out, size_t cap)
 
 	assert_int_equal(sodium_hex2bin(out, cap, hex, strlen(hex), NULL, &n, NULL), 0);
 	return n;
-}
-
-static struct endpoint ep(const char *s)
-{
-	struct endpoint e;
-
-	assert_int_equal(endpoint_parse(s, strlen(s), &e), 0);
-	return e;
 }
 
 static const char request_hex[] =
