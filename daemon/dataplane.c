@@ -360,23 +360,36 @@ static int want_cmp(const void *key, const void *elem)
 	return key_cmp(key, &((const struct wg_peer *)elem)->key);
 }
 
-/* Whatever the kernel has stays, but for a relay address that is not (any more) this peer's. */
-static void fill_want(const struct dataplane *d, const struct wg_device *now,
-		      const struct dataplane_peer *p, struct wg_want *ret)
+/* Whatever the kernel has stays, but for a relay address that is not (any more) this peer's. k NULL: it has not. */
+static struct wg_want want_peer(const struct dataplane *d, const struct wg_peer *k, const struct dataplane_peer *p)
 {
-	const struct wg_peer *k =
-		now->n_peers ? bsearch(&p->key, now->peers, now->n_peers, sizeof(*k), want_cmp) : NULL;
-	uint32_t index;
-
-	*ret = (struct wg_want){
+	struct wg_want w = {
 		.key = p->key,
 		.endpoint = shuttle_endpoint(d->shuttle, p->index),
 		.n_allowed = p->n_allowed,
 		.allowed = p->allowed,
 	};
-	ret->force_endpoint = k && (!k->endpoint.addr.family ||
-				    (shuttle_index_of(&k->endpoint, &index) == 0 &&
-				     !endpoint_equal(&k->endpoint, &ret->endpoint)));
+	uint32_t index;
+
+	w.force_endpoint = k && (!k->endpoint.addr.family || (shuttle_index_of(&k->endpoint, &index) == 0 &&
+							      !endpoint_equal(&k->endpoint, &w.endpoint)));
+	return w;
+}
+
+static size_t want_peers(const struct dataplane *d, const struct wg_device *now, struct dataplane_peer *p, size_t n,
+			 struct wg_want *ret)
+{
+	size_t k = 0, fresh = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct wg_peer *has =
+			now->n_peers ? bsearch(&p[i].key, now->peers, now->n_peers, sizeof(*has), want_cmp) : NULL;
+
+		p[i].later = !has && fresh++ >= DATAPLANE_NEW_MAX;
+		if (!p[i].later)
+			ret[k++] = want_peer(d, has, &p[i]);
+	}
+	return k;
 }
 
 static void set_routes(struct dataplane *d, const struct dataplane_peer *p, size_t n)
@@ -393,7 +406,7 @@ static void set_routes(struct dataplane *d, const struct dataplane_peer *p, size
 		return;
 	}
 	for (size_t i = 0; i < n; i++)
-		for (size_t j = 0; j < p[i].n_allowed; j++)
+		for (size_t j = 0; j < p[i].n_allowed && !p[i].later; j++)
 			routes[k++].dst = p[i].allowed[j];
 	r = link_set_routes(d->link, d->cfg->route_table, routes, k);
 	if (r < 0 && r != d->routes_error) /* told once: with IPv6 switched off it stays so */
@@ -447,7 +460,7 @@ int dataplane_remove_more(struct dataplane *d)
 }
 
 /* Into d->left_over: all of it, for now. */
-static int plan_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+static int plan_peers(struct dataplane *d, struct dataplane_peer *p, size_t n)
 {
 	CLEANUP(wg_device_done) struct wg_device now = { 0 };
 	CLEANUP(free) struct wg_want *want = calloc(n + 1, sizeof(*want));
@@ -461,14 +474,12 @@ static int plan_peers(struct dataplane *d, const struct dataplane_peer *p, size_
 		log_remote(LOG_LEVEL_ERR, "cannot read interface %s: %s", d->cfg->interface, strerror(-r));
 		return r;
 	}
-	for (size_t i = 0; i < n; i++)
-		fill_want(d, &now, &p[i], &want[i]);
 	set_sources(d, p, n); /* what went wrong is in status; peers are not kept out for it */
-	r = wg_plan(&now, want, n, &d->left_over);
+	r = wg_plan(&now, want, want_peers(d, &now, p, n, want), &d->left_over);
 	return r < 0 ? log_err_errno(r, "cannot plan the peers of %s", d->cfg->interface) : 0;
 }
 
-int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n)
+int dataplane_set_peers(struct dataplane *d, struct dataplane_peer *p, size_t n)
 {
 	int left = plan_peers(d, p, n);
 

@@ -74,10 +74,13 @@ struct dataplane_peer {
 	struct key key;
 	const struct prefix *allowed;
 	size_t n_allowed;
+	bool later; /* by dataplane_set_peers(): for the next call, there were too many new ones */
 };
-/* Exactly these peers and the routes to them. A peer that the kernel has keeps its endpoint. 1: some
+#define DATAPLANE_NEW_MAX 1000
+/* Exactly these peers and the routes to them, but of those that the kernel has not DATAPLANE_NEW_MAX at most: each
+ * costs it a multiplication on the curve, and relayed packets wait. A peer that it has keeps its endpoint. 1: some
  * removals are left for dataplane_remove_more(); 0: all done; negative: errno, logged. Routes: dataplane_undone(). */
-int dataplane_set_peers(struct dataplane *d, const struct dataplane_peer *p, size_t n);
+int dataplane_set_peers(struct dataplane *d, struct dataplane_peer *p, size_t n);
 /* The next few of the peers that the last dataplane_set_peers() left to be removed. As that one returns. */
 int dataplane_remove_more(struct dataplane *d);
 /* e NULL: the peer's relay address. */

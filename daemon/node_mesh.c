@@ -325,6 +325,7 @@ void node_sync(void *data)
 	CLEANUP(wanted_done) struct wanted w = { 0 };
 	uint64_t before = loop_clock();
 	int r, not_reset = 0;
+	bool more = false;
 
 	if (!dataplane_is_up(n->dp)) {
 		node_mesh_start(n);
@@ -358,15 +359,19 @@ void node_sync(void *data)
 			p->reset = false;
 	}
 	r = dataplane_set_peers(n->dp, w.peers, w.n);
-	for (size_t i = 0; i < w.n && r >= 0; i++)
-		node_peer_by_index(n, w.peers[i].index)->in_kernel = true;
+	for (size_t i = 0; i < w.n && r >= 0; i++) {
+		node_peer_by_index(n, w.peers[i].index)->in_kernel = !w.peers[i].later;
+		more |= w.peers[i].later;
+	}
 	if (r > 0)
 		loop_timer_in(n->removal_timer, REMOVAL_REST_USEC);
 	if (r >= 0)
 		r = not_reset < 0 ? not_reset : dataplane_undone(n->dp);
 	n->sync_took_usec = loop_clock() - before;
 	n->sync_done = loop_clock();
-	if (r < 0)
+	if (more) /* as long for everybody else */
+		loop_timer_at(n->sync_timer, n->sync_done + MAX(n->sync_took_usec, SYNC_USEC));
+	else if (r < 0)
 		sync_again(n);
 	else
 		n->sync_failures = 0;
