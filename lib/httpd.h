@@ -62,7 +62,10 @@ DEFINE_CLEANUP(struct httpd *, httpd_free)
 
 /* Takes a listening socket on success (socket activation, tests). tls NULL: plain; a reference is taken. */
 int httpd_listen_fd(struct httpd *h, int fd, struct tls_ctx *tls);
-/* bound (may be NULL) tells the port that port 0 became. IPv6 "::" takes IPv4 as well. */
+/* A socket for it, or negative errno. bound (may be NULL) tells the port that port 0 became. IPv6 "::" takes IPv4 as
+ * well; on a kernel without IPv6 it is 0.0.0.0. */
+int httpd_open_tcp(const struct endpoint *at, struct endpoint *bound);
+/* Both in one. */
 int httpd_listen_tcp(struct httpd *h, const struct endpoint *at, struct tls_ctx *tls, struct endpoint *bound);
 /* A stale socket is replaced, one that somebody answers on is -EADDRINUSE. */
 int httpd_listen_unix(struct httpd *h, const char *path, mode_t mode);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -16,6 +17,7 @@
 #define ROOM_AGE_USEC	     (250 * USEC_PER_MSEC) /* so long everybody has for a request, however many come */
 #define ROOM_LOOKS_MAX	     64
 #define ROOM_AT_ONCE	     16 /* when memory is short: some of them, ten times a second */
+#define GONE_MSEC	     90000 /* no answer to what was sent: the kernel would try for a quarter of an hour */
 #define SHORT_SAID_USEC	     (60 * USEC_PER_SEC)
 
 struct httpd_listener {
@@ -195,6 +197,7 @@ static void refuse_stranger(int fd)
 /* Takes fd on success. */
 static int let_in(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 {
+	static const unsigned int gone_msec = GONE_MSEC;
 	struct httpd_peer peer = { 0 };
 
 	peer_fill(l, fd, sa, &peer);
@@ -204,6 +207,8 @@ static int let_in(struct httpd_listener *l, int fd, const struct sockaddr *sa)
 	}
 	if (over_limit(l->h, &peer))
 		return -EUSERS;
+	if (!l->is_unix)
+		setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &gone_msec, sizeof(gone_msec));
 	return httpd_conn_new(l->h, fd, l->tls, &peer);
 }
 
@@ -341,30 +346,47 @@ int httpd_listen_fd(struct httpd *h, int fd, struct tls_ctx *tls)
 	return 0;
 }
 
-int httpd_listen_tcp(struct httpd *h, const struct endpoint *at, struct tls_ctx *tls, struct endpoint *bound)
+static int tcp_socket(struct endpoint *at)
 {
-	CLEANUP(fd_close) int fd = -1;
-	union sockaddr_any a;
-	socklen_t n = endpoint_to_sockaddr(at, &a);
-	int one = 1, zero = 0, r;
+	int fd = socket(addr_af(&at->addr), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
-	if (n == 0)
-		return -EINVAL;
-	fd = socket(a.sa.sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	if (fd < 0 && errno == EAFNOSUPPORT && at->addr.family == 6 && addr_is_unspecified(&at->addr)) {
+		at->addr = addr_v4(0, 0, 0, 0);
+		fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	}
+	return fd < 0 ? -errno : fd;
+}
+
+int httpd_open_tcp(const struct endpoint *at, struct endpoint *bound)
+{
+	struct endpoint e = *at;
+	CLEANUP(fd_close) int fd = e.addr.family ? tcp_socket(&e) : -EINVAL;
+	int one = 1, only = !addr_is_unspecified(&e.addr);
+	union sockaddr_any a;
+	socklen_t n = endpoint_to_sockaddr(&e, &a);
+
 	if (fd < 0)
-		return -errno;
+		return fd;
 	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-	if (a.sa.sa_family == AF_INET6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, addr_is_unspecified(&at->addr) ? &zero : &one,
-			   sizeof(int));
-	if (bind(fd, &a.sa, n) < 0 || listen(fd, 1024) < 0)
+	if (e.addr.family == 6)
+		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &only, sizeof(only));
+	if (bind(fd, &a.sa, n) < 0 || listen(fd, SOMAXCONN) < 0)
 		return -errno;
 	n = sizeof(a);
 	if (bound && (getsockname(fd, &a.sa, &n) < 0 || endpoint_from_sockaddr(&a.sa, bound) < 0))
 		return -EINVAL;
+	return TAKE_FD(fd);
+}
+
+int httpd_listen_tcp(struct httpd *h, const struct endpoint *at, struct tls_ctx *tls, struct endpoint *bound)
+{
+	int fd = httpd_open_tcp(at, bound), r;
+
+	if (fd < 0)
+		return fd;
 	r = httpd_listen_fd(h, fd, tls);
-	if (r == 0)
-		TAKE_FD(fd);
+	if (r < 0)
+		fd_close(fd);
 	return r;
 }
 

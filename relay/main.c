@@ -451,22 +451,10 @@ static int verify_start(struct program *p)
 
 static int listen_tcp(const struct endpoint *at, int *ret)
 {
-	static const int yes = 1, no = 0;
-	CLEANUP(fd_close) int fd = -1;
 	char text[ENDPOINT_TEXT_MAX];
-	union sockaddr_any sa;
-	socklen_t len = endpoint_to_sockaddr(at, &sa);
 
-	fd = socket(addr_af(&at->addr), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return log_err_errno(-errno, "cannot make a socket");
-	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof(yes));
-	if (at->addr.family == 6)
-		setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof(no));
-	if (bind(fd, &sa.sa, len) < 0 || listen(fd, SOMAXCONN) < 0)
-		return log_err_errno(-errno, "cannot listen on TCP %s", endpoint_text(at, text));
-	*ret = TAKE_FD(fd);
-	return 0;
+	*ret = httpd_open_tcp(at, NULL);
+	return *ret < 0 ? log_err_errno(*ret, "cannot listen on TCP %s", endpoint_text(at, text)) : 0;
 }
 
 /* Ports first, while we may still be root. */
