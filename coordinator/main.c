@@ -37,7 +37,7 @@ static const char usage[] =
 	"Coordination server of a Kernscale mesh: lets nodes in and tells them of each other.\n"
 	"\n"
 	"  -c, --config FILE   configuration (default " SETTINGS_PATH_DEFAULT ")\n"
-	"      --check-config  read the configuration, say what is wrong with it, and end\n"
+	"      --check-config  read configuration and certificate, say what is wrong, and end\n"
 	"      --user NAME     become this user (or UID:GID) once the port is open\n"
 	"      --verbose LEVEL err, warning, notice, info or debug (default: log.level)\n"
 	"      --version       print the version\n"
@@ -316,9 +316,12 @@ int main(int argc, char **argv)
 	if (load_settings(&p) < 0)
 		return EXIT_FAILED;
 	if (p.check) {
-		puts("kernscale-coordinator: the configuration is good");
+		r = load_tls(&p);
+		if (r == 0)
+			puts("kernscale-coordinator: the configuration is good");
+		tls_ctx_unref(p.tls);
 		settings_done(&p.coord.cfg);
-		return 0;
+		return r ? EXIT_FAILED : 0;
 	}
 	r = start(&p);
 	if (r == 0)

@@ -516,14 +516,24 @@ static char *settings_default_str(char **at, const char *s)
 static void settings_defaults(struct settings *c)
 {
 	c->unix_socket_mode = 0770;
-	prefix_parse("100.64.0.0/10", 13, &c->v4);
-	prefix_parse("fd7a:115c:a1e0::/48", 19, &c->v6);
 	c->derp.region_id = 999;
 	c->derp.verify_clients = c->derp.auto_add = c->derp.auto_update = true;
 	c->derp.update_sec = 3 * 3600;
 	c->db_wal = c->dns.magic = c->taildrop = true;
 	c->ephemeral_sec = 120;
 	c->log_level = LOG_LEVEL_INFO;
+}
+
+/* A mesh of one family names that one. What cannot be read is one problem, not a family that is missing as well. */
+static void settings_default_prefixes(struct settings *c, const json_t *tree)
+{
+	const json_t *named = json_get(tree, "prefixes"), *v4 = json_get(named, "v4"), *v6 = json_get(named, "v6");
+	bool none = !v4 && !v6;
+
+	if (none || json_string_length(v4))
+		prefix_parse("100.64.0.0/10", 13, &c->v4);
+	if (none || json_string_length(v6))
+		prefix_parse("fd7a:115c:a1e0::/48", 19, &c->v6);
 }
 
 static bool settings_default_strings(struct settings *c)
@@ -753,6 +763,7 @@ int settings_parse(const void *text, size_t len, struct settings *ret, struct se
 		settings_problem(report, "not a list of keys and values");
 		return -EINVAL;
 	}
+	settings_default_prefixes(&c, tree);
 	settings_walk(&c, "", tree, 0, report);
 	if (!settings_default_strings(&c))
 		return -ENOMEM;

@@ -65,6 +65,35 @@ static void test_full(void **state)
 	settings_report_done(&rep);
 }
 
+/* A mesh has the families that are named, or both when none is. */
+static void test_families(void **state)
+{
+	static const struct {
+		const char *text;
+		uint8_t v4, v6;
+	} t[] = {
+		{ BASE, 10, 48 },
+		{ BASE "prefixes: {allocation: random}\n", 10, 48 },
+		{ BASE "prefixes: {v4: 100.64.0.0/16}\n", 16, 0 },
+		{ BASE "prefixes: {v4: 100.64.0.0/16, v6: ''}\n", 16, 0 },
+		{ BASE "prefixes: {v6: 'fd7a:115c:a1e0::/64'}\n", 0, 64 },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		struct settings_report rep = { 0 };
+		struct settings c = { 0 };
+
+		assert_int_equal(settings_parse(t[i].text, strlen(t[i].text), &c, &rep), 0);
+		assert_int_equal(c.v4.bits, t[i].v4);
+		assert_int_equal(c.v4.addr.family, t[i].v4 ? 4 : 0);
+		assert_int_equal(c.v6.bits, t[i].v6);
+		assert_int_equal(c.v6.addr.family, t[i].v6 ? 6 : 0);
+		settings_done(&c);
+		settings_report_done(&rep);
+	}
+}
+
 static void test_refused(void **state)
 {
 	static const struct {
@@ -81,6 +110,7 @@ static void test_refused(void **state)
 		{ BASE "prefixes: {allocation: best}\n", "allocation" },
 		{ BASE "prefixes: {v4: 100.64.0.0}\n", "prefixes.v4" },
 		{ BASE "prefixes: {v4: 100.64.0.0/32}\n", "no room" },
+		{ BASE "prefixes: {v4: '', v6: ''}\n", "at least one of v4 and v6" },
 		{ BASE "node: {ephemeral: {inactivity_timeout: 60s}}\n", "inactivity_timeout" },
 		{ BASE "unix_socket_permission: rwx\n", "unix_socket_permission" },
 		{ "server_url: hs.example.com\nderp: {paths: [a]}\ndns: {base_domain: m.t}\n", "server_url" },
@@ -211,6 +241,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_full),
+		cmocka_unit_test(test_families),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_all_at_once),
