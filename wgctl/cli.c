@@ -365,6 +365,20 @@ static bool value_is_public(const char *v)
 	return !strcmp(v, "-") || !strncmp(v, "file:", 5) || !*v;
 }
 
+/* Whole auth keys, where a command takes the number of one. */
+static int wipe_key(char **word)
+{
+	static const char *const kinds[] = { "hskey-auth-", "tskey-auth-" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		const char *key = strstr(*word, kinds[i]);
+
+		if (key && !strchr(key, '*'))
+			return copy_secret(word, (size_t)(key - *word));
+	}
+	return 0;
+}
+
 int cli_wipe_secrets(const struct cli_command *root, int argc, char **argv)
 {
 	int n = 0, r;
@@ -373,8 +387,12 @@ int cli_wipe_secrets(const struct cli_command *root, int argc, char **argv)
 		const char *name = argv[i] + (argv[i][0] == '-' ? 1 + (argv[i][1] == '-') : 0);
 		size_t len = strcspn(name, "=");
 
-		if (name == argv[i] || !secret_name(root, name, len))
+		if (name == argv[i] || !secret_name(root, name, len)) {
+			r = wipe_key(&argv[i]);
+			if (r < 0)
+				return r;
 			continue;
+		}
 		if (name[len] == '=') {
 			if (value_is_public(name + len + 1))
 				continue;

@@ -106,7 +106,8 @@ void cli_help(const struct cli *c, struct buf *out);
 
 /*
  * Secret values in argv are copied away and overwritten where they stood, so that ps and /proc do not
- * show them; argv then points at the copies. Gives how many there were; negative errno.
+ * show them, and whole auth keys in other places; argv then points at the copies. Gives how many of the values there
+ * were; negative errno.
  */
 int cli_wipe_secrets(const struct cli_command *root, int argc, char **argv);
 

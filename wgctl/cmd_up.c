@@ -142,7 +142,9 @@ static int put_key(const struct cli *c, json_t *body)
 	int r = CLI_EXIT_GOOD;
 
 	if (!*v)
-		return r;
+		return cli_has(c, "auth-key") ?
+			       cli_fail(c, CLI_EXIT_USAGE, "--auth-key is empty: without a key leave the flag away") :
+			       r;
 	if (!strcmp(v, "-") || !strncmp(v, "file:", 5))
 		r = read_key(c, v, key);
 	else if (strlen(v) < sizeof(key))
