@@ -81,8 +81,8 @@ interop: deps
 	$(again) $(if $(KERNSCALE_RECORD),record-programs,programs)
 	$(Q)tests/interop/run $(STORY)
 
-# Findings of the compilers' warnings count as well: WERROR. A finding that is wrong is silenced on
-# its line, with the reason.
+# The compilers' warnings count as well: .ci/run sets WERROR. A finding that is wrong is silenced on its line, with
+# the reason.
 c_files = $(wildcard lib/*.c proto/*.c nft/*.c relay/*.c daemon/*.c daemon/*/*.c wgctl/*.c \
 	coordinator/*.c coordinator/*/*.c)
 lint: deps

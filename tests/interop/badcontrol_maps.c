@@ -229,7 +229,7 @@ static json_t *add_peer(json_t *m, int id)
 	return p;
 }
 
-/* Peers that claim everything, us, a friend's address, loopback; keys twice; numbers twice. */
+/* Peers that claim everything, us, a friend's address, loopback; keys twice; numbers twice; endpoints at alice herself. */
 static void map_thieves(struct conn *c, struct h2_stream *st, const json_t *good)
 {
 	CLEANUP(json_decref) json_t *m = json_deep_copy(good);
@@ -250,7 +250,8 @@ static void map_thieves(struct conn *c, struct h2_stream *st, const json_t *good
 	json_object_set(add_peer(m, 907), "Key", json_get(json_get(m, "Node"), "Key"));
 	json_object_set(add_peer(m, 908), "ID", json_get(json_get(m, "Node"), "ID"));
 	json_object_set_new(add_peer(m, 909), "Endpoints",
-			    json_pack("[s,s,s,s]", "127.0.0.1:41641", "255.255.255.255:1", "224.0.0.1:9", "[::1]:41641"));
+			    json_pack("[s,s,s,s,s]", "127.0.0.1:41641", "255.255.255.255:1", "224.0.0.1:9", "[::1]:41641",
+				      "198.51.100.11:41641"));
 	send_map(st, m);
 }
 
@@ -449,6 +450,18 @@ static void map_alone(struct conn *c, struct h2_stream *st, const json_t *good)
 	send_map(st, m);
 }
 
+/* No misdeed: only port 22 is open, and who does not hold to it is found out. */
+static void map_narrow(struct conn *c, struct h2_stream *st, const json_t *good)
+{
+	CLEANUP(json_decref) json_t *m = json_deep_copy(good);
+
+	(void)c;
+	json_object_set_new(m, "PacketFilters",
+			    json_pack("{s:[{s:[s],s:[{s:s,s:{s:i,s:i}}]}]}", "base", "SrcIPs", "*", "DstPorts", "IP", "*",
+				      "Ports", "First", 22, "Last", 22));
+	send_map(st, m);
+}
+
 const struct misdeed map_misdeeds[] = {
 	{ "map-never", .map = map_never },
 	{ "map-length", .map = map_length },
@@ -473,5 +486,6 @@ const struct misdeed map_misdeeds[] = {
 	{ "map-relays", .map = map_relays },
 	{ "map-too-many-relays", .map = map_too_many_relays },
 	{ "map-alone", .map = map_alone },
+	{ "map-narrow", .map = map_narrow },
 	{ 0 },
 };

@@ -14,6 +14,7 @@
  *   info     greets with noise for a ServerInfo;  bye    greets and ends the connection
  *   mute     takes the connection and says nothing;  hole  greets and forwards nothing
  *   drip     says all that it says at a byte a second;  dregs  the same once it has greeted
+ *   refuse   answers 503 with a body of 1 GiB;  moved  sends its clients elsewhere;  head  answers by a head without end
  *
  * Prints `MODE accepts N frames N` when the mode changes. With a new mode all connections end.
  */
@@ -39,7 +40,7 @@
 
 struct client {
 	int fd;
-	enum { HTTP, GREETING, UP } state;
+	enum { HTTP, GREETING, UP, FLOW } state;
 	struct buf in, out;
 	struct derp_reader reader;
 	struct key key;
@@ -136,6 +137,24 @@ static void take_frame(struct client *c, const struct derp_frame *f)
 			send_packet(&R.c[i], &c->key, p.data, p.len);
 }
 
+/* In place of the upgrade; NULL: nothing. */
+static const char *instead(void)
+{
+	return mode_is("refuse") ? "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 1073741824\r\n\r\n" :
+	       mode_is("moved")	 ? "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:8443/derp\r\nContent-Length: 0\r\n\r\n" :
+	       mode_is("head")	 ? "HTTP/1.1 101 Switching Protocols\r\nX-Patience: " :
+				   NULL;
+}
+
+static void flow(struct client *c)
+{
+	static char piece[65536];
+
+	memset(piece, 'a', sizeof(piece));
+	if (c->out.len < sizeof(piece))
+		buf_put(&c->out, piece, sizeof(piece));
+}
+
 static void client_input(struct client *c)
 {
 	static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: DERP\r\n"
@@ -152,7 +171,7 @@ static void client_input(struct client *c)
 		client_end(c);
 		return;
 	}
-	if (n < 0 || mode_is("mute"))
+	if (n < 0 || mode_is("mute") || c->state == FLOW)
 		return;
 	buf_commit(&c->in, (size_t)n);
 	if (c->state == HTTP) {
@@ -163,6 +182,12 @@ static void client_input(struct client *c)
 		if (memmem(buf_data(&c->in), c->in.len, "latency-check", 13)) {
 			buf_put(&c->out, refusal, sizeof(refusal) - 1);
 			c->ends = true;
+			return;
+		}
+		if (instead()) {
+			buf_put_str(&c->out, instead());
+			c->ends = mode_is("moved");
+			c->state = c->ends ? HTTP : FLOW;
 			return;
 		}
 		buf_consume(&c->in, (size_t)(end + 4 - buf_data(&c->in)));
@@ -340,6 +365,8 @@ static void turn(int listener, const char *path)
 			client_input(c);
 		if (c->fd >= 0 && c->state == UP && mode_is("flood"))
 			flood(c);
+		if (c->fd >= 0 && c->state == FLOW)
+			flow(c);
 		if (c->fd >= 0)
 			client_output(c);
 	}

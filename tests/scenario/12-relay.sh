@@ -11,6 +11,19 @@ firewall_no_udp carol
 start_coordinator
 join alice carol
 
+step "what each can say of its network"
+expect 0 wgctl alice netcheck
+said '\* UDP: true'
+said '\* IPv4: yes, 198\.51\.100\.11:[0-9]+'
+said '\* Nearest DERP: Test'
+expect 0 wgctl carol netcheck
+said '\* UDP: false'
+said '\* IPv4: \(no addr found\)'
+said '\* Nearest DERP: Test'
+expect 0 wgctl carol status
+said 'UDP is blocked: peers are reached by relay only'
+refute grep 'UDP is blocked' <(wgctl alice status)
+
 expect 0 wgctl alice ping --until-direct=false -c 1 carol
 said 'via DERP\(tst\) in'
 check reach alice carol 2

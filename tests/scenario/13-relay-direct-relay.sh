@@ -28,8 +28,14 @@ step "replies again"
 wait_until 10 relayed alice bob || fail "replies, but status does not say relay: $(wgctl alice status)"
 check reach_bob
 
+# It says by which way each answer came, and ends with the first direct one.
+wgctl alice ping --until-direct -c 100 --timeout 5s bob >"$LOGS/ping.log" 2>&1 &
+ping=$!
+wait_until 5 grep -q 'via DERP(tst) in' "$LOGS/ping.log" || fail "no answer by the relay: $(cat "$LOGS/ping.log")"
 firewall_open bob
 step "UDP is restored"
 wait_until 60 direct alice bob || fail "not direct again: $(wgctl alice status)"
 step "direct again"
+wait $ping || fail "ping --until-direct fails: $(cat "$LOGS/ping.log")"
+tail -n 1 "$LOGS/ping.log" | grep -E 'via 198\.51\.100\.12:[0-9]+ in' || fail "the last answer: $(cat "$LOGS/ping.log")"
 check reach_bob

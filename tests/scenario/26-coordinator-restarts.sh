@@ -24,10 +24,12 @@ load alice bob 50 50 100
 both_direct 15 alice bob
 nodes_are 3
 
-# back: each node is connected again; and after how many ms since $since
+# back: each node is connected again, to this one; and after how many ms since $since
+sessions() { on pub ss -Htn state established sport = :443 | wc -l; }
 back() {
 	local n
 
+	wait_until 20 at_least 3 sessions || fail "$(sessions) of 3 are back"
 	for n in alice bob carol; do
 		wait_until 20 connected $n || fail "$n is not back: $(wgctl $n status)"
 		step "$n is back after $(($(now_msec) - since)) ms"

@@ -1,7 +1,7 @@
 #!/bin/bash
 # limit: 240 s
 # The only relay turns hostile: floods, replays and forges in the peers' names, frames of 4 GiB, cut
-# frames, connections that end at once, stay silent or give a byte a second. The direct path loses no packet, memory,
+# frames, other answers than a relay's, connections that end at once, stay silent or give a byte a second. The direct path loses no packet, memory,
 # descriptors, CPU and log stay small, the relay is not stormed, and when it is good again the peer
 # behind it is reached as before.
 #
@@ -53,7 +53,7 @@ try() {
 
 step "flood"
 try flood 6 1000
-for m in bye info huge trunc; do
+for m in bye info huge trunc refuse moved head; do
 	try $m 5 100
 	# Three nodes, each less and less often.
 	[ "$ACCEPTS" -lt 90 ] || fail "$m: $ACCEPTS connections in 5 s"

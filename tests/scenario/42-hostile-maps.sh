@@ -56,6 +56,17 @@ try map-too-many 1 700 100 'cannot be read'
 LEFT=16384 SLOW=20000 BACK=20000 try map-colliding 3 900 100 ''
 none_lost
 
+# A policy that is not allow-all lets in less, at once, and more again when it is: what we cannot compile yet is closed.
+narrowed() {
+	wait_until 5 eval 'ask | grep -q "Packet filter: only replies are let in"' || return 1
+	refute reach bob alice
+	reach alice bob
+}
+check reach bob alice
+CHECK=narrowed try map-narrow 1 600 8 ''
+check wait_until 5 reach bob alice
+refute grep -q "only replies" <(ask)
+
 # A map that takes everybody away is a map: but who is back with the next one is reached again.
 # The twenty thousand of before leave the kernel eight at a time, which takes minutes: but none of them has an address
 # any more within seconds.

@@ -26,8 +26,6 @@ check wait_until 10 in_map bob alice
 cp "$W/alice/state/netmap.json" "$W/alice.map"
 cp "$W/bob/state/netmap.json" "$W/bob.map"
 
-live() { wgctl "$1" status --json --peers=false | grep -q '"ControlConnected": true'; }
-
 # Whoever alice calls because a server says so is counted.
 check on alice nft -f - <<-EOF
 	table inet calls { chain out { type filter hook output priority 0; tcp dport 7777 counter; }; }
@@ -38,7 +36,7 @@ stop coordinator KILL
 put mode good
 start badcontrol pub "$BIN/tests/interop/badcontrol" 443 "$W/mode" "$W/tls.pem" "$W/tls.key" \
 	"$W/coord/noise.key" "$W/alice.map" "$W/bob.map"
-for n in alice bob; do wait_until 20 live $n || fail "$n does not take the stand-in: $(wgctl $n status)"; done
+for n in alice bob; do wait_until 20 connected $n || fail "$n does not take the stand-in: $(wgctl $n status)"; done
 sleep 1
 before=$(status_of alice RssAnon) fds=$(descriptors alice)
 step "the stand-in serves; RssAnon $before KiB, $fds descriptors"
@@ -47,7 +45,7 @@ step "the stand-in serves; RssAnon $before KiB, $fds descriptors"
 ask() {
 	wgctl_within $((${SLOW:-6000} * 4 * ${SLOWNESS:-1} / 1000)) alice status
 }
-again() { [ "$(grep -c '^good served' "$LOGS/badcontrol.log")" -gt "$SERVED" ] && live alice; }
+again() { [ "$(grep -c '^good served' "$LOGS/badcontrol.log")" -gt "$SERVED" ] && connected alice; }
 # Coming and going as often as here, any server looks like a bad one. A change of the network makes alice try as
 # if nothing had been.
 stir() { ip -n "${P}alice" link add stir type dummy && ip -n "${P}alice" link del stir; }
@@ -141,7 +139,7 @@ recovered() {
 	sleep 1
 	run_coordinator
 	t=$(now_msec)
-	for n in alice bob; do wait_until 20 live $n || fail "$n is not back at the coordinator: $(wgctl $n status)"; done
+	for n in alice bob; do wait_until 20 connected $n || fail "$n is not back at the coordinator: $(wgctl $n status)"; done
 	step "the good coordinator is back; so are both, after $(($(now_msec) - t)) ms"
 	[ ${#LOADS[@]} = 0 ] || no_loss
 	check wait_until 10 reach alice bob

@@ -472,8 +472,9 @@ both_direct() {
 	wait_until "$1" direct "$3" "$2" || fail "line ${BASH_LINENO[0]}: $3 has no direct path to $2: $(wgctl "$3" status)"
 }
 
+# It says so itself: a daemon that is dead says nothing.
 connected() {
-	! wgctl "$1" status | grep -qi "not connected.*$URL"
+	wgctl "$1" status --json --peers=false | grep -q '"ControlConnected": true'
 }
 
 map_kept() {
@@ -573,5 +574,10 @@ said() {
 nothing_left() {
 	! ip -n "$P$1" link show kernscale0 >/dev/null 2>&1 || fail "$1: kernscale0 is left behind"
 	! on "$1" nft list tables 2>/dev/null | grep kernscale || fail "$1: the nft table is left behind"
-	! ip -n "$P$1" rule | grep -q '^52[0-9][0-9]:' || fail "$1: rules are left behind: $(ip -n "$P$1" rule)"
+	local family
+
+	for family in -4 -6; do
+		! ip $family -n "$P$1" rule | grep '^52[0-9][0-9]:' || fail "$1: rules are left behind"
+		! ip $family -n "$P$1" route show table 52 2>/dev/null | grep . || fail "$1: routes are left behind"
+	done
 }

@@ -4,7 +4,7 @@
 . "$(dirname "$0")/lib.sh"
 
 connected() {
-	! wgctl "$1" status | grep -qi 'not connected'
+	wgctl "$1" status --json --peers=false | grep -q '"ControlConnected": true'
 }
 everybody() {
 	connected vm && connected bob

@@ -34,6 +34,6 @@ for u in "${UNITS[@]}"; do
 done
 shopt -s nullglob
 left=(/usr/{bin,sbin,lib/systemd/system,lib/sysusers.d,lib/tmpfiles.d,share/doc,share/man/man*,share/*/completions,share/zsh/*,share/fish/*}/{,_}{kernscale,wgctl}*
-	/etc/systemd/system/*/kernscale*)
+	/etc/systemd/system/*/kernscale* /run/kernscale*)
 [ ${#left[@]} = 0 ] || fail "files are left: ${left[*]}"
 step "no file, no unit"
