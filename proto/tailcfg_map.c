@@ -509,6 +509,9 @@ int tailcfg_map_decode(struct json_slice text, struct tailcfg_map_response *ret)
 
 	if (text.len > TAILCFG_MAP_TEXT_MAX)
 		return -ENOBUFS;
+	/* jansson passes over it, and a copy of a part ends there: the kept map could not be read again. */
+	if (memchr(text.p, '\0', text.len))
+		return -EBADMSG;
 	r = json_scan_object(text, &s);
 	if (r < 0)
 		return r;

@@ -217,6 +217,8 @@ static void test_map(void **state)
 	assert_int_equal(tailcfg_map_decode(S("{\"Peers\":{}}"), &m), -EBADMSG);
 	assert_int_equal(tailcfg_map_decode(S("{\"KeepAlive\":1}"), &m), -EBADMSG);
 	assert_int_equal(tailcfg_map_decode(S("[]"), &m), -EBADMSG);
+	assert_int_equal(tailcfg_map_decode((struct json_slice){ "{\"DNSConfig\":{\"Routes\":{\"a\":[1\0]}}}", 35 }, &m),
+			 -EBADMSG);
 }
 
 static void test_patch(void **state)
