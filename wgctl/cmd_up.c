@@ -141,10 +141,10 @@ static int put_key(const struct cli *c, json_t *body)
 	json_t *j;
 	int r = CLI_EXIT_GOOD;
 
+	if (!cli_has(c, "auth-key"))
+		return r;
 	if (!*v)
-		return cli_has(c, "auth-key") ?
-			       cli_fail(c, CLI_EXIT_USAGE, "--auth-key is empty: without a key leave the flag away") :
-			       r;
+		return cli_fail(c, CLI_EXIT_USAGE, "--auth-key is empty: without a key leave the flag away");
 	if (!strcmp(v, "-") || !strncmp(v, "file:", 5))
 		r = read_key(c, v, key);
 	else if (strlen(v) < sizeof(key))

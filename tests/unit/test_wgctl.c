@@ -31,6 +31,8 @@ static void test_up(void **state)
 	(void)state;
 	assert_run("up --hostname=x --auth-key=wrong", 6);
 	assert_said("wgctl: invalid pre auth key; make a new one\n");
+	assert_run("up --hostname=ok --auth-key=", 2);
+	assert_said("wgctl: --auth-key is empty: without a key leave the flag away\n");
 	assert_run("up --hostname=broken", 1);
 	assert_string_equal(last.said, "wgctl: it is broken; do that\n");
 	bring_up();
