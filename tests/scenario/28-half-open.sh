@@ -18,6 +18,7 @@ coordinator_config false "$W/derp.yaml"
 start_coordinator
 join alice carol
 check wait_until 20 reach alice carol
+check wait_until 5 relayed alice carol
 sleep 60
 files=$(descriptors coordinator) relayed=$(descriptors relay)
 offline() { wgctl alice status | grep -E '^[0-9.]+ +carol .*offline'; }
@@ -50,6 +51,7 @@ check on rcarol nft delete table inet dark
 since=$(now_msec)
 within 60 "carol is connected" connected carol
 within 20 "alice reaches carol" reach alice carol
+check wait_until 5 relayed alice carol
 refute offline
 check wait_until 20 at_most $((files + 1)) descriptors coordinator
 check wait_until 20 at_most $((relayed + 1)) descriptors relay
