@@ -11,7 +11,7 @@ hosts alice
 start_coordinator
 state=$W/alice/state
 died() { ! running alice; }
-up_or_dead() { died || [ -S "$W/alice/run/kernscaled.sock" ]; }
+up_or_dead() { died || listens alice; }
 # how many nodes pass a filter of jq
 nodes() { admin nodes list -o json | jq "[.. | objects | select(.nodeKey) | $1] | length"; }
 n=1 deaths=0

@@ -237,6 +237,7 @@ all_answered() {
 #   run_relay ARGUMENT...         that relay with other arguments, without waiting
 #   start_node NAME [ARGUMENT...] kernscaled in the namespace NAME, below the command $NODE_UNDER if any
 #   launch_node NAME [ARGUMENT...]  the same without waiting for it; node_folders NAME comes before
+#   listens NAME                  it can be asked
 #   node_command NAME             sets NODE_COMMAND: what it is started with
 #   manage NAME [OPTION...]       the same, under a stand-in for systemd (standin.c) whose folder is
 #                                 $W/NAME/manager; its process is what `stop NAME` ends. Below $NODE_UNDER,
@@ -397,10 +398,15 @@ launch_node() {
 	start "$1" "$1" ${NODE_UNDER:-} "${NODE_COMMAND[@]}" --verbose debug "${@:2}"
 }
 
+# The socket of one that was killed is still there, and one that is there may not be listened to yet.
+listens() {
+	on "$1" grep -q " 00010000 .* $W/$1/run/kernscaled.sock\$" /proc/net/unix
+}
+
 start_node() {
 	node_folders "$1"
 	launch_node "$@"
-	wait_until 10 test -S "$W/$1/run/kernscaled.sock" || fail "kernscaled of $1 does not come up: $(tail -n 5 "$LOGS/$1.log")"
+	wait_until 10 listens "$1" || fail "kernscaled of $1 does not come up: $(tail -n 5 "$LOGS/$1.log")"
 }
 
 manage() {
