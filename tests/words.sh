@@ -67,6 +67,11 @@ in_time() {
 	[ $took -lt $(($1 * ${WAIT_FACTOR:-1} * ${SLOWNESS:-1})) ] || fail "line ${BASH_LINENO[0]}: $3: $took ms"
 }
 
+# middle NUMBER…: of several trials: one slow one proves nothing, this machine has other work
+middle() {
+	printf '%s\n' "$@" | sort -n | awk '{ v[NR] = $1 } END { print v[int((NR + 1) / 2)] }'
+}
+
 # free_ports N: the first of N ports in a row that nothing on this machine uses, TCP or UDP, and that connections
 # are not given by the system itself: one of those can be taken at any time.
 free_ports() {

@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 150 s
+# limit: 400 s
 # The real coordinator is killed at each call in turn that changes the files of its database (a write half done),
 # while nodes register with it as in coordinator-killed: every node that was told it is in is there, nobody else is,
 # no one-off key let in two, and the database is whole. CALLS: how many of them.
@@ -16,7 +16,7 @@ for n in $(seq "$calls"); do
 	stop coordinator KILL
 	UNDER=$(preload killer "KILL_BELOW=$W/disk" "KILL_FILE_AT=$n") launch_coordinator
 	disown # the shell would report each death
-	wait_until 5 not running coordinator && deaths=$((deaths + 1))
+	wait_until 15 not running coordinator && deaths=$((deaths + 1))
 done
 stop coordinator KILL
 step "killed $deaths times"

@@ -24,8 +24,7 @@ alice_and_bob
 
 step "descriptors"
 flood 300 5
-sleep 1
-[ "$(descriptors coordinator)" -ge 60 ] || fail "the descriptors are not all taken"
+wait_until 10 at_least 60 descriptors coordinator || fail "the descriptors are not all taken"
 before=$(cpu_msec coordinator)
 sleep 3
 used=$(($(cpu_msec coordinator) - before))

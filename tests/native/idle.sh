@@ -1,5 +1,5 @@
 #!/bin/bash
-# limit: 60 s
+# limit: 90 s
 # Servers for which there is nothing to do sleep. A coordinator without nodes (with a relay inside) and a relay without
 # clients are not woken at all; each map stream may cost one wake-up in 50 to 59 s, each relay connection one in 60 to
 # 65 s (keep-alives, their senders' own), and nothing besides. All threads' voluntary switches in 30 s are counted.
@@ -25,7 +25,19 @@ start_relay alone $((PORT + 4)) --tls none --stun "127.0.0.1:$((PORT + 5))"
 wait_until 5 grep -q serving "$LOGS/empty.log" || fail "the empty coordinator does not come up: $(cat "$LOGS/empty.log")"
 for n in carol dave; do client $n $((PORT + 3)) plain; done
 came 5 carol dave
-sleep 2 # what came with the connections is written, and those who greet are looked after
+all_wakes() {
+	local p
+
+	for p in empty coordinator relay alone; do wakes $p; done
+}
+asleep() {
+	local seen
+
+	seen=$(all_wakes)
+	sleep 2
+	[ "$(all_wakes)" = "$seen" ]
+}
+wait_until 20 asleep || fail "they do not come to rest" # what came with the connections is written
 declare -A before=() most=([empty]=1 [coordinator]=4 [relay]=4 [alone]=1)
 for p in "${!most[@]}"; do before[$p]=$(wakes "$p"); done
 sleep $SECS

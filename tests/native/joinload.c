@@ -26,7 +26,7 @@
 
 #include "tests/nodeclient.h"
 
-#define PATIENCE_SEC 100 /* for all; the test has its own limit */
+#define PATIENCE_SEC 600 /* for all; the test has its own limit */
 #define PAUSE_USEC   100000
 
 struct joinload {

@@ -13,15 +13,19 @@ for n in alice bob; do client $n "$PORT" plain; done
 came 10 alice bob
 echoes bob
 
-worst=0
-# says: alice's word comes back from bob, and how long that took
+worst=0 second=0
+# says: alice's word comes back from bob, and how long that took: the two longest, since one may be the machine's
 says() {
 	local t
 
 	t=$(now_msec)
 	answered alice bob
 	t=$(($(now_msec) - t))
-	[ $t -le $worst ] || worst=$t
+	if [ $t -gt $worst ]; then
+		second=$worst worst=$t
+	elif [ $t -gt $second ]; then
+		second=$t
+	fi
 }
 
 # flood NAME LONGEST OPTION…
@@ -29,7 +33,7 @@ flood() {
 	local name=$1 longest=$2 cpu all questions others answers unasked most
 
 	shift 2
-	worst=0 cpu=$(cpu_msec relay)
+	worst=0 second=0 cpu=$(cpu_msec relay)
 	start "$name" "$BIN/tests/native/stunload" --port "$S" --rate $RATE --seconds $SECONDS_EACH "$@"
 	while running "$name"; do
 		says
@@ -39,7 +43,7 @@ flood() {
 	cpu=$((($(cpu_msec relay) - cpu) * 1000))
 	read -r _ questions _ others _ answers _ unasked _ most _ <"$LOGS/$name.log"
 	all=$((questions + others))
-	step "$name: $(cat "$LOGS/$name.log"); $((cpu / all)) us of CPU for each; frames take $worst ms at most; RssAnon $(status_of relay RssAnon) KiB"
+	step "$name: $(cat "$LOGS/$name.log"); $((cpu / all)) us of CPU for each; frames take $worst and $second ms at most; RssAnon $(status_of relay RssAnon) KiB"
 	alive relay
 	[ $all -ge 20000 ] || fail "that was no flood"
 	[ "$answers" -ge 1000 ] || fail "questions are not answered"
@@ -47,7 +51,8 @@ flood() {
 	[ "$unasked" = 0 ] || fail "$unasked answers that nobody asked for"
 	[ "$most" = "$longest" ] || fail "the longest answer has $most bytes"
 	[ $((cpu / all)) -lt 100 ] || fail "that is too much work"
-	[ $worst -lt 2000 ] || fail "a frame took $worst ms"
+	[ $second -lt 2000 ] || fail "frames took $worst and $second ms"
+	[ $worst -lt 8000 ] || fail "a frame took $worst ms"
 	[ $(($(status_of relay RssAnon) - before)) -lt 512 ] || fail "$before KiB of memory are $(status_of relay RssAnon)"
 	[ "$(descriptors relay)" = "$fds" ] || fail "$fds descriptors are $(descriptors relay)"
 }

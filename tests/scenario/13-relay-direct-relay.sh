@@ -14,7 +14,7 @@ reach_bob() {
 	on alice ping -q -c 1 -W 1 "$bob_ip"
 }
 
-wait_until 5 reach_bob || fail "no relay"
+wait_until 10 reach_bob || fail "no relay"
 step "first reply"
 # Traffic keeps the path wanted; a ping every 0.2 s throughout.
 start traffic alice ping -q -i 0.2 "$bob_ip"
@@ -31,7 +31,7 @@ check reach_bob
 # It says by which way each answer came, and ends with the first direct one.
 wgctl alice ping --until-direct -c 100 --timeout 5s bob >"$LOGS/ping.log" 2>&1 &
 ping=$!
-wait_until 5 grep -q 'via DERP(tst) in' "$LOGS/ping.log" || fail "no answer by the relay: $(cat "$LOGS/ping.log")"
+wait_until 10 grep -q 'via DERP(tst) in' "$LOGS/ping.log" || fail "no answer by the relay: $(cat "$LOGS/ping.log")"
 firewall_open bob
 step "UDP is restored"
 wait_until 60 direct alice bob || fail "not direct again: $(wgctl alice status)"

@@ -71,8 +71,10 @@ peers() {
 }
 before=$(peers)
 [ "$(wc -l <<<"$before")" = 2 ] || fail "not two peers: $before"
+kill -STOP "${PIDS[alice]}" # she looks every 3 s, perhaps just now
 for p in $(on alice wg show kernscale0 peers); do check on alice wg set kernscale0 peer "$p" remove; done
-[ -z "$(peers)" ] || fail "peers are back before anybody can have noticed: $(peers)"
+[ -z "$(peers)" ] || fail "they cannot be removed: $(peers)"
+kill -CONT "${PIDS[alice]}"
 peers_stand() {
 	[ "$(peers)" = "$before" ]
 }

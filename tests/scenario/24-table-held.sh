@@ -37,17 +37,6 @@ back() {
 	not there kernscale-held || fail "the copy was left"
 	[ "$(filter kernscale)" = "$stands" ] || grep -q 'using a raw socket' "$LOGS/alice.log" || fail "another table: $(filter kernscale)"
 }
-# Killed, and its end noticed.
-kill_alice() {
-	local pid
-
-	pid=$(pid_of alice)
-	kill -9 "$pid"
-	wait_until 5 ended "$pid" || fail "it lives on"
-}
-ended() {
-	! kill -0 "$1" && not ready
-}
 failed() {
 	[ -e "$W/alice/manager/failed" ]
 }
@@ -57,7 +46,7 @@ grep -q 'saddr @peers4 drop' <<<"$stands" || fail "no filter: $stands"
 
 begin
 touch "$W/alice/manager/hold"
-kill_alice
+end_alice KILL
 wait_until 5 there kernscale-held || fail "no copy"
 check owned
 [ "$(filter kernscale-held)" = "$stands" ] || fail "another copy: $(filter kernscale-held)"
@@ -91,7 +80,7 @@ back
 begin
 for n in 1 2 3; do
 	wait_until 30 ready || fail "death number $n was the last"
-	kill_alice
+	end_alice KILL
 done
 wait_until 10 failed || fail "the limit was not hit"
 held "given up"
@@ -116,7 +105,7 @@ end "hung, stopped, started again"
 
 step "the copy's name is another's: let alone, and the mesh goes on"
 check on alice nft add table inet kernscale-held
-kill_alice
+end_alice KILL
 wait_until 30 ready || fail "kernscaled is not back"
 check owned
 [ "$(on alice nft list table inet kernscale-held | wc -l)" = 2 ] || fail "it was changed"
@@ -124,11 +113,11 @@ grep 'nothing can hold its place.*kernscale-held exists and is not ours' "$LOGS/
 check on alice nft delete table inet kernscale-held
 
 # Taken down: nothing is held any more.
-kill_alice
+end_alice KILL
 back
 expect 0 wgctl alice down
 nothing_left alice
-kill_alice
+end_alice KILL
 wait_until 30 ready
 nothing_left alice
 expect 0 wgctl alice up
@@ -141,7 +130,7 @@ wait_until 30 ready || fail "kernscaled is not back"
 attack
 sleep 0.5
 [ "$(got_in)" = "$before" ] || fail "mallory gets in"
-kill_alice
+end_alice KILL
 wait_until 10 failed || fail "the limit was not hit"
 check not there kernscale
 wait_until 5 in_now || fail "mallory cannot be seen"

@@ -70,8 +70,7 @@ rm "$W/alice/manager/hold"
 is_back
 same "the table was not left as it was"
 for _ in 1 2 3 4 5; do
-	kill -9 "$(pid_of alice)"
-	sleep 0.3
+	end_alice KILL
 	is_back
 done
 same "the table was not left as it was"
@@ -79,8 +78,7 @@ check owned
 end_looking "killed six times"
 
 begin_looking
-kill -HUP "${PIDS[alice]}"
-sleep 0.5
+end_alice HUP
 is_back
 check owned
 check kept
@@ -131,8 +129,7 @@ check stop alice
 manage alice --no-store
 begin_looking
 for _ in 1 2; do
-	kill -9 "$(pid_of alice)"
-	sleep 0.3
+	end_alice KILL
 	is_back
 done
 end_looking "killed twice without a store"

@@ -25,7 +25,7 @@ check up norw
 [ $((0x$(awk '/^CapPrm:/ { print $2 }' "/proc/${PIDS[norw]}/status") & 0x2000)) = 0 ] ||
 	fail "norw has CAP_NET_RAW: nothing is tested"
 
-check reach raw norw 3
+check wait_until 10 reach raw norw # what is sent before a peer's relay is known is lost
 expect 0 wgctl raw ping --until-direct -c 10 --timeout 5s norw
 said 'via 198\.51\.100\.12:'
 expect 0 wgctl norw ping --until-direct -c 10 --timeout 5s raw

@@ -60,15 +60,18 @@ chmod 644 "$W/deep2"
 [ "$(api --data-binary "@$W/noise" http://x/v1/ping)" = 400 ] || fail "noise is taken for a request"
 [ "$(api --data-binary "@$W/noise" http://x/v1/up)" = 403 ] || fail "who may not change is not refused first"
 [ "$(api -H "x: $(head -c 60000 /dev/zero | tr '\0' y)" http://x/v1/status)" = 431 ] || fail "a head of 60 KB is taken"
+curls=()
 for _ in $(seq 90); do # each holds its connection with a body that never comes
 	(on alice "${nobody[@]}" timeout 8 curl -s -m 8 -H 'Transfer-Encoding: chunked' -T - --unix-socket "$sock" \
 		-X POST http://x/v1/ping < <(sleep 8) >/dev/null 2>&1) &
+	curls+=($!)
 done
 sleep 1
 check wgctl alice status >/dev/null
 check running alice
 
 step "afterwards"
+wait "${curls[@]}" # however late the last one came
 check wait_until 15 at_most $((fds + 4)) descriptors alice
 echo "descriptors $fds -> $(descriptors alice), log $lines -> $(wc -l <"$LOGS/alice.log") lines"
 grown_less 2048 alice "$before"

@@ -43,7 +43,7 @@ try() {
 	check wgctl alice status >/dev/null
 	check direct alice bob
 	put mode good
-	said=$(wait_until 2 grep -q "^$1 " "$LOGS/badrelay.log" && grep "^$1 " "$LOGS/badrelay.log" | tail -n 1)
+	said=$(wait_until 20 grep -q "^$1 " "$LOGS/badrelay.log" && grep "^$1 " "$LOGS/badrelay.log" | tail -n 1)
 	step "$said; alice: CPU $cpu ms a second, RssAnon $(status_of alice RssAnon) KiB, descriptors $(descriptors alice)"
 	[ "$cpu" -lt "$3" ] || fail "$1: $cpu ms of CPU a second"
 	ACCEPTS=$(cut -d' ' -f3 <<<"$said")

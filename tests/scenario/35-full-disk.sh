@@ -15,7 +15,7 @@ mount -t tmpfs -o size=256k,mode=700 none "$W/alice/state" || skip "no tmpfs can
 at_end() { umount -l "$W/alice/state"; }
 join alice bob
 check wait_until 20 reach alice bob
-check wait_until 20 direct alice bob
+both_direct 20 alice bob
 state=$W/alice/state
 check wait_until 10 in_map alice bob
 

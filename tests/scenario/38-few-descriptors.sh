@@ -43,7 +43,7 @@ for n in $(seq 6 2 $((most + 4))); do
 	fi
 	ran=$((ran + 1))
 	sleep 0.3
-	check answers
+	check wait_until 5 answers
 	short=$(grep -m 1 'Too many' "$W/said")
 	echo "$n of $most: $(descriptors alice); ${short:-all seems well}"
 	check prlimit --pid "${PIDS[alice]}" --nofile=4096:4096

@@ -47,15 +47,15 @@ status() { wgctl_within 10 alice status; }
 said_so() { status | grep -qE "$1"; }
 # asked MSEC: bob is in its status for 4 s, and it uses less CPU a second than that.
 asked() {
-	local cpu
+	local cpu since
 
-	cpu=$(of_node cpu_msec)
+	cpu=$(of_node cpu_msec) since=$(now_msec)
 	for _ in $(seq 8); do
 		sleep 0.5
 		expect 0 status
 		said bob
 	done
-	cpu=$((($(of_node cpu_msec) - cpu) / 4))
+	cpu=$((($(of_node cpu_msec) - cpu) * 1000 / ($(now_msec) - since)))
 	step "CPU $cpu ms a second"
 	[ "$cpu" -lt $(($1 * ${SLOWNESS:-1})) ] || fail "line ${BASH_LINENO[0]}: $cpu ms of CPU a second"
 }

@@ -12,7 +12,7 @@ hosts alice bob carol dave
 start_coordinator
 join alice bob
 check wait_until 20 reach alice bob
-check wait_until 20 direct alice bob
+both_direct 20 alice bob
 node=${PIDS[alice]}
 starve() { # leaves KIB more than it has
 	check prlimit --pid "$node" --as=$((($(status_of alice VmSize) + $1) * 1024))

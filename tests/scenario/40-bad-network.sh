@@ -48,6 +48,7 @@ sleep 10
 for n in alice bob; do expect 0 wgctl $n status; done
 netem
 heals "the network is good" 20
+check wait_until 20 connected alice
 before=$(descriptors alice)
 
 step "the NAT restarts and gets another address"
@@ -92,7 +93,6 @@ for _ in $(seq 10); do
 done
 heals "the cable" 15
 stop load INT
-after=$(descriptors alice)
-[ "$after" -le $((before + 2)) ] || fail "alice had $before descriptors, now $after"
+wait_until 15 at_most $((before + 2)) descriptors alice || fail "alice had $before descriptors, now $(descriptors alice)"
 expect 0 wgctl alice down
 nothing_left alice

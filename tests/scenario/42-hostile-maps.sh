@@ -63,9 +63,9 @@ none_lost
 narrowed() {
 	wait_until 5 eval 'ask | grep -q "Packet filter: only replies are let in"' || return 1
 	refute reach bob alice
-	reach alice bob
+	wait_until 5 reach alice bob
 }
-check reach bob alice
+check wait_until 5 reach bob alice
 CHECK=narrowed try map-narrow 1 600 8 ''
 check wait_until 5 reach bob alice
 refute grep -q "only replies" <(ask)

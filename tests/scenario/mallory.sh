@@ -11,6 +11,7 @@
 #   got_in        echo requests that alice's own kernel took: bob sends none meanwhile
 #   in_now        more than $before
 #   owned         alice's table stands, and nobody but its owner can take it away
+#   end_alice KILL|HUP  kills her daemon, or has it restarted; it is over then, and perhaps there is the next one
 #   ready         her daemon's start is over; is_back waits until it also answers
 host mallory 198.51.100.66
 up alice || fail "alice does not come up"
@@ -62,6 +63,21 @@ owned() {
 
 ready() {
 	[ -e "$W/alice/manager/ready" ]
+}
+
+# over PID: that daemon has ended and its manager knows, whether the next one runs or not.
+over() {
+	! kill -0 "$1" && [ "$(pid_of alice)" != "$1" ]
+}
+
+# end_alice SIGNAL: to her daemon; to its manager if it is HUP
+end_alice() {
+	local pid to
+
+	pid=$(pid_of alice) to=$pid
+	[ "$1" != HUP ] || to=${PIDS[alice]}
+	kill "-$1" "$to"
+	wait_until 30 over "$pid" || fail "it lives on"
 }
 
 is_back() {

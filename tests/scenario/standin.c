@@ -38,6 +38,7 @@ enum {
 	NAME_SIZE = 64,
 	RESTART_MSEC = 100,
 	KILL_MSEC = 10000, /* after SIGTERM */
+	STALL_MSEC = 500,
 	MESSAGE_SIZE = 4096,
 };
 
@@ -57,7 +58,7 @@ struct standin {
 	int n_store;
 	pid_t child; /* 0: none */
 	bool stopping, ready, aborted, failed;
-	uint64_t heard, told_to_end, ended;
+	uint64_t heard, told_to_end, ended, looked;
 };
 
 static uint64_t now_msec(void)
@@ -393,6 +394,10 @@ static void watch(struct standin *s)
 {
 	uint64_t now = now_msec();
 
+	/* While this did not run, what it watches had no turn either. */
+	if (s->looked && now - s->looked > STALL_MSEC)
+		s->heard = s->heard + (now - s->looked) < now ? s->heard + (now - s->looked) : now;
+	s->looked = now;
 	if (s->child && s->told_to_end && now - s->told_to_end > KILL_MSEC) {
 		say("killed, since it did not end");
 		s->told_to_end = now;
