@@ -1,7 +1,7 @@
 #!/bin/bash
 # scripts/leave where `wgctl down` cannot help, since nobody starts the daemon: interface, table, rules and routes
-# are removed by hand, also where only the rules are left; rules and routes of a stock node, which have the same
-# priorities, marks and table, stay.
+# are removed by hand, also where only the rules are left, and where the settings give them other names; rules and
+# routes of a stock node, which have the same priorities, marks and table, stay.
 #
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 #                                                 - bob   198.51.100.12
@@ -13,15 +13,18 @@ join alice bob
 check wait_until 10 reach alice bob
 bob_ip=$(ip4 bob)
 
-# Behind a /run of its own there is neither a service manager nor anybody's daemon.
+# Behind a /run of its own there is neither a service manager nor anybody's daemon, and behind an /etc of its own no
+# settings but those in $W/settings.
+: >"$W/settings"
 leave() {
 	# shellcheck disable=SC2016 # for that shell
-	expect "$1" on alice sh -c 'mount -t tmpfs none /run && PATH=$1:$PATH && exec sh "$2"' sh "$BIN" "$TOP/scripts/leave"
+	expect "$1" on alice sh -c 'mount -t tmpfs none /run && mount -t tmpfs none /etc && mkdir /etc/kernscale &&
+		cp "$3" /etc/kernscale/kernscaled.yaml && PATH=$1:$PATH && exec sh "$2"' sh "$BIN" "$TOP/scripts/leave" "$W/settings"
 }
 ours() {
 	for family in -4 -6; do
 		ip -N -n "${P}alice" $family rule | grep 'proto 107'
-		ip -N -n "${P}alice" $family route show table 52 | grep 'proto 107'
+		ip -N -n "${P}alice" $family route show table all | grep 'proto 107'
 	done
 }
 others() {
@@ -52,7 +55,7 @@ stop alice KILL
 leave 0
 said 'wgctl down failed'
 gone() {
-	! ip -n "${P}alice" link show kernscale0 >/dev/null 2>&1 || fail "kernscale0 is left behind"
+	! ip -n "${P}alice" -o link show type wireguard | grep . || fail "an interface is left behind"
 	[ -z "$(on alice nft list tables)" ] || fail "a table is left behind: $(on alice nft list tables)"
 	[ -z "$(ours)" ] || fail "rules or routes are left behind: $(ours)"
 	[ "$(others)" = "$theirs" ] || fail "somebody else's rules or routes went as well: $(others)"
@@ -75,3 +78,37 @@ check ip -n "${P}alice" route add throw 192.0.2.0/24 table 52 proto 107 metric 2
 leave 0
 gone
 step "gone as well where only rules were left"
+
+# In the ways they may be written.
+cat >"$W/settings" <<-EOF
+	interface: ks0
+	table: "ks" # of the firewall
+	rule-base: 6000
+	route-table: 99
+	runtimedir: /run/elsewhere
+	socket: '$W/alice/run/kernscaled.sock'
+EOF
+renamed() {
+	start_node alice --interface ks0 --table ks --rule-base 6000 --route-table 99
+	[ -z "$*" ] || check "$@"
+	check wait_until 20 on alice ping -q -c 1 -W 1 "$bob_ip"
+	check ip -n "${P}alice" link show ks0 >/dev/null
+	check on alice nft list table inet ks >/dev/null
+	[ "$(ours | grep -c '^60')" = 10 ] || fail "not ten rules from 6000 on: $(ours)"
+}
+renamed
+leave 0
+[ -z "$SAID" ] || fail "wgctl down did not do it: $SAID"
+gone
+step "gone in order, with other names"
+stop alice KILL
+renamed up alice
+stop alice KILL
+leave 0
+said 'wgctl down failed'
+gone
+step "gone by hand, with other names"
+check on alice nft add table inet ks
+leave 0
+check on alice nft delete table inet ks
+step "what somebody else gave such a name stays"
