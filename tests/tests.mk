@@ -161,7 +161,7 @@ uninstall:
 help:
 	@echo 'make                 build the programs into build/ (SANITIZE=address,undefined, CC=clang, V=1)'
 	@echo 'make demo            set up what is missing, then show a whole mesh on this machine'
-	@echo 'make check           set up what is missing, then all tests; the last line counts them'
+	@echo 'make check           set up what is missing, then the tests of the next three lines; the last line counts them'
 	@echo 'make check-unit check-fuzz-replay check-units      without root and kernel'
 	@echo 'make check-native    the servers under faults, on loopback; NATIVE=PATTERN picks'
 	@echo 'make check-scenario  real programs on a real kernel; SCENARIO=PATTERN picks, KERNEL=host|uml|vm'
