@@ -103,11 +103,20 @@ static char *os_release(const char *text, const char *name)
 	return strdup("");
 }
 
+void node_hostname(const struct node *n, char *ret, size_t max)
+{
+	ret[0] = ret[max - 1] = '\0';
+	if (n->state->prefs.hostname[0])
+		snprintf(ret, max, "%s", n->state->prefs.hostname);
+	else if (gethostname(ret, max - 1) < 0 || !ret[0])
+		snprintf(ret, max, "localhost");
+}
+
 void node_refresh_hostinfo(struct node *n)
 {
 	CLEANUP(buf_done) struct buf release = { .max = 65536 };
 	struct tailcfg_hostinfo h = { 0 };
-	char hostname[256] = "";
+	char hostname[256];
 	struct utsname u;
 	const char *text = "";
 
@@ -115,10 +124,7 @@ void node_refresh_hostinfo(struct node *n)
 		return;
 	if (file_read("/usr/lib/os-release", 32768, &release) == 0)
 		text = buf_str(&release);
-	if (n->state->prefs.hostname[0])
-		snprintf(hostname, sizeof(hostname), "%s", n->state->prefs.hostname);
-	else if (gethostname(hostname, sizeof(hostname) - 1) < 0 || !hostname[0])
-		strcpy(hostname, "localhost");
+	node_hostname(n, hostname, sizeof(hostname));
 	if (uname(&u) < 0)
 		memset(&u, 0, sizeof(u));
 	h.hostname = strdup(hostname);

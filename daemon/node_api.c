@@ -45,7 +45,7 @@ struct status_answer {
 	char health[HEALTH_MAX][256];
 	const char *health_list[HEALTH_MAX];
 	size_t n_health;
-	char suffix[TAILCFG_NAME_MAX + 1];
+	char suffix[TAILCFG_NAME_MAX + 1], hostname[256];
 	struct api_status_user *users;
 };
 
@@ -273,6 +273,9 @@ static int op_status(void *data, struct api_status_input *ret)
 	}
 	return 0;
 }
+	} else {
+		node_hostname(n, a->hostname, sizeof(a->hostname));
+		ret->self = (struct api_status_peer){ .pub = n->state->node.pub, .hostname = a->hostname, .os = "linux" };
 
 /* ---- up, down, logout ---- */
 

@@ -110,6 +110,8 @@ const struct key_pair *node_self(const struct node *n);
 /* The state as it is now goes to the disk: at once, or else, besides the error that is returned, as soon as it can be. */
 int node_state_save(struct node *n);
 void node_refresh_hostinfo(struct node *n);
+/* What this host is called, or wants to be. */
+void node_hostname(const struct node *n, char *ret, size_t max);
 int node_control_open(struct node *n); /* for the login server of the preferences */
 enum api_backend_state node_backend_state(const struct node *n);
 /* Forgets why the last attempt to come up failed. */

@@ -93,9 +93,17 @@ static bool peer_is(const json_t *status, const json_t *peer, const char *what)
 	return !n && !strcasecmp(str(peer, "HostName"), what);
 }
 
+/* This node as a map has it; before there is one, NULL: there is nothing to show. */
+static const json_t *self_in_map(const json_t *status)
+{
+	const json_t *self = json_get(status, "Self");
+
+	return json_is_object(self) && json_get_bool(self, "InNetworkMap", true) ? self : NULL;
+}
+
 const json_t *view_find(const json_t *status, const char *what, bool *ret_self)
 {
-	const json_t *self = json_get(status, "Self"), *peers = json_get(status, "Peer"), *peer;
+	const json_t *self = self_in_map(status), *peers = json_get(status, "Peer"), *peer;
 	const char *key;
 
 	*ret_self = false;
@@ -118,7 +126,7 @@ const char *view_not_running(const json_t *status, struct buf *out, int *ret_exi
 
 	*ret_exit = CLI_EXIT_GOOD;
 	if (!strcmp(state, "Running") ||
-	    (!strcmp(state, "Starting") && json_is_object(json_get(status, "Self"))))
+	    (!strcmp(state, "Starting") && self_in_map(status)))
 		return NULL;
 	if (!strcmp(state, "Starting")) {
 		/* Nothing is known of the mesh yet, so there is nothing to show. */
@@ -448,7 +456,7 @@ static void view_details(const json_t *status, const struct view_status *o, cons
 			 size_t n, struct buf *out)
 {
 	size_t online = 0;
-	const json_t *self = json_get(status, "Self");
+	const json_t *self = self_in_map(status);
 
 	buf_put_u8(out, '\n');
 	if (self && o->self)
@@ -498,7 +506,7 @@ void view_status(const json_t *status, const struct view_status *o, struct buf *
 	static const char *const header[] = { "IP", "Hostname", "Owner", "OS", "Status",
 					      "--", "--------", "-----", "--", "------" };
 	CLEANUP(free) const json_t **v = NULL;
-	const json_t *self = json_get(status, "Self");
+	const json_t *self = self_in_map(status);
 	struct buf table = { 0 };
 	struct out_table t;
 	size_t n = 0;

@@ -153,7 +153,7 @@ json_t *api_status_peer_json(const struct api_status_peer *p)
 	PUT("PeerAPIURL", json_array());
 	PUT("Capabilities", json_array());
 	PUT("CapMap", json_object());
-	PUT("InNetworkMap", json_true());
+	PUT("InNetworkMap", json_boolean(p->node_id));
 	PUT("InMagicSock", json_boolean(p->in_engine));
 	PUT("InEngine", json_boolean(p->in_engine));
 	if (p->expired)
@@ -210,7 +210,7 @@ static json_t *head_json(const struct api_status_input *in, bool hide_auth_url)
 	PUT("AuthURL", text(hide_auth_url ? NULL : in->auth_url));
 	PUT("TailscaleIPs",
 	    in->have_self ? addrs_json(in->self.addrs, in->self.n_addrs) : json_array());
-	PUT("Self", in->have_self ? api_status_peer_json(&in->self) : json_null());
+	PUT("Self", api_status_peer_json(&in->self));
 	PUT("ExitNodeStatus", json_null());
 	PUT("Health", texts_json(in->health, in->n_health));
 	PUT("MagicDNSSuffix", text(in->magic_dns_suffix));

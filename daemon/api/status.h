@@ -40,7 +40,7 @@ const char *api_path_name(enum api_path p);
  * NULL strings are written as "". Times are Unix nanoseconds, 0 = never. */
 struct api_status_peer {
 	struct key pub;
-	int64_t node_id;
+	int64_t node_id; /* 0: in no map yet */
 	const char *stable_id, *hostname, *os;
 	const char *dns_name; /* FQDN, with or without the dot at the end */
 	int64_t user_id;
@@ -95,7 +95,7 @@ struct api_status_input {
 	const char *home_relay_code;
 	bool home_relay_connected;
 	bool control_connected;
-	bool have_self;
+	bool have_self; /* in the map; before that, self has a key, a host name and an OS at most */
 	struct api_status_peer self;
 	size_t n_users;
 	const struct api_status_user *users;

@@ -14,6 +14,9 @@ expect 4 wgctl alice status
 said 'logged out'
 step "up"
 expect 0 up alice
+# Scripts read this one without asking whether it is there.
+[ "$(wgctl alice status --json | jq -c '[.Self | .Online, .HostName, .OS, .TailscaleIPs]')" = "[false,\"$(uname -n)\",\"linux\",[]]" ] ||
+	fail "of itself alice says: $(wgctl alice status --json | jq .Self)"
 step "up is done"
 expect 0 ip4 alice
 [ "$SAID" = 100.64.0.1 ] || fail "alice got $SAID"

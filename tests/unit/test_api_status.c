@@ -215,7 +215,9 @@ static void test_hidden(void **state)
 
 static void test_fresh(void **state)
 {
-	struct api_status_input in = { .version = "0.1.0", .state = API_STATE_NEEDS_LOGIN };
+	struct api_status_input in = { .version = "0.1.0",
+				       .state = API_STATE_NEEDS_LOGIN,
+				       .self = { .hostname = "gw1", .os = "linux" } };
 	CLEANUP(json_decref) json_t *j = document(&in, true, false);
 
 	(void)state;
@@ -240,14 +242,18 @@ static void test_stock_keys(void **state)
 		"CapMap",   "InNetworkMap",   "InMagicSock",  "InEngine"
 	};
 	struct world w = { 0 };
-	struct api_status_input in = running(&w);
-	CLEANUP(json_decref) json_t *j = document(&in, true, false);
+	struct api_status_input in[] = { running(&w), { .state = API_STATE_NEEDS_LOGIN } };
 
 	(void)state;
-	for (size_t i = 0; i < ARRAY_SIZE(top); i++)
-		assert_non_null(json_object_get(j, top[i]));
-	for (size_t i = 0; i < ARRAY_SIZE(peer); i++)
-		assert_non_null(json_object_get(json_get(j, "Self"), peer[i]));
+	for (size_t k = 0; k < ARRAY_SIZE(in); k++) {
+		CLEANUP(json_decref) json_t *j = document(&in[k], true, false);
+
+		for (size_t i = 0; i < ARRAY_SIZE(top); i++)
+			assert_non_null(json_object_get(j, top[i]));
+		for (size_t i = 0; i < ARRAY_SIZE(peer); i++)
+			assert_non_null(json_object_get(json_get(j, "Self"), peer[i]));
+		assert_int_equal(json_get_bool(json_get(j, "Self"), "Online", k == 1), k == 0);
+	}
 }
 
 static void test_whois(void **state)

@@ -72,6 +72,23 @@ static void test_of_daemon(void **state)
 	assert_view("tests/data/wgctl/status-of-daemon.txt", &b);
 }
 
+/* Of itself, a node that is in no map has no more than the name of its host. */
+static void test_of_fresh_daemon(void **state)
+{
+	CLEANUP(json_decref) json_t *j = load("tests/data/api/status-fresh.json");
+	struct view_status detail = plain;
+	struct buf b = { 0 };
+	bool self;
+
+	(void)state;
+	detail.detail = true;
+	view_status(j, &plain, &b);
+	view_status(j, &detail, &b);
+	assert_null(strstr(buf_str(&b), "gw1"));
+	assert_null(view_find(j, "gw1", &self));
+	buf_done(&b);
+}
+
 static void test_not_running(void **state)
 {
 	static const struct {
@@ -81,6 +98,8 @@ static void test_not_running(void **state)
 		{ "{\"BackendState\":\"Running\"}", NULL, 0 },
 		{ "{\"BackendState\":\"Starting\",\"Self\":{}}", NULL, 0 },
 		{ "{\"BackendState\":\"Starting\",\"Self\":null,\"LoginServer\":\"http://x\"}",
+		  "Kernscale is starting, and not logged in to http://x yet", 4 },
+		{ "{\"BackendState\":\"Starting\",\"Self\":{\"InNetworkMap\":false},\"LoginServer\":\"http://x\"}",
 		  "Kernscale is starting, and not logged in to http://x yet", 4 },
 		{ "{\"BackendState\":\"Stopped\"}", "Kernscale is stopped.", 3 },
 		{ "{\"BackendState\":\"NeedsLogin\",\"AuthURL\":\"\"}", "Logged out.", 4 },
@@ -261,6 +280,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_status),	    cmocka_unit_test(test_of_daemon),
+		cmocka_unit_test(test_of_fresh_daemon),
 		cmocka_unit_test(test_not_running), cmocka_unit_test(test_find),
 		cmocka_unit_test(test_pong),	    cmocka_unit_test(test_netcheck),
 		cmocka_unit_test(test_whois),	    cmocka_unit_test(test_hostile),

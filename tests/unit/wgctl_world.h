@@ -96,7 +96,8 @@ static inline int fake_status(void *data, struct api_status_input *ret)
 					  .filter = API_FILTER_ALLOW_ALL,
 					  .interface = "kernscale0" };
 	ret->self =
-	    (struct api_status_peer){ .hostname = "gw1",
+	    (struct api_status_peer){ .node_id = 7,
+				      .hostname = "gw1",
 				      .dns_name = "gw1",
 				      .os = "linux",
 				      .user_id = 1,
