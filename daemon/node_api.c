@@ -440,7 +440,9 @@ struct logout {
 	struct node *n; /* NULL: it is gone */
 	struct api_request *later;
 	bool changed;
-	bool told; /* logout_end() comes from the loop */
+	bool told;  /* logout_end() comes from the loop */
+	bool known; /* to the server */
+	bool unheard;
 };
 
 static void logout_end(void *data)
@@ -461,7 +463,7 @@ static void logout_end(void *data)
 	if (save_state(n, &err) < 0)
 		api_fail(l->later, &err);
 	else
-		reply_changed(l->later, l->changed);
+		api_reply(l->later, json_pack("{s:b,s:b}", "changed", l->changed, "server_told", !l->unheard));
 	n->logout = NULL;
 	api_changed(n->api);
 	free(l);
@@ -478,6 +480,7 @@ static void logout_told(void *data, int r)
 	/* Not inside control's own callback: it is freed. */
 	loop_defer_free(l->n->loop, l, logout_end);
 }
+	l->unheard = l->known && r < 0;
 
 /* The daemon ends before the server has answered; control has no more to say. */
 static void logout_abandon(struct node *n)
@@ -515,10 +518,12 @@ static void op_logout(void *data, struct api_request *later)
 	n->logout = l;
 	if (l->changed && n->state->prefs.login_server[0] && node_control_open(n) == 0 &&
 	    control_logout(n->control, logout_told, l) == 0)
+	l->known = l->changed && (n->state->registered || n->old_key_serves);
 		return;
 	logout_end(l);
 }
 
+	l->unheard = l->known;
 static void op_prefs_get(void *data, struct prefs *ret)
 {
 	struct node *n = data;

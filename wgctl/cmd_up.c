@@ -228,20 +228,27 @@ int cmd_up(struct cli *c)
 	return wait_for_person(c, &node, state, timeout ? MAX(timeout - spent, 1) : 0);
 }
 
-static int change(struct cli *c, const char *path)
+static int change(struct cli *c, const char *path, json_t **ret)
 {
-	CLEANUP(json_decref) json_t *answer = NULL;
 	struct client node = client_node(c);
 
-	return client_call(c, &node, "POST", path, NULL, 60000, &answer);
+	return client_call(c, &node, "POST", path, NULL, 60000, ret);
 }
 
 int cmd_down(struct cli *c)
 {
-	return change(c, "/v1/down");
+	CLEANUP(json_decref) json_t *answer = NULL;
+
+	return change(c, "/v1/down", &answer);
 }
 
 int cmd_logout(struct cli *c)
 {
-	return change(c, "/v1/logout");
+	CLEANUP(json_decref) json_t *answer = NULL;
+	int r = change(c, "/v1/logout", &answer);
+
+	if (r == CLI_EXIT_GOOD && !json_get_bool(answer, "server_told", true))
+		cli_warn(c, "warning: logged out here, but the server could not be told and still has this node; delete it "
+			    "there (wgctl admin nodes delete), or log in and out again");
+	return r;
 }

@@ -15,7 +15,8 @@
  *                                           {schema, BackendState, AuthURL, TailscaleIPs, changed}  change
  *        answers when Running, when there is a URL to visit, when approval is awaited, or on failure
  *   POST /v1/down                           {schema, changed}                              change
- *   POST /v1/logout                         {schema, changed}                              change
+ *   POST /v1/logout                         {schema, changed, server_told}                 change
+ *        server_told: false where the server could not be told, and still has the node
  *   POST /v1/ping     {ip, timeout_msec}    {schema, NodeIP, NodeName, LatencySeconds, Endpoint,
  *                                            DERPRegionID, DERPRegionCode}; one round      read
  *   GET  /v1/netcheck                       report of netcheck.md 11.2 + schema, Regions   read
@@ -123,7 +124,7 @@ struct api_ops {
 	 * told by state() later: call api_changed(). prefs_check_supported() has passed already. */
 	int (*up)(void *data, const struct api_up *up, bool *ret_changed, struct api_error *err);
 	void (*down)(void *data, struct api_request *later);   /* reply {"changed": bool} */
-	void (*logout)(void *data, struct api_request *later); /* reply {"changed": bool} */
+	void (*logout)(void *data, struct api_request *later); /* reply {"changed": bool, "server_told": bool} */
 	void (*prefs_get)(void *data, struct prefs *ret);
 	int (*prefs_set)(void *data, const struct prefs *change, bool *ret_changed,
 			 struct api_error *err);

@@ -1,22 +1,24 @@
 #!/bin/bash
 # A node joins by key: it gets its addresses, the kernel has them, a second node appears at the first
-# within seconds, and `up` again, `down` and `up` change nothing that they should not.
+# within seconds, and `up` again, `down` and `up` change nothing that they should not. Logged out, it is out for its
+# peers and at the server, which an ephemeral one leaves altogether; where the server cannot be told, wgctl says so.
 #
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 #                                                 - bob   198.51.100.12
+#                                                 - carol 198.51.100.13, ephemeral
 . "$(dirname "$0")/lib.sh"
 need jq
-hosts alice bob
+hosts alice bob carol
 start_coordinator
 
 start_node alice
 expect 4 wgctl alice status
 said 'logged out'
-step "up"
-expect 0 up alice
 # Scripts read this one without asking whether it is there.
 [ "$(wgctl alice status --json | jq -c '[.Self | .Online, .HostName, .OS, .TailscaleIPs]')" = "[false,\"$(uname -n)\",\"linux\",[]]" ] ||
 	fail "of itself alice says: $(wgctl alice status --json | jq .Self)"
+step "up"
+expect 0 up alice
 step "up is done"
 expect 0 ip4 alice
 [ "$SAID" = 100.64.0.1 ] || fail "alice got $SAID"
@@ -68,6 +70,36 @@ said '^100\.64\.0\.1$'
 wait_until 5 reach alice bob || fail "alice does not reach bob after down and up"
 
 step "logout"
+# seen_by_bob PATTERN: behind the name of a node, in bob's status
+seen_by_bob() {
+	wgctl bob status | grep -E "^[0-9.]+ +$1"
+}
 expect 0 wgctl alice logout
+[ -z "$SAID" ] || fail "there was something to say: $SAID"
 expect 4 wgctl alice status
 nothing_left alice
+wait_until 15 seen_by_bob '[^ ]+ .*offline.*; key expired' || fail "bob still sees alice: $(wgctl bob status)"
+logged_out() {
+	admin nodes list | grep -qE '100\.64\.0\.1,.* offline +\| yes *$'
+}
+wait_until 15 logged_out || fail "at the server alice is not logged out: $(admin nodes list)"
+make_key brief --ephemeral --expiration 1h
+start_node carol
+expect 0 up_with brief carol
+check wait_until 15 seen_by_bob 'carol '
+nodes_are 3
+expect 0 wgctl carol logout
+wait_until 15 not seen_by_bob 'carol ' || fail "bob still sees carol: $(wgctl bob status)"
+nodes_are 2
+
+step "logout without a server"
+stop coordinator KILL
+expect 0 wgctl bob logout
+said 'could not be told and still has this node'
+said 'nodes delete'
+expect 4 wgctl bob status
+nothing_left bob
+expect 0 wgctl bob logout
+[ -z "$SAID" ] || fail "twice the same warning: $SAID"
+run_coordinator
+nodes_are 2

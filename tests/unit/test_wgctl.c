@@ -114,11 +114,17 @@ static void test_states(void **state)
 	assert_run("ip", 3);
 	assert_string_equal(last.said, "wgctl: Kernscale is stopped; start it with wgctl up\n");
 	assert_run("logout", 0);
+	assert_string_equal(last.said, "");
 	assert_run("status", 4);
 	assert_string_equal(last.text, "Logged out.\nLog in at: http://mesh/a/2\n");
 	assert_run("ping db1", 4);
 	assert_string_equal(last.said, "wgctl: not logged in; log in at http://mesh/a/2\n");
 	assert_string_equal(last.text, "");
+	assert_run("up --hostname=unheard --auth-key=" GOOD_KEY, 0);
+	assert_run("logout", 0);
+	assert_string_equal(last.said,
+			    "wgctl: warning: logged out here, but the server could not be told and still has this node; "
+			    "delete it there (wgctl admin nodes delete), or log in and out again\n");
 }
 
 static void test_status_forms(void **state)

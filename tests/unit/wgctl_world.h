@@ -173,7 +173,7 @@ static inline void fake_logout(void *data, struct api_request *later)
 
 	f->state =
 	    (struct api_state){ .state = API_STATE_NEEDS_LOGIN, .auth_url = "http://mesh/a/2" };
-	api_reply(later, json_pack("{s:b}", "changed", true));
+	api_reply(later, json_pack("{s:b,s:b}", "changed", true, "server_told", strcmp(f->prefs.hostname, "unheard") != 0));
 }
 
 static inline void fake_prefs_get(void *data, struct prefs *ret)
