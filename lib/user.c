@@ -9,6 +9,10 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "lib/cleanup.h"
+
+#define GROUP_MAX (1u << 20)
+
 /* Digits only, and not -1, which the calls below take for "leave it". */
 static int user_id(const char *s, const char *end, unsigned int *ret)
 {
@@ -45,6 +49,26 @@ int user_parse(const char *spec, struct user *ret)
 		return -ENOENT;
 	*ret = (struct user){ .uid = pw.pw_uid, .gid = pw.pw_gid };
 	return 0;
+}
+
+int user_group(const char *name, gid_t *ret)
+{
+	for (size_t n = 4096; n <= GROUP_MAX; n *= 4) {
+		CLEANUP(free) char *text = malloc(n);
+		struct group g, *found = NULL;
+		int r;
+
+		if (!text)
+			return -ENOMEM;
+		r = getgrnam_r(name, &g, text, n, &found);
+		if (r == ERANGE)
+			continue;
+		if (r != 0 || !found)
+			return r != 0 ? -r : -ENOENT;
+		*ret = found->gr_gid;
+		return 0;
+	}
+	return -ENOBUFS;
 }
 
 int user_become(const struct user *u)

@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <sodium.h>
 #include <string.h>
 #include <sys/file.h>
@@ -14,6 +13,8 @@
 #include "lib/buf.h"
 #include "lib/httpd.h"
 #include "lib/json.h"
+#include "lib/log.h"
+#include "lib/user.h"
 
 #define BODY_MAX     (256u << 10)
 #define CONNS_MAX    256
@@ -695,12 +696,12 @@ static int lock_take(const char *path)
 
 static gid_t group_id(const char *name)
 {
-	struct group g, *found = NULL;
-	char text[4096];
+	gid_t gid;
+	int r = name ? user_group(name, &gid) : -ENOENT;
 
-	if (!name || getgrnam_r(name, &g, text, sizeof(text), &found) != 0 || !found)
-		return (gid_t)-1;
-	return found->gr_gid;
+	if (r < 0 && r != -ENOENT)
+		log_warning_errno(r, "group %s cannot be looked up, and has no right to change the node", name);
+	return r < 0 ? (gid_t)-1 : gid;
 }
 
 /* Of the descriptors a quarter at the most: the others are for servers and files, however many ask. */

@@ -1,5 +1,6 @@
 /* privs: users as given, and what a process that was root has left. */
 #include <errno.h>
+#include <grp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -11,6 +12,7 @@
 #include <cmocka.h>
 
 #include "daemon/kernel/privs.h"
+#include "lib/user.h"
 
 static void test_users(void **state)
 {
@@ -27,6 +29,35 @@ static void test_users(void **state)
 	assert_int_equal(privs_user_find("no-such-user-here", &u, error), -ENOENT);
 	assert_non_null(strstr(error, "useradd"));
 	assert_int_equal(privs_user_find("12:", &u, error), -ENOENT);
+}
+
+/* In place of libc's: "crowded" has 900 KiB of members, "endless" does not end, and one lookup fails. */
+int getgrnam_r(const char *name, struct group *g, char *text, size_t len, struct group **ret)
+{
+	*ret = NULL;
+	if (!strcmp(name, "broken"))
+		return EIO;
+	if (!strcmp(name, "endless") || (!strcmp(name, "crowded") && len < 900 * 1024))
+		return ERANGE;
+	if (strcmp(name, "crowded") != 0)
+		return 0;
+	memset(text, 'x', len);
+	*g = (struct group){ .gr_gid = 4712 };
+	*ret = g;
+	return 0;
+}
+
+static void test_group(void **state)
+{
+	gid_t gid = 1;
+
+	(void)state;
+	assert_int_equal(user_group("nobodys", &gid), -ENOENT);
+	assert_int_equal(user_group("endless", &gid), -ENOBUFS);
+	assert_int_equal(user_group("broken", &gid), -EIO);
+	assert_int_equal(gid, 1);
+	assert_int_equal(user_group("crowded", &gid), 0);
+	assert_int_equal(gid, 4712);
 }
 
 /* The socket in the runtime folder is for all users, whatever umask the daemon has set for its files. */
@@ -113,6 +144,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_users),
+		cmocka_unit_test(test_group),
 		cmocka_unit_test(test_folder),
 		cmocka_unit_test(test_drop),
 	};
