@@ -340,6 +340,10 @@ static int keys_create(const struct admin *a)
 	if (!*who && !*tags)
 		return cli_fail(a->c, CLI_EXIT_USAGE,
 				"preauthkeys create: whose nodes? give --user or --tags");
+	if (life == 0)
+		return cli_fail(a->c, CLI_EXIT_USAGE,
+				"preauthkeys create: with --expiration %s the key has expired before anybody uses it; "
+				"give a time such as 1h", cli_text(a->c, "expiration", ""));
 	if (*who) {
 		r = find_user(a, who, &user);
 		if (r != CLI_EXIT_GOOD)

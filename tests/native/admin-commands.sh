@@ -87,6 +87,8 @@ says 'give --user or --tags'
 does 1 preauthkeys create --user ana --tags web
 says "'web' is not a tag"
 does 2 preauthkeys create --user ana --expiration soon
+does 2 preauthkeys create --user ana --expiration 0
+says 'has expired before anybody uses it'
 does 0 preauthkeys list
 says 'tag:db, tag:web'
 does 0 preauthkeys list -o json

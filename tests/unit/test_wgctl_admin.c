@@ -54,6 +54,9 @@ static void test_admin_keys(void **state)
 	assert_asked("\"ephemeral\":true");
 	assert_run("admin preauthkeys create", 2);
 	assert_said("give --user or --tags");
+	assert_run("admin preauthkeys create -u ana --expiration 0", 2);
+	assert_said("with --expiration 0 the key has expired before anybody uses it; give a time such as 1h");
+	assert_run("admin preauthkeys create -u ana -e 0s", 2);
 	assert_run("admin preauthkeys create -u nobody", 1);
 	assert_string_equal(
 	    last.said, "wgctl: there is no user \"nobody\"; see wgctl admin users list\n");
