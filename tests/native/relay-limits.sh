@@ -105,14 +105,42 @@ check stop plain
 check stop tls
 for n in alice bob carol dave erin frank grace heidi; do stop $n; rm "$W/$n.in"; : >"$LOGS/$n.log"; done
 
-rm -f "$LOGS/plain.log"
+rm -f "$LOGS/plain.log" "$LOGS/tls.log"
 relay plain "$P" 8192 --tls none
+relay tls $T 2048
 come 5 alice "$P" plain bob "$P" plain
 echoes bob
 
+# idle_cost NAME KIND PORT COUNT MOST: so many KiB does a client that does nothing cost at most, beside descriptor and
+# kernel. Less than half a KiB and there is none: its keys and the peer's are kept.
+idle_cost() {
+	local each
+
+	base=$(status_of "$1" RssAnon)
+	: >"$LOGS/idle.log"
+	crowd idle "$2" "$3" "$4"
+	wait_until 30 grep -q 'all are there' "$LOGS/idle.log" || fail "$(descriptors "$1") descriptors"
+	at_rest() {
+		local used
+
+		used=$(cpu_msec "$1")
+		sleep 0.3
+		[ "$(cpu_msec "$1")" = "$used" ]
+	}
+	check wait_until 20 at_rest "$1"
+	each=$((($(status_of "$1" RssAnon) - base) * 1024 / $4))
+	step "$1: $4 idle clients, $each bytes each"
+	[ $each -le $(($5 * 1024)) ] || fail "more than $5 KiB"
+	[ $each -ge 512 ] || fail "that is no client"
+}
+
+idle_cost tls idle-tls $T 400 20
+calm idle
+check stop tls
+
 # All of thousands leave: whoever comes then does not wait for each of them.
-crowd idle idle "$P" 5000
-wait_until 10 at_least 5001 descriptors plain || fail "$(descriptors plain) descriptors"
+idle_cost plain idle "$P" 5000 4
+at_least 5001 descriptors plain || fail "$(descriptors plain) descriptors"
 used=$(cpu_msec plain)
 calm idle
 come 4 kim "$P" plain

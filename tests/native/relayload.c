@@ -10,8 +10,9 @@
  *       partial    clients that have sent all of a long frame but its last bytes, and go on byte by byte
  *       deaf       clients that read nothing, to whom senders send as much as they can
  *       idle       clients that do nothing
+ *       idle-tls   the same with TLS, whatever certificate the relay has; they come one after the other
  *
- * Keeps N of them; one that ends is replaced. Prints how many it opened, how many the other side ended, and what the
+ * Keeps N of them; one that ends is replaced. Says once that all are there and have said what they have to say. Prints how many it opened, how many the other side ended, and what the
  * senders got rid of.
  */
 #include <errno.h>
@@ -19,6 +20,7 @@
 #include <getopt.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/ssl.h>
 #include <poll.h>
 #include <signal.h>
 #include <sodium.h>
@@ -40,12 +42,13 @@
 #define PAYLOAD		60000
 #define BURST		16 /* packets to the same one */
 
-enum kind { KIND_SILENT, KIND_TLS, KIND_SLOW, KIND_GREETERS, KIND_PARTIAL, KIND_DEAF, KIND_IDLE, KIND_COUNT };
+enum kind { KIND_SILENT, KIND_TLS, KIND_SLOW, KIND_GREETERS, KIND_PARTIAL, KIND_DEAF, KIND_IDLE, KIND_IDLE_TLS, KIND_COUNT };
 
-static const char *const kind_names[KIND_COUNT] = { "silent", "tls", "slow", "greeters", "partial", "deaf", "idle" };
+static const char *const kind_names[KIND_COUNT] = { "silent", "tls", "slow", "greeters", "partial", "deaf", "idle", "idle-tls" };
 
 struct conn {
 	int fd;
+	SSL *ssl;	   /* of an idle one with TLS */
 	struct key key;	   /* of a client */
 	size_t said;	   /* of the slow ones' request */
 	time_t next;	   /* when they say the next byte */
@@ -58,6 +61,8 @@ struct relayload {
 	int count, senders;
 	const char *dir;
 	struct key server;
+	SSL_CTX *tls;
+	bool said;
 	struct conn *conn, sender[SENDERS_MAX];
 	unsigned int opened, ended, refused;
 	uint64_t sent;
@@ -93,9 +98,17 @@ static int relay_connect(const struct relayload *l, bool deaf)
 }
 
 /* Its key is in the first frame of whoever is upgraded. */
+#define FIRST_FRAME_LEN (DERP_HEADER_LEN + DERP_MAGIC_LEN + KEY_LEN)
+
+static void relay_read_key(struct relayload *l, const uint8_t in[static FIRST_FRAME_LEN])
+{
+	if (derp_server_key_decode(in + DERP_HEADER_LEN, FIRST_FRAME_LEN - DERP_HEADER_LEN, &l->server) < 0)
+		die("that is no relay");
+}
+
 static void relay_ask_key(struct relayload *l)
 {
-	uint8_t in[DERP_HEADER_LEN + DERP_MAGIC_LEN + KEY_LEN];
+	uint8_t in[FIRST_FRAME_LEN];
 	struct pollfd p = { .fd = relay_connect(l, false), .events = POLLOUT };
 	size_t got = 0;
 
@@ -109,8 +122,7 @@ static void relay_ask_key(struct relayload *l)
 			die("no key from the relay");
 		got += (size_t)n;
 	}
-	if (derp_server_key_decode(in + DERP_HEADER_LEN, sizeof(in) - DERP_HEADER_LEN, &l->server) < 0)
-		die("that is no relay");
+	relay_read_key(l, in);
 	close(p.fd);
 }
 
@@ -123,7 +135,6 @@ static void put_greeting(const struct relayload *l, struct conn *c, struct buf *
 	key_pair_generate(&me);
 	c->key = me.pub;
 	randombytes_buf(nonce, sizeof(nonce));
-	buf_put_str(out, request);
 	if (derp_put_client_info(out, &info, &me, &l->server, nonce) < 0 || out->bad)
 		die("greeting");
 }
@@ -142,9 +153,35 @@ static void put_partial(struct buf *out)
 
 static void conn_end(struct conn *c)
 {
+	SSL_free(c->ssl);
 	close(c->fd);
 	buf_done(&c->out);
 	*c = (struct conn){ .fd = -1 };
+}
+
+/* Waits: the whole way into the relay, which has nothing more to say then. */
+static void conn_enter_tls(struct relayload *l, struct conn *c)
+{
+	uint8_t in[FIRST_FRAME_LEN];
+	size_t n = 0;
+
+	fcntl(c->fd, F_SETFL, 0);
+	c->ssl = SSL_new(l->tls);
+	if (!c->ssl || !SSL_set_fd(c->ssl, c->fd) || SSL_connect(c->ssl) != 1 ||
+	    SSL_write(c->ssl, request, sizeof(request) - 1) <= 0)
+		die("TLS");
+	while (n < sizeof(in)) {
+		int got = SSL_read(c->ssl, in + n, (int)(sizeof(in) - n));
+
+		if (got <= 0)
+			die("no key from the relay");
+		n += (size_t)got;
+	}
+	relay_read_key(l, in);
+	put_greeting(l, c, &c->out);
+	if (SSL_write(c->ssl, buf_data(&c->out), (int)c->out.len) <= 0)
+		die("greeting");
+	buf_done(&c->out);
 }
 
 static void conn_open(struct relayload *l, struct conn *c, bool sender)
@@ -155,12 +192,16 @@ static void conn_open(struct relayload *l, struct conn *c, bool sender)
 		return;
 	}
 	l->opened++;
-	if (sender || l->kind == KIND_DEAF || l->kind == KIND_PARTIAL || l->kind == KIND_IDLE)
-		put_greeting(l, c, &c->out);
-	else if (l->kind == KIND_GREETERS)
+	if (l->kind == KIND_IDLE_TLS) {
+		conn_enter_tls(l, c);
+	} else if (sender || l->kind == KIND_DEAF || l->kind == KIND_PARTIAL || l->kind == KIND_IDLE) {
 		buf_put_str(&c->out, request);
-	else if (l->kind == KIND_TLS)
+		put_greeting(l, c, &c->out);
+	} else if (l->kind == KIND_GREETERS) {
+		buf_put_str(&c->out, request);
+	} else if (l->kind == KIND_TLS) {
 		buf_put(&c->out, hello, sizeof(hello));
+	}
 	if (l->kind == KIND_PARTIAL && !sender)
 		put_partial(&c->out);
 }
@@ -246,6 +287,17 @@ static void round_end(struct relayload *l, struct conn *c, const struct pollfd *
 	}
 }
 
+static void say_once(struct relayload *l)
+{
+	for (int i = 0; i < l->count; i++)
+		if (l->conn[i].fd < 0 || l->conn[i].out.len)
+			return;
+	if (!l->said)
+		printf("all are there\n");
+	fflush(stdout);
+	l->said = true;
+}
+
 static bool calm(const struct relayload *l)
 {
 	char path[4096];
@@ -265,7 +317,9 @@ static int run(struct relayload *l)
 		l->conn[i].fd = -1;
 	for (int i = 0; i < l->senders; i++)
 		l->sender[i].fd = -1;
-	if (l->kind >= KIND_PARTIAL)
+	if (l->kind == KIND_IDLE_TLS && !(l->tls = SSL_CTX_new(TLS_client_method())))
+		die("TLS");
+	if (l->kind >= KIND_PARTIAL && l->kind != KIND_IDLE_TLS)
 		relay_ask_key(l);
 	while (!calm(l)) {
 		round_of(l, l->conn, p, l->count, false);
@@ -273,6 +327,7 @@ static int run(struct relayload *l)
 		poll(p, (nfds_t)(l->count + l->senders), ROUND_MSEC);
 		round_end(l, l->conn, p, l->count, false);
 		round_end(l, l->sender, p + l->count, l->senders, true);
+		say_once(l);
 		if (!l->senders)
 			usleep(ROUND_MSEC * 1000);
 	}
