@@ -178,6 +178,7 @@ static void list_health(struct node *n, const struct control_status *c)
 	const char *why = n->auth_url[0] ? "waiting for a login" : c->text ? c->text : "";
 	struct status_answer *a = n->answer;
 	struct api_state now;
+	char expires[160];
 
 	a->n_health = 0;
 	op_state(n, &now);
@@ -208,6 +209,8 @@ static void list_health(struct node *n, const struct control_status *c)
 	/* Where a relay is reached, but not by UDP. */
 	if (r && !r->udp && n->home_connected)
 		health(a, "UDP is blocked: peers are reached by relay only");
+	if (n->map->self && api_expiry_health(n->map->self->key_expiry, loop_wall_nsec(), expires, sizeof(expires)))
+		health(a, "%s", expires);
 	if (n->map->tailnet_lock)
 		health(a, "The server uses tailnet lock, which this node does not check");
 	for (size_t i = 0; i < n->map->n_health; i++)
@@ -270,12 +273,12 @@ static int op_status(void *data, struct api_status_input *ret)
 		/* The addresses are overwritten by the first peer. */
 		ret->self.addrs = n->self_addrs;
 		ret->self.n_addrs = n->n_self_addrs;
-	}
-	return 0;
-}
 	} else {
 		node_hostname(n, a->hostname, sizeof(a->hostname));
 		ret->self = (struct api_status_peer){ .pub = n->state->node.pub, .hostname = a->hostname, .os = "linux" };
+	}
+	return 0;
+}
 
 /* ---- up, down, logout ---- */
 
@@ -477,10 +480,10 @@ static void logout_told(void *data, int r)
 		log_warning_errno(r, "the server did not hear of the log-out; its administrator can "
 				     "delete this node");
 	l->told = true;
+	l->unheard = l->known && r < 0;
 	/* Not inside control's own callback: it is freed. */
 	loop_defer_free(l->n->loop, l, logout_end);
 }
-	l->unheard = l->known && r < 0;
 
 /* The daemon ends before the server has answered; control has no more to say. */
 static void logout_abandon(struct node *n)
@@ -515,15 +518,15 @@ static void op_logout(void *data, struct api_request *later)
 		return;
 	}
 	*l = (struct logout){ .n = n, .later = later, .changed = !key_is_zero(&n->state->node.priv) };
+	l->known = l->changed && (n->state->registered || n->old_key_serves);
 	n->logout = l;
 	if (l->changed && n->state->prefs.login_server[0] && node_control_open(n) == 0 &&
 	    control_logout(n->control, logout_told, l) == 0)
-	l->known = l->changed && (n->state->registered || n->old_key_serves);
 		return;
+	l->unheard = l->known;
 	logout_end(l);
 }
 
-	l->unheard = l->known;
 static void op_prefs_get(void *data, struct prefs *ret)
 {
 	struct node *n = data;

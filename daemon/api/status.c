@@ -3,9 +3,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "lib/cleanup.h"
 #include "lib/json.h"
+
+#define NSEC_PER_SEC	  INT64_C(1000000000)
+#define EXPIRES_SOON_NSEC (7 * INT64_C(86400) * NSEC_PER_SEC)
 
 const char *api_backend_state_name(enum api_backend_state s)
 {
@@ -255,6 +259,20 @@ static int peers_write(const struct api_status_input *in, struct buf *out)
 		first = false;
 	}
 	return 0;
+}
+
+bool api_expiry_health(int64_t expiry, int64_t now, char *ret, size_t max)
+{
+	time_t at = (time_t)(expiry / NSEC_PER_SEC);
+	char when[32];
+	struct tm tm;
+
+	if (expiry <= now || expiry - now > EXPIRES_SOON_NSEC || !gmtime_r(&at, &tm))
+		return false;
+	strftime(when, sizeof(when), "%Y-%m-%d %H:%M UTC", &tm);
+	snprintf(ret, max, "The node key expires at %s, and this node leaves the mesh; log in again before: "
+		 "wgctl up --force-reauth", when);
+	return true;
 }
 
 int api_status_write(const struct api_status_input *in, bool with_peers, bool hide_auth_url,

@@ -105,6 +105,9 @@ struct api_status_input {
 	void *data;
 };
 
+/* That the node key expires soon (within a week), and what to do; false: there is nothing to say. Times in Unix
+ * nanoseconds; expiry 0 = never. */
+bool api_expiry_health(int64_t expiry, int64_t now, char *ret, size_t max);
 /* One peer's object, without its key in Peer{}. NULL without memory. */
 json_t *api_status_peer_json(const struct api_status_peer *p);
 /* The whole document, compact. hide_auth_url: for who may not log the node in. -ENOMEM,

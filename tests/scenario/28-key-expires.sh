@@ -24,6 +24,9 @@ expect 0 admin nodes expire --identifier 2 --expiry "$(date -u -d "@$end" +%Y-%m
 both_direct 10 alice bob
 both_direct 10 alice carol
 sleep 60
+expect 0 wgctl bob status
+said "key expires at $(date -u -d "@$end" '+%Y-%m-%d %H:%M') UTC.*wgctl up --force-reauth"
+refute grep -q 'key expires at' <<<"$(wgctl alice status)"
 phase "the key is good"
 sleep 5340
 stop coordinator KILL

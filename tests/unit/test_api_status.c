@@ -272,6 +272,34 @@ static void test_whois(void **state)
 	assert_int_equal(json_get_int(json_get(nobody, "UserProfile"), "ID", -1), 0);
 }
 
+static void test_expiry(void **state)
+{
+	enum { WEEK = 7 * 86400 };
+	static const struct {
+		int64_t expiry;
+		const char *when;
+	} cases[] = {
+		{ 0, NULL },
+		{ INT64_MIN, NULL },
+		{ INT64_MAX, NULL },
+		{ NOW, NULL }, /* the state says that */
+		{ NOW + 1, "2026-11-18 11:06 UTC" },
+		{ NOW + WEEK * SEC, "2026-11-25 11:06 UTC" },
+		{ NOW + WEEK * SEC + 1, NULL },
+	};
+	char text[160], want[160];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(api_expiry_health(cases[i].expiry, NOW, text, sizeof(text)), !!cases[i].when);
+		if (!cases[i].when)
+			continue;
+		snprintf(want, sizeof(want), "The node key expires at %s, and this node leaves the mesh; log in again "
+			 "before: wgctl up --force-reauth", cases[i].when);
+		assert_string_equal(text, want);
+	}
+}
+
 static void test_netcheck(void **state)
 {
 	static const struct api_netcheck_region regions[] = {
@@ -362,7 +390,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_running), cmocka_unit_test(test_hidden),
 		cmocka_unit_test(test_fresh),	cmocka_unit_test(test_stock_keys),
-		cmocka_unit_test(test_whois),	cmocka_unit_test(test_netcheck),
+		cmocka_unit_test(test_whois),	cmocka_unit_test(test_expiry),
+		cmocka_unit_test(test_netcheck),
 		cmocka_unit_test(test_pong),	cmocka_unit_test(test_judge),
 	};
 
