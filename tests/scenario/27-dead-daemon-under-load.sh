@@ -36,8 +36,8 @@ phase "both daemons alive"
 sleep 5
 still
 stop alice KILL
-phase "alice's daemon is dead for 50 s"
-for _ in $(seq 10); do
+phase "alice's daemon is dead for 60 s"
+for _ in $(seq 12); do
 	sleep 5
 	still
 done
