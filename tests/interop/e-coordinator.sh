@@ -1,7 +1,8 @@
 #!/bin/bash
 # limit: 240 s
 # Stock nodes among themselves on our coordinator with its embedded relay: they join, see each other, go
-# directly and by relay, hear of what changes, and are gone when they log out or are deleted.
+# directly and by relay, hear of what changes, are offline and expired when they log out, and gone when they are
+# deleted.
 #
 #   stan - NAT 198.51.100.11 -+
 #   sue  - NAT 198.51.100.12 -+- inet - pub 198.51.100.10: coordinator, relay and STUN
@@ -35,6 +36,11 @@ expect 0 admin nodes list
 
 step "sid logs out, sue is deleted"
 check ts sid logout
+logged_out() {
+	[ "$(ts stan status --json | jq -c '.Peer[] | select(.HostName == "sid") | [.Online, .Expired]')" = '[false,true]' ] &&
+		admin nodes list | grep -qE ' sid .* offline +\| yes *$'
+}
+wait_until 15 logged_out || fail "sid is not logged out: $(ts stan status --json; admin nodes list)"
 id=$(admin nodes list --output json | jq -r '.[] | select((.givenName // .given_name // .name) == "sue") | .id')
 expect 0 admin nodes delete --identifier "$id" --force
 sees() {
