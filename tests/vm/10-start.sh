@@ -1,6 +1,6 @@
 #!/bin/bash
 # What is there after `systemctl start`: each service runs as its own user with the rights of its unit and no
-# more, has said that it is ready, and answers; users and folders are made as sysusers.d and tmpfiles.d say.
+# more, keeps its memory from others of that user and from core dumps, has said that it is ready, and answers; users and folders are made as sysusers.d and tmpfiles.d say.
 . "$(dirname "$0")/lib.sh"
 
 # rights UNIT USER CAPABILITIES
@@ -18,6 +18,9 @@ rights() {
 	done
 	[ "${status[NoNewPrivs]}" = 1 ] || fail "$1 may gain privileges"
 	[ "${status[Seccomp]}" = 2 ] || fail "$1 has no system call filter"
+	# systemd has changed the user before the program began, which is dumpable then unless it says otherwise itself.
+	[ "$(stat -c %U "/proc/${PROP[MainPID]}/environ")" = root ] || fail "$1 can be dumped: its /proc files are of $(stat -c %U "/proc/${PROP[MainPID]}/environ")"
+	grep -qE '^Max core file size +0 +0 ' "/proc/${PROP[MainPID]}/limits" || fail "$1: $(grep core "/proc/${PROP[MainPID]}/limits")"
 	[ "${status[THP_enabled]:-0}" = 0 ] || fail "$1 may have huge pages, which fill what it has given back"
 	step "$1: user $2, capabilities $3"
 }
