@@ -1,16 +1,16 @@
 #!/bin/bash
 # `wgctl down`, `wgctl logout` and `make uninstall` take the mesh down and leave nothing: no interface, table,
-# rule or route; and after the last no file, no unit and no process either.
+# rule or route; and after the last, which finds a mesh with other names, no file, no unit and no process either.
 STORY_ENDS=no
 . "$(dirname "$0")/lib.sh"
 
 nothing_left() {
 	local x
 
-	! ip link show kernscale0 >/dev/null 2>&1 || fail "$1: kernscale0 is left"
-	! nft list tables | grep kernscale || fail "$1: the table is left"
+	! ip -o link show type wireguard | grep . || fail "$1: an interface is left"
+	! nft list tables | grep -w 'kernscale\|ks' || fail "$1: the table is left"
 	x=$(ip rule; ip -6 rule; ip route show table 52 2>/dev/null; ip -6 route show table 52 2>/dev/null)
-	! grep -E '^52[0-9][0-9]:|kernscale' <<<"$x" || fail "$1: rules or routes are left: $x"
+	! grep -E '^(52|60)[0-9][0-9]:|kernscale|ks0' <<<"$x" || fail "$1: rules or routes are left: $x"
 	step "$1: nothing is left"
 }
 check wgctl vm down
@@ -21,6 +21,12 @@ check wgctl vm logout
 nothing_left logout
 check wgctl vm up --login-server=http://198.51.100.1:8080 --auth-key=file:/root/key --hostname=vm --timeout=60s
 ip link show kernscale0 >/dev/null || fail "no interface after up"
+check wgctl vm down
+mkdir -p /etc/kernscale
+printf '%s\n' 'interface: ks0' 'table: ks' 'rule-base: 6000' >/etc/kernscale/kernscaled.yaml
+check systemctl restart kernscaled
+check wgctl vm up --timeout=30s
+ip link show ks0 >/dev/null || fail "no interface of another name"
 
 # Stopped, so that nobody but the uninstallation itself can take it down.
 check systemctl enable kernscaled
