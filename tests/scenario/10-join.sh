@@ -33,8 +33,8 @@ key=$(key_of alice)
 [ "$(awk '/^Uid:/ { print $2 }' "/proc/${PIDS[alice]}/status")" = "${NODE_USER%%:*}" ] || fail "kernscaled still runs as root"
 
 join bob
-wait_until 5 reach alice bob || fail "alice does not reach bob"
-wait_until 5 reach bob alice || fail "bob does not reach alice"
+wait_until 10 reach alice bob || fail "alice does not reach bob"
+wait_until 10 reach bob alice || fail "bob does not reach alice"
 check on alice ping -6 -q -c 1 -W 2 "$(ip6 bob)"
 expect 0 wgctl alice status
 said '^100\.64\.0\.2 +bob '
@@ -67,7 +67,7 @@ nothing_left alice
 expect 0 up alice
 expect 0 ip4 alice
 said '^100\.64\.0\.1$'
-wait_until 5 reach alice bob || fail "alice does not reach bob after down and up"
+wait_until 10 reach alice bob || fail "alice does not reach bob after down and up"
 
 step "logout"
 # seen_by_bob PATTERN: behind the name of a node, in bob's status

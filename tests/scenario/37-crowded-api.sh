@@ -20,9 +20,9 @@ sock=$W/alice/run/kernscaled.sock
 before=$(status_of alice RssAnon) fds=$(descriptors alice)
 start traffic alice ping -i 0.05 -W 1 "$(ip4 bob)"
 
-# crowd USERS COUNT TEXT: for 5 s; root asks meanwhile. What the crowd does in a second is for the processor that has to
-# answer it.
-crowd() {
+# crowded USERS COUNT TEXT: for 5 s; root asks meanwhile. What the crowd does in a second is for the processor that has to
+# answer it. How long root waited is judged in $slow.
+crowded() {
 	local i t all='' middle worst most=0
 
 	for ((i = 0; i < $1; i++)); do
@@ -33,7 +33,7 @@ crowd() {
 	for i in 1 2 3 4 5 6 7; do
 		t=$(now_msec)
 		wgctl_within $((10 * ${WAIT_FACTOR:-1})) alice status >/dev/null ||
-			fail "root's status, number $i: exit status $?"
+			slow="root's status, number $i: exit status $?"
 		t=$(($(now_msec) - t))
 		all+="$t "
 		[ "$(descriptors alice)" -le "$most" ] || most=$(descriptors alice)
@@ -43,11 +43,24 @@ crowd() {
 	read -r _ _ _ middle _ _ worst <<<"$(tr ' ' '\n' <<<"$all" | grep . | sort -n | tr '\n' ' ')"
 	step "$1 users with $2 connections: root waits $middle ms, $worst at most; $most descriptors, RssAnon $(status_of alice RssAnon) KiB"
 	# The crowd and root share the processor of the test kernel: one slow answer proves nothing.
-	[ "$middle" -lt $((1000 * ${WAIT_FACTOR:-1})) ] || fail "root's status took $middle ms"
+	[ "$middle" -lt $((1000 * ${WAIT_FACTOR:-1})) ] || slow="root's status took $middle ms"
 	# Full queues are tried again after a pause, and one processor serves ten attackers: 3.7 s was seen on a quiet
 	# machine, 5.1 s on a busy one.
-	[ "$worst" -lt $((10000 * ${WAIT_FACTOR:-1})) ] || fail "root's status took $worst ms once"
+	[ "$worst" -lt $((10000 * ${WAIT_FACTOR:-1})) ] || slow="root's status took $worst ms once"
 	[ "$most" -le $((fds + 210)) ] || fail "$most descriptors"
+}
+
+# Root has to wait too long only if it has to three times: crowd, daemon and root share one processor with other work.
+crowd() {
+	local slow
+
+	for _ in 1 2 3; do
+		slow=''
+		crowded "$@"
+		[ -n "$slow" ] || return 0
+		step "$slow"
+	done
+	fail "three times: $slow"
 }
 
 chmod 755 "$W/alice" "$W/alice/run"
