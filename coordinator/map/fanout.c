@@ -25,6 +25,7 @@ struct map_session {
 	struct h2_stream *st;
 	enum coding coding;
 	bool dead; /* its stream is over; goes when nobody walks the list */
+	bool waits; /* for its first map: no relay is known yet */
 	uint64_t sent_usec, keepalive_usec;
 };
 
@@ -34,6 +35,7 @@ struct fanout {
 	struct map_session *sessions;
 	uint64_t n_sessions;
 	unsigned int walking; /* the list of sessions */
+	bool begin; /* there are relays now, and sessions that wait for them */
 	struct node *dirty, **dirty_end;
 	uint64_t *removed;
 	size_t n_removed, cap_removed;
@@ -155,6 +157,34 @@ static int session_send_first(struct map_session *s)
 	return r;
 }
 
+/* A stock client that is told of no relay leaves its home for good (control.md 12.3): its stream is open, and says
+ * nothing but that it is alive until some relay is known. */
+static int session_begin(struct map_session *s)
+{
+	s->waits = !s->f->msg.derpmap.len;
+	if (!s->waits)
+		return session_send_first(s);
+	s->sent_usec = loop_clock();
+	return 0;
+}
+
+/* True when all that waited have begun; else the next turn goes on. */
+static bool fanout_begin(struct fanout *f)
+{
+	unsigned int left = FANOUT_BATCH;
+
+	f->walking++;
+	for (struct map_session *s = f->sessions; s && left; s = s->next) {
+		if (!s->waits || !s->node || s->dead)
+			continue;
+		if (session_begin(s) < 0 && !s->dead)
+			h2_reset(s->st);
+		left--;
+	}
+	fanout_walked(f);
+	return left > 0;
+}
+
 /* The newer stream of a node wins; the older one ends without the node going offline. */
 static void session_retire(struct map_session *s)
 {
@@ -193,7 +223,7 @@ int fanout_open(struct fanout *f, struct node *n, struct h2_stream *st, bool zst
 	f->walking++;
 	r = h2_respond_start(st, 200, "application/json");
 	if (r == 0)
-		r = session_send_first(s);
+		r = session_begin(s);
 	if (r < 0 && !s->dead)
 		h2_reset(st);
 	fanout_walked(f);
@@ -408,7 +438,7 @@ static void fanout_flush(struct fanout *f)
 	batch_text(f, &b, n_removed, NULL, &common);
 	f->walking++;
 	for (struct map_session *s = f->sessions; s; s = s->next) {
-		if (!s->node)
+		if (!s->node || s->waits)
 			continue;
 		if (s->node->batch & NODE_CHANGE_SELF)
 			session_send_self(s);
@@ -442,10 +472,12 @@ static void fanout_on_timer(void *data)
 	uint64_t start = loop_clock(), end;
 
 	fanout_flush(f);
+	if (f->begin)
+		f->begin = !fanout_begin(f);
 	/* A storm gets half of the thread at most; the longer a round takes, the more each next one gathers. */
 	end = loop_clock();
 	f->busy_until = end + (end - start);
-	if (f->dirty || f->n_removed)
+	if (f->dirty || f->n_removed || f->begin)
 		fanout_arm(f);
 }
 
@@ -456,6 +488,10 @@ int fanout_set_derpmap(struct fanout *f, const char *json, size_t len)
 	struct blob *coded[CODING_COUNT] = { 0 };
 	int r = mapmsg_set_derpmap(&f->msg, json, len);
 
+	if (r > 0 && first && f->sessions) {
+		f->begin = true;
+		fanout_arm(f);
+	}
 	if (r <= 0 || first)
 		return r < 0 ? r : 0;
 	mapmsg_put_time(&b);
@@ -464,7 +500,7 @@ int fanout_set_derpmap(struct fanout *f, const char *json, size_t len)
 	buf_put_u8(&b, '}');
 	f->walking++;
 	for (struct map_session *s = f->sessions; s; s = s->next) {
-		if (!s->node)
+		if (!s->node || s->waits)
 			continue;
 		if (!coded[s->coding])
 			coded[s->coding] = mapmsg_new(&f->msg, s->coding, &b);

@@ -22,7 +22,7 @@ int fanout_new(struct loop *l, struct registry *reg, const struct settings *cfg,
 void fanout_free(struct fanout *f);
 DEFINE_CLEANUP(struct fanout *, fanout_free)
 
-/* JSON object; told to everybody when it differs. -ENOMEM. */
+/* JSON object; told to everybody when it differs. Streams wait for their first map until there is one. -ENOMEM. */
 int fanout_set_derpmap(struct fanout *f, const char *json, size_t len);
 
 /* From the registry's sink. */

@@ -288,6 +288,52 @@ static void test_keepalive(void **state)
 	}
 }
 
+/* As long as no relay is known a stream says that it is alive, and nothing else; then comes its first map, and what
+ * is new behind it. More streams than begin in one turn. */
+static void test_relays_unknown(void **state)
+{
+	static const char map[] = "{\"Regions\":{\"7\":{}}}";
+	enum { N = 70 };
+	struct world *w = *state;
+	struct reader r[N];
+	const char *said;
+	uint64_t after;
+
+	for (size_t i = 0; i < N; i++) {
+		r[i] = (struct reader){ .w = w, .node = add(w, (uint8_t)(i + 1), false, NOW), .zstd = i % 2 };
+		reader_open(&r[i]);
+		assert_null(reader_hears(&r[i]));
+	}
+	after = loop_clock();
+	registry_node_set_netinfo(&w->c.reg, r[0].node, "{}", 8);
+	while (r[0].node->queued)
+		assert_true(loop_iterate(w->c.loop, 5 * SEC) >= 0);
+	fanout_tick(w->c.fanout, after + 59 * SEC, NOW);
+	for (size_t i = 0; i < N; i++) {
+		said = reader_hears(&r[i]);
+		assert_true(said && !strcmp(said, "{\"KeepAlive\":true}"));
+		assert_null(reader_hears(&r[i]));
+	}
+	assert_int_equal(fanout_set_derpmap(w->c.fanout, map, sizeof(map) - 1), 0);
+	registry_node_set_netinfo(&w->c.reg, r[0].node, "{}", 9); /* is in all first maps, and not said again */
+	for (size_t i = 0; i < N; i++) {
+		while (!(said = reader_hears(&r[i])))
+			assert_int_equal(loop_iterate(w->c.loop, 5 * SEC), 1);
+		assert_non_null(strstr(said, ",\"Node\":"));
+		assert_non_null(strstr(said, map));
+		assert_null(strstr(said, "\"HomeDERP\":8"));
+		assert_null(reader_hears(&r[i]));
+	}
+	registry_node_set_netinfo(&w->c.reg, r[0].node, "{}", 8);
+	for (size_t i = 1; i < N; i++) {
+		while (!(said = reader_hears(&r[i])))
+			assert_int_equal(loop_iterate(w->c.loop, 5 * SEC), 1);
+		assert_non_null(strstr(said, ",\"PeersChangedPatch\":["));
+	}
+	for (size_t i = 0; i < N; i++)
+		reader_done(&r[i]);
+}
+
 static json_t *parsed(struct buf *b)
 {
 	json_t *j = NULL;
@@ -381,7 +427,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = { T(test_offline), T(test_return),   T(test_expiry),	   T(test_ephemeral), T(test_ephemeral_clock),
-					    T(test_keepalive), T(test_node_json),  T(test_patch_json), T(test_dns_json) };
+					    T(test_keepalive), T(test_relays_unknown), T(test_node_json),  T(test_patch_json), T(test_dns_json) };
 
 	if (key_init() < 0)
 		return 1;
