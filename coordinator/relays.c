@@ -1,10 +1,12 @@
 #include "coordinator/relays.h"
 
 #include <errno.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "coordinator/relaykeep.h"
 #include "coordinator/serverkey.h"
 #include "lib/httpc.h"
 #include "lib/json.h"
@@ -16,12 +18,16 @@
 #include "relay/stund.h"
 
 #define RELAYS_URL_BODY_MAX (1u << 20)
+#define RELAYS_RETRY_USEC   USEC_PER_SEC
+#define RELAYS_RETRY_MAX    (60 * USEC_PER_SEC)
 
 struct relays_url {
 	struct relays *r;
 	const char *url;
 	struct httpc *call;
-	struct derp_map map; /* the last good answer */
+	struct loop_timer *retry; /* armed: it has failed, and no call is under way */
+	unsigned int failures;	  /* since its last good answer */
+	struct derp_map map;	  /* the last good answer */
 };
 
 struct relays {
@@ -30,6 +36,7 @@ struct relays {
 	struct stund *stun;
 	struct derp_map *file; /* the last good reading, one for each path */
 	struct relays_url *url;
+	struct relaykeep *keep; /* of the URLs, then of the files */
 	struct tls_ctx *client;
 	struct loop_timer *again;
 };
@@ -181,51 +188,99 @@ static void relays_load_files(struct relays *r)
 		}
 		derp_map_done(&r->file[i]);
 		r->file[i] = m;
+		relaykeep_save(r->keep, r->c->cfg.derp.urls.n + i, &m);
 	}
+}
+
+/* What each source said last, for one that says nothing now. */
+static void relays_load_kept(struct relays *r)
+{
+	const struct settings_list *urls = &r->c->cfg.derp.urls, *paths = &r->c->cfg.derp.paths;
+
+	for (size_t i = 0; i < urls->n; i++)
+		(void)relaykeep_load(r->keep, i, urls->v[i], &r->url[i].map);
+	for (size_t i = 0; i < paths->n; i++)
+		(void)relaykeep_load(r->keep, urls->n + i, paths->v[i], &r->file[i]);
 }
 
 /* ---- URLs */
 
-static void relays_on_answer(void *data, int e, const struct httpc_answer *a, const char *why)
+/* Failures before this one: 1 s doubled up to 1 min, and up to a quarter more at random. */
+uint64_t relays_backoff(unsigned int failures)
 {
-	struct relays_url *u = data;
-	CLEANUP(json_decref) json_t *j = NULL;
-	struct derp_map m = { 0 };
+	uint64_t base = RELAYS_RETRY_USEC << MIN(failures, 10u);
 
-	u->call = NULL;
-	if (e < 0) {
-		log_warning("relays: %s: %s", u->url, why);
-		return;
-	}
-	if (a->head->status != 200) {
-		log_warning("relays: %s: the answer is %d", u->url, a->head->status);
-		return;
-	}
-	if (json_read(a->body, a->len, RELAYS_URL_BODY_MAX, &j) < 0 || derp_map_decode(j, &m) < 0) {
-		log_warning("relays: %s: the answer is not a map of relays", u->url);
-		return;
-	}
+	base = MIN(base, RELAYS_RETRY_MAX);
+	return base + randombytes_uniform((uint32_t)(base / 4));
+}
+
+static void relays_failed(struct relays_url *u, const char *why)
+{
+	if (!u->failures)
+		log_warning("relays: %s: %s; it is asked again until it answers", u->url, why);
+	else
+		log_debug("relays: %s: %s", u->url, why);
+	loop_timer_in(u->retry, relays_backoff(u->failures++));
+}
+
+static void relays_good(struct relays_url *u, struct derp_map *m)
+{
+	struct relays *r = u->r;
+	int e;
+
+	if (u->failures)
+		log_notice("relays: %s: has answered", u->url);
+	u->failures = 0;
 	derp_map_done(&u->map);
-	u->map = m;
-	e = relays_publish(u->r);
+	u->map = *m;
+	relaykeep_save(r->keep, (size_t)(u - r->url), m);
+	e = relays_publish(r);
 	if (e < 0)
 		log_warning_errno(e, "relays: cannot publish the map");
 }
 
+static void relays_on_answer(void *data, int e, const struct httpc_answer *a, const char *why)
+{
+	CLEANUP(json_decref) json_t *j = NULL;
+	struct relays_url *u = data;
+	struct derp_map m = { 0 };
+	char status[48];
+
+	u->call = NULL;
+	if (e < 0) {
+		relays_failed(u, why);
+	} else if (a->head->status != 200) {
+		snprintf(status, sizeof(status), "the answer is %d", a->head->status);
+		relays_failed(u, status);
+	} else if (json_read(a->body, a->len, RELAYS_URL_BODY_MAX, &j) < 0 || derp_map_decode(j, &m) < 0) {
+		relays_failed(u, "the answer is not a map of relays");
+	} else if (!m.n_regions) {
+		derp_map_done(&m);
+		relays_failed(u, "the answer has no relay");
+	} else {
+		relays_good(u, &m);
+	}
+}
+
+static void relays_ask_url(void *data)
+{
+	struct relays_url *u = data;
+	const struct httpc_opts o = { .url = u->url, .max_body = RELAYS_URL_BODY_MAX, .tls = u->r->client,
+				      .timeout_usec = 30 * USEC_PER_SEC };
+	int e;
+
+	if (u->call)
+		return;
+	loop_timer_stop(u->retry);
+	e = httpc_start(u->r->c->loop, &o, relays_on_answer, u, &u->call);
+	if (e < 0)
+		relays_failed(u, strerror(-e));
+}
+
 static void relays_ask(struct relays *r)
 {
-	for (size_t i = 0; i < r->c->cfg.derp.urls.n; i++) {
-		struct relays_url *u = &r->url[i];
-		const struct httpc_opts o = { .url = u->url, .max_body = RELAYS_URL_BODY_MAX, .tls = r->client,
-					      .timeout_usec = 30 * USEC_PER_SEC };
-		int e;
-
-		if (u->call)
-			continue;
-		e = httpc_start(r->c->loop, &o, relays_on_answer, u, &u->call);
-		if (e < 0)
-			log_warning_errno(e, "relays: %s", u->url);
-	}
+	for (size_t i = 0; i < r->c->cfg.derp.urls.n; i++)
+		relays_ask_url(&r->url[i]);
 }
 
 void relays_reload(struct relays *r)
@@ -312,9 +367,12 @@ int relays_new(struct coord *c, struct tls_ctx *tls, char why[static STORE_WHY_M
 	r->url = calloc(cfg->derp.urls.n + 1, sizeof(*r->url));
 	if (!r->file || !r->url)
 		return -ENOMEM;
-	for (size_t i = 0; i < cfg->derp.urls.n; i++)
+	e = relaykeep_new(c->loop, cfg->db_path, cfg->derp.urls.n + cfg->derp.paths.n, &r->keep);
+	for (size_t i = 0; i < cfg->derp.urls.n && e == 0; i++) {
 		r->url[i] = (struct relays_url){ .r = r, .url = cfg->derp.urls.v[i] };
-	if (cfg->derp.urls.n)
+		e = loop_timer_new(c->loop, relays_ask_url, &r->url[i], &r->url[i].retry);
+	}
+	if (e == 0 && cfg->derp.urls.n)
 		e = tls_client_new(NULL, &r->client);
 	if (e == 0 && cfg->derp.enabled)
 		e = relays_embed(r, tls, why);
@@ -322,12 +380,12 @@ int relays_new(struct coord *c, struct tls_ctx *tls, char why[static STORE_WHY_M
 		e = loop_timer_new(c->loop, relays_on_again, r, &r->again);
 	if (e < 0)
 		return e;
+	relays_load_kept(r);
 	relays_load_files(r);
 	e = relays_publish(r);
 	if (e == -ENOENT && cfg->derp.urls.n) {
-		/* Nodes that come before the answer get an empty map, and the regions as soon as they are known. */
-		log_warning("relays: none is known until one of derp.urls has answered");
-		e = fanout_set_derpmap(c->fanout, "{}", 2);
+		log_warning("relays: none is known until one of derp.urls has answered: nodes' maps wait for it");
+		e = 0;
 	}
 	if (e < 0) {
 		snprintf(why, STORE_WHY_MAX, e == -ENOENT ? "no relay in any of derp.paths, and clients need one" :
@@ -347,11 +405,13 @@ void relays_free(struct relays *r)
 		return;
 	for (size_t i = 0; r->url && i < r->c->cfg.derp.urls.n; i++) {
 		httpc_cancel(r->url[i].call);
+		loop_timer_free(r->url[i].retry);
 		derp_map_done(&r->url[i].map);
 	}
 	for (size_t i = 0; r->file && i < r->c->cfg.derp.paths.n; i++)
 		derp_map_done(&r->file[i]);
 	r->c->relay = NULL;
+	relaykeep_free(r->keep);
 	loop_timer_free(r->again);
 	stund_free(r->stun);
 	relay_free(r->relay);

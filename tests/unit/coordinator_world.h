@@ -24,7 +24,7 @@
 #define WAIT_MSEC 5000
 
 struct server {
-	char dir[64], sock[96], derp[128];
+	char dir[64], sock[96], derp[256];
 	uint16_t port;
 	pid_t pid;
 	struct key noise;
