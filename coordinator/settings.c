@@ -536,6 +536,13 @@ static void settings_default_prefixes(struct settings *c, const json_t *tree)
 		prefix_parse("fd7a:115c:a1e0::/48", 19, &c->v6);
 }
 
+/* Headscale's is true, and refuses the start where no server is named: those who name none mean none. */
+static void settings_default_override(struct settings *c, const json_t *tree)
+{
+	if (!json_get(json_get(tree, "dns"), "override_local_dns"))
+		c->dns.override_local = c->dns.global.n > 0;
+}
+
 static bool settings_default_strings(struct settings *c)
 {
 	return settings_default_str(&c->server_url, "http://127.0.0.1:8080") &&
@@ -765,6 +772,7 @@ int settings_parse(const void *text, size_t len, struct settings *ret, struct se
 	}
 	settings_default_prefixes(&c, tree);
 	settings_walk(&c, "", tree, 0, report);
+	settings_default_override(&c, tree);
 	if (!settings_default_strings(&c))
 		return -ENOMEM;
 	settings_check(&c, report);

@@ -94,6 +94,42 @@ static void test_families(void **state)
 	}
 }
 
+/* Name servers that are named are used, unless the file says that they are not. */
+static void test_override(void **state)
+{
+#define DNS(more) "server_url: https://hs.example.com\nderp: {paths: [a]}\ndns: {base_domain: mesh.test" more "}\n"
+#define GLOBAL	  ", nameservers: {global: [9.9.9.9]}"
+	static const struct {
+		const char *text;
+		bool override;
+	} t[] = {
+		{ DNS(""), false },
+		{ DNS(GLOBAL), true },
+		{ DNS(GLOBAL ", override_local_dns: null"), true },
+		{ DNS(GLOBAL ", override_local_dns: true"), true },
+		{ DNS(GLOBAL ", override_local_dns: false"), false },
+		{ DNS(", nameservers: {global: []}"), false },
+		{ DNS(", nameservers: {split: {corp.test: [10.0.0.1]}}"), false },
+		{ DNS(", override_local_dns: false"), false },
+	};
+	static const char none[] = DNS(", override_local_dns: true");
+	struct settings_report rep = { 0 };
+	struct settings c = { 0 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(t) / sizeof(t[0]); i++) {
+		assert_int_equal(settings_parse(t[i].text, strlen(t[i].text), &c, &rep), 0);
+		if (c.dns.override_local != t[i].override)
+			fail_msg("%s: %d", t[i].text, c.dns.override_local);
+		settings_done(&c);
+		settings_report_done(&rep);
+		rep = (struct settings_report){ 0 };
+	}
+	assert_int_equal(settings_parse(none, sizeof(none) - 1, &c, &rep), -EINVAL);
+	assert_non_null(strstr(buf_str(&rep.problems), "override_local_dns"));
+	settings_report_done(&rep);
+}
+
 static void test_refused(void **state)
 {
 	static const struct {
@@ -242,6 +278,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_full),
 		cmocka_unit_test(test_families),
+		cmocka_unit_test(test_override),
 		cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_idle),
 		cmocka_unit_test(test_all_at_once),
