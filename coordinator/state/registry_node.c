@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* What outlives a deleted node: its machine's NetInfo. A daemon that logs in again sends none until
- * its home changes, and would be unreachable by relay meanwhile (control.md 12.3). */
+/* What outlives a deleted node: its machine's NetInfo. A daemon that logs in again, also as another user, sends none
+ * until its home changes, and would be unreachable by relay meanwhile (control.md 12.3). */
 struct netinfo_kept {
 	struct key machine;
 	char *json;
@@ -264,10 +264,31 @@ static void registry_netinfo_forget(struct registry *s, struct netinfo_kept *k)
 	netinfo_free(k);
 }
 
+/* The machine's other node that has been there last, of those that have said where they are. */
+static const struct node *registry_netinfo_node(const struct registry *s, const struct node *n)
+{
+	const struct node *best = NULL;
+
+	for (struct table_link *l = table_find(&s->by_machine, &n->machine_key, sizeof(n->machine_key)); l;
+	     l = table_more(l)) {
+		const struct node *o = container_of(l, struct node, by_machine);
+
+		if (o != n && o->netinfo && key_equal(&o->machine_key, &n->machine_key) &&
+		    (!best || o->last_seen_nsec > best->last_seen_nsec))
+			best = o;
+	}
+	return best;
+}
+
 static void registry_seed_netinfo(struct registry *s, struct node *n)
 {
 	struct netinfo_kept *k = registry_netinfo(s, &n->machine_key);
+	const struct node *other = k || n->netinfo ? NULL : registry_netinfo_node(s, n);
 
+	if (other) {
+		n->netinfo = strdup(other->netinfo);
+		n->home = n->netinfo ? other->home : 0;
+	}
 	if (!k)
 		return;
 	if (!n->netinfo) {

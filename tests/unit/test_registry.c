@@ -243,12 +243,50 @@ static void test_changes(void **state)
 	registry_done(&s);
 }
 
+/* A second node of a machine, for another user: its daemon has said where it is as the first one, and does not say it
+ * again. Of several the one that has been there last knows best. */
+static void test_netinfo_of_machine(void **state)
+{
+	struct node_new w = { .hostname = "box", .hostinfo = "{}" };
+	struct registry_user *u[4];
+	struct registry s;
+	struct node *n;
+
+	(void)state;
+	registry_init(&s);
+	prefix_parse("100.64.0.0/10", 13, &s.v4.prefix);
+	for (size_t i = 0; i < 4; i++) {
+		char name[] = "user0";
+
+		name[4] += (char)i;
+		registry_user_create(&s, name, NULL, NULL, NULL, NOW, &u[i]);
+	}
+	memset(w.machine_key.b, 1, KEY_LEN);
+	for (size_t i = 0; i < 4; i++) {
+		w.user = u[i]->id;
+		memset(w.node_key.b, (int)i + 10, KEY_LEN);
+		w.machine_key.b[0] = i == 3 ? 2 : 1; /* the last one is another machine's */
+		assert_int_equal(registry_node_create(&s, &w, NOW + (int64_t)i, &n), 0);
+		if (i == 0) {
+			assert_null(n->netinfo);
+			registry_node_set_netinfo(&s, n, "{\"PreferredDERP\":9}", 9);
+		} else if (i == 1) {
+			assert_int_equal(n->home, 9);
+			assert_string_equal(n->netinfo, "{\"PreferredDERP\":9}");
+			registry_node_set_netinfo(&s, n, "{\"PreferredDERP\":8}", 8);
+		} else {
+			assert_int_equal(n->home, i == 2 ? 8 : 0);
+		}
+	}
+	registry_done(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names),	cmocka_unit_test(test_alloc),
 		cmocka_unit_test(test_authkey), cmocka_unit_test(test_nodes),
-		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_changes), cmocka_unit_test(test_netinfo_of_machine),
 	};
 
 	if (key_init() < 0)
