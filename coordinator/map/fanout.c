@@ -268,6 +268,17 @@ static void fanout_unqueue(struct fanout *f, struct node *n)
 	n->queued = false;
 }
 
+/* What cannot be said on the streams is said by the first maps of those that follow. */
+static void fanout_end_streams(struct fanout *f)
+{
+	log_warning("no memory to say which node is gone: all map streams are ended, and will be asked for again");
+	f->walking++;
+	for (struct map_session *s = f->sessions; s; s = s->next)
+		if (s->node && !s->dead)
+			h2_reset(s->st);
+	fanout_walked(f);
+}
+
 void fanout_node_removed(struct fanout *f, struct node *n)
 {
 	struct map_session *s = n->session;
@@ -286,8 +297,10 @@ void fanout_node_removed(struct fanout *f, struct node *n)
 		size_t cap = f->cap_removed ? f->cap_removed * 2 : 64;
 		uint64_t *grown = reallocarray(f->removed, cap, sizeof(*grown));
 
-		if (!grown)
+		if (!grown) {
+			fanout_end_streams(f);
 			return;
+		}
 		f->removed = grown;
 		f->cap_removed = cap;
 	}

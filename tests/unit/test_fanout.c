@@ -16,6 +16,16 @@
 #define NOW  (INT64_C(1800000000) * NSEC_PER_SEC)
 #define SEC  USEC_PER_SEC
 
+/* In place of the C library's for all that is linked in here. */
+static bool no_memory;
+
+void *reallocarray(void *p, size_t n, size_t size)
+{
+	size_t all;
+
+	return no_memory || __builtin_mul_overflow(n, size, &all) ? NULL : realloc(p, all);
+}
+
 struct world {
 	struct coord c;
 	struct registry_user *alice;
@@ -180,6 +190,7 @@ struct reader {
 	struct h2 *server, *client;
 	struct buf to_server, to_client;
 	struct ts2021_frames frames;
+	bool over;
 };
 
 static int queue_write(void *data, const uint8_t *p, size_t n)
@@ -209,6 +220,13 @@ static void reader_data(void *data, struct h2_stream *st, const uint8_t *p, size
 	assert_int_equal(ts2021_frames_feed(&r->frames, p, n), 0);
 }
 
+static void reader_end(void *data, struct h2_stream *st, int error)
+{
+	(void)st;
+	(void)error;
+	((struct reader *)data)->over = true;
+}
+
 static void reader_pump(struct reader *r)
 {
 	while (r->to_server.len || r->to_client.len) {
@@ -225,7 +243,7 @@ static void reader_pump(struct reader *r)
 static void reader_open(struct reader *r)
 {
 	static const struct h2_server_ops server_ops = { .on_request = reader_asks };
-	static const struct h2_client_ops client_ops = { .on_data = reader_data };
+	static const struct h2_client_ops client_ops = { .on_data = reader_data, .on_end = reader_end };
 	static const struct h2_request rq = { .method = "POST", .path = "/machine/map" };
 
 	ts2021_frames_init(&r->frames, r->zstd ? TS2021_CODING_ZSTD : TS2021_CODING_PLAIN);
@@ -334,6 +352,43 @@ static void test_relays_unknown(void **state)
 		reader_done(&r[i]);
 }
 
+/* A node is removed, and there is no memory to note it: nobody may keep the peer, so all come back for a whole map. */
+static void test_removed_without_memory(void **state)
+{
+	struct world *w = *state;
+	struct reader r[2] = { { .w = w }, { .w = w } }, again = { .w = w };
+	struct node *gone;
+	const char *said;
+	char text[32];
+
+	for (size_t i = 0; i < 2; i++)
+		r[i].node = add(w, (uint8_t)(i + 1), false, NOW);
+	gone = add(w, 9, false, NOW);
+	snprintf(text, sizeof(text), "\"ID\":%llu,", (unsigned long long)gone->id);
+	assert_int_equal(fanout_set_derpmap(w->c.fanout, "{}", 2), 0);
+	for (size_t i = 0; i < 2; i++) {
+		reader_open(&r[i]);
+		said = reader_hears(&r[i]);
+		assert_true(said && strstr(said, text));
+	}
+	no_memory = true;
+	registry_node_delete(&w->c.reg, gone);
+	no_memory = false;
+	for (size_t i = 0; i < 2; i++) {
+		assert_null(reader_hears(&r[i]));
+		assert_true(r[i].over);
+		assert_null(r[i].node->session);
+		assert_true(r[i].node->gone_usec > 0); /* offline soon, if it does not come back */
+	}
+	again.node = r[0].node;
+	reader_open(&again);
+	said = reader_hears(&again);
+	assert_true(said && !strstr(said, text));
+	for (size_t i = 0; i < 2; i++)
+		reader_done(&r[i]);
+	reader_done(&again);
+}
+
 static json_t *parsed(struct buf *b)
 {
 	json_t *j = NULL;
@@ -427,7 +482,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = { T(test_offline), T(test_return),   T(test_expiry),	   T(test_ephemeral), T(test_ephemeral_clock),
-					    T(test_keepalive), T(test_relays_unknown), T(test_node_json),  T(test_patch_json), T(test_dns_json) };
+					    T(test_keepalive), T(test_relays_unknown), T(test_removed_without_memory), T(test_node_json),  T(test_patch_json), T(test_dns_json) };
 
 	if (key_init() < 0)
 		return 1;
