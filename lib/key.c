@@ -23,6 +23,16 @@ bool key_is_zero(const struct key *k)
 	return sodium_is_zero(k->b, KEY_LEN);
 }
 
+/* A clamped private key is a multiple of both cofactors and not of the large primes: the result is zero for these alone,
+ * which libsodium tells (RFC 7748, 6.1). */
+bool key_is_weak(const struct key *pub)
+{
+	static const struct key any = { { [31] = 64 } };
+	uint8_t secret[KEY_LEN];
+
+	return crypto_scalarmult(secret, any.b, pub->b) != 0;
+}
+
 int key_cmp(const struct key *a, const struct key *b)
 {
 	return memcmp(a->b, b->b, KEY_LEN);

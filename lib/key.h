@@ -36,6 +36,8 @@ static const struct key key_zero;
 /* Constant time. */
 bool key_equal(const struct key *a, const struct key *b);
 bool key_is_zero(const struct key *k);
+/* A public key of small order, zero among them: the secret that anybody has with it is known to all. */
+bool key_is_weak(const struct key *pub);
 int key_cmp(const struct key *a, const struct key *b); /* order for sorting, not for secrets */
 void key_wipe(struct key *k);
 

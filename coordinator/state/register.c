@@ -117,6 +117,10 @@ void register_decide(const struct registry *s, const struct key *machine,
 		register_refuse(d, "the request has no node key");
 		return;
 	}
+	if (key_is_weak(&q->node_key)) {
+		register_refuse(d, "the node key is of small order: it keeps no secret");
+		return;
+	}
 	n = registry_node_by_key(s, &q->node_key);
 	if (n && !key_equal(&n->machine_key, machine)) {
 		register_refuse(d, "node exists with a different machine key");

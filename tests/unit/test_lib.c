@@ -12,6 +12,7 @@
 #include "lib/json.h"
 #include "lib/key.h"
 #include "lib/loop.h"
+#include "tests/unit/weak_keys.h"
 
 static void test_cursor_short(void **state)
 {
@@ -82,6 +83,26 @@ static void test_key_text(void **state)
 	assert_int_equal(strlen(key_short(&p.pub, log)), 7);
 	key_pair_wipe(&p);
 	assert_true(key_is_zero(&p.priv));
+}
+
+static void test_key_weak(void **state)
+{
+	struct key_pair p;
+	struct key k;
+
+	(void)state;
+	for (size_t i = 0; i < WEAK_KEYS; i++) {
+		k = weak_key(i);
+		if (!key_is_weak(&k))
+			fail_msg("key %zu", i);
+		k.b[16] ^= 4; /* next to it there is none */
+		if (key_is_weak(&k))
+			fail_msg("key %zu, changed", i);
+	}
+	for (int i = 0; i < 100; i++) {
+		key_pair_generate(&p);
+		assert_false(key_is_weak(&p.pub));
+	}
 }
 
 static void test_json_limits(void **state)
@@ -370,6 +391,7 @@ int main(void)
 		cmocka_unit_test(test_key_text),     cmocka_unit_test(test_json_limits),
 		cmocka_unit_test(test_json_time),    cmocka_unit_test(test_loop),
 		cmocka_unit_test(test_loop_many),    cmocka_unit_test(test_loop_fair),
+		cmocka_unit_test(test_key_weak),
 	};
 
 	if (key_init() < 0)

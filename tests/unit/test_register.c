@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "coordinator/state/register.h"
+#include "tests/unit/weak_keys.h"
 
 #define NOW  (INT64_C(1800000000) * NSEC_PER_SEC)
 #define HOUR (INT64_C(3600) * NSEC_PER_SEC)
@@ -102,6 +103,12 @@ static void test_refusals(void **state)
 	assert_int_equal(decide(w, 1, &q, NOW, &d), REGISTER_CREATE);
 	q = ask(0, w->reusable);
 	assert_int_equal(decide(w, 1, &q, NOW, &d), REGISTER_REFUSE);
+	for (size_t i = 0; i < WEAK_KEYS; i++) { /* also for a login that would wait for a person */
+		q = ask(101, i & 2 ? w->reusable : NULL);
+		q.node_key = weak_key(i);
+		if (decide(w, 1, &q, NOW, &d) != REGISTER_REFUSE || !strstr(d.error, i ? "small order" : "no node key"))
+			fail_msg("weak key %zu: %s", i, d.error);
+	}
 	q = ask(101, "hskey-auth-000000000000-"
 		     "0000000000000000000000000000000000000000000000000000000000000000");
 	assert_int_equal(decide(w, 1, &q, NOW, &d), REGISTER_REFUSE);
