@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 
 #include "lib/log.h"
 #include "lib/notify.h"
@@ -23,23 +21,6 @@ int dataplane_fail(char *error, int r, const char *fmt, ...)
 	vsnprintf(error, DATAPLANE_ERROR_MAX, fmt, ap);
 	va_end(ap);
 	return r;
-}
-
-/* Abstract sockets belong to the network namespace, as interfaces do, and end with their process. */
-int dataplane_claim(const char *interface, char error[static DATAPLANE_ERROR_MAX])
-{
-	CLEANUP(fd_close) int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	struct sockaddr_un un = { .sun_family = AF_UNIX };
-	int n = snprintf(un.sun_path + 1, sizeof(un.sun_path) - 1, "kernscaled/%s", interface);
-
-	if (fd < 0)
-		return dataplane_fail(error, -errno, "cannot make a socket: %s", strerror(errno));
-	if (bind(fd, (struct sockaddr *)&un,
-		 (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) < 0)
-		return dataplane_fail(error, -EBUSY,
-				      "another kernscaled has interface %s: stop it or give --interface, --port, "
-				      "--table, --statedir and --socket of its own", interface);
-	return TAKE_FD(fd);
 }
 
 /* Ends our use of the kernel's objects; they stay. */
@@ -68,7 +49,8 @@ void dataplane_close(struct dataplane *d)
 	nft_close(d->nft);
 	loop_timer_free(d->table_timer);
 	fd_close(d->kept);
-	fd_close(d->name_lock);
+	loop_io_free(d->claim_io);
+	fd_close(d->claim);
 	free(d);
 }
 
@@ -76,6 +58,7 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX])
 {
 	CLEANUP(dataplane_close) struct dataplane *d = calloc(1, sizeof(*d));
+	int r;
 
 	if (!d)
 		return dataplane_fail(error, -ENOMEM, "no memory");
@@ -83,14 +66,16 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 	d->cfg = cfg;
 	d->ops = ops;
 	d->data = data;
-	d->name_lock = d->kept = -1;
+	d->claim = d->kept = -1;
 	d->filter = NFT_FILTER_REPLIES_ONLY;
 	d->forwarding = true;
 	if (loop_timer_new(l, dataplane_table_again, d, &d->table_timer) < 0)
 		return dataplane_fail(error, -ENOMEM, "no memory");
-	d->name_lock = dataplane_claim(cfg->interface, error);
-	if (d->name_lock < 0)
-		return d->name_lock;
+	r = claim_take(cfg->interface, &d->claim, error);
+	if (r < 0)
+		return r;
+	if (d->claim >= 0 && claim_watch(l, d->claim, &d->claim_io) < 0)
+		return dataplane_fail(error, -ENOMEM, "no memory");
 	d->kept = notify_take(DATAPLANE_KEPT);
 	*ret = TAKE(d);
 	return 0;

@@ -35,9 +35,6 @@ struct dataplane_ops {
 	void (*link_event)(void *data, unsigned int events); /* enum link_event */
 };
 
-/* One daemon for each interface of a network namespace: the descriptor that says so, until it is
- * closed. -EBUSY: another daemon has it. */
-int dataplane_claim(const char *interface, char error[static DATAPLANE_ERROR_MAX]);
 /* Claims the interface's name, and what the service manager has kept for us; nothing in the kernel
  * changes yet. -EBUSY: another daemon has it. */
 int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,

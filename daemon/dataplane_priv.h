@@ -3,6 +3,7 @@
  * What the parts of dataplane share: dataplane.c has the device, its peers, addresses and routes, and
  * dataplane_table.c the filter, the port that stands behind it, and the link that is down without one.
  */
+#include "daemon/claim.h"
 #include "daemon/dataplane.h"
 #include "daemon/kernel/tsmp_socket.h"
 #include "daemon/kernel/udp.h"
@@ -17,7 +18,8 @@ struct dataplane {
 	const struct dataplane_ops *ops;
 	void *data;
 
-	int name_lock; /* abstract socket: one daemon for each interface of a network namespace */
+	int claim; /* of the interface's name */
+	struct loop_io *claim_io;
 	struct wg *wg;
 	struct link *link;
 	struct udp *udp;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/dataplane.h"
+#include "daemon/claim.h"
 #include "lib/cleanup.h"
 #include "lib/log.h"
 #include "nft/reconcile.h"
@@ -26,7 +26,7 @@ int hold_filter(const struct config *cfg)
 {
 	CLEANUP(nft_close) struct nft *n = NULL;
 	CLEANUP(fd_close) int claim = -1;
-	char error[DATAPLANE_ERROR_MAX];
+	char error[CLAIM_ERROR_MAX];
 	struct nft_config closed = { .port = cfg->port ? cfg->port : CONFIG_PORT, .forwarding = true };
 	int r;
 
@@ -35,10 +35,10 @@ int hold_filter(const struct config *cfg)
 		return 0;
 	snprintf(closed.table, sizeof(closed.table), "%s", cfg->table);
 	snprintf(closed.ifname, sizeof(closed.ifname), "%s", cfg->interface);
-	claim = dataplane_claim(cfg->interface, error);
-	if (claim < 0) {
+	r = claim_take(cfg->interface, &claim, error);
+	if (r < 0) {
 		log_err("%s", error);
-		return claim;
+		return r;
 	}
 	r = nft_open(-1, &n);
 	if (r < 0)
