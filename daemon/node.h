@@ -17,9 +17,9 @@ struct node;
  * one line with cause and remedy. */
 int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 	     char error[static NODE_ERROR_MAX]);
-/* The mesh stays as it is. */
 /* Before the end of the process that is not to be followed by a restart: nothing in the kernel shall
  * depend on what the service manager keeps for us. */
 void node_hand_over(struct node *n);
+/* The mesh stays as it is. */
 void node_free(struct node *n);
 DEFINE_CLEANUP(struct node *, node_free)
