@@ -98,13 +98,6 @@ static void on_shuttle(void *data, uint32_t index, const uint8_t *p, size_t len)
 	d->ops->relay_packet(d->data, index, p, len);
 }
 
-static void on_tsmp(void *data, const struct addr *src, const struct key *disco)
-{
-	struct dataplane *d = data;
-
-	d->ops->tsmp_disco(d->data, src, disco);
-}
-
 static void on_link(void *data, unsigned int events)
 {
 	struct dataplane *d = data;
@@ -256,7 +249,7 @@ static int up_extras(struct dataplane *d, char *error)
 		return dataplane_fail(error, r, "cannot watch interfaces: %s", strerror(-r));
 	if (r < 0)
 		log_warning_errno(r, "changes of interfaces will not be noticed");
-	r = tsmp_socket_open(d->loop, d->cfg->interface, on_tsmp, d, &d->tsmp);
+	r = tsmp_socket_open(d->loop, d->cfg->interface, &d->ops->tsmp, d->data, &d->tsmp);
 	if (is_shortage(r))
 		return dataplane_fail(error, r, "cannot listen inside the tunnel: %s", strerror(-r));
 	if (r < 0)

@@ -13,6 +13,7 @@
 
 #include "daemon/config.h"
 #include "daemon/kernel/link.h"
+#include "daemon/kernel/tsmp_socket.h"
 #include "daemon/kernel/wg.h"
 #include "lib/addr.h"
 #include "lib/cleanup.h"
@@ -30,8 +31,7 @@ struct dataplane_ops {
 			   const uint8_t *p, size_t len);
 	/* The kernel sent this to a peer's relay address. */
 	void (*relay_packet)(void *data, uint32_t index, const uint8_t *p, size_t len);
-	/* A peer told its disco key inside the tunnel; src is its overlay address. */
-	void (*tsmp_disco)(void *data, const struct addr *src, const struct key *disco);
+	struct tsmp_socket_ops tsmp;
 	void (*link_event)(void *data, unsigned int events); /* enum link_event */
 };
 

@@ -5,7 +5,6 @@
  */
 #include "daemon/claim.h"
 #include "daemon/dataplane.h"
-#include "daemon/kernel/tsmp_socket.h"
 #include "daemon/kernel/udp.h"
 #include "daemon/relay/shuttle.h"
 #include "nft/reconcile.h"

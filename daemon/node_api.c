@@ -624,7 +624,7 @@ static void op_ping(void *data, const struct api_ping *ping, struct api_request 
 			fail_with(later, API_CODE_USAGE, "", "that is this node's own address");
 			return;
 		}
-	t = node_by_addr(n, &ping->target);
+	t = netmap_peer_by_addr(n->map, &ping->target);
 	peer = t ? node_peer_by_id(n, t->id) : NULL;
 	if (!peer) {
 		fail_with(later, API_CODE_NOT_FOUND, "see `wgctl status` for who is there",

@@ -539,18 +539,6 @@ void node_expiry(void *data)
 				      1000);
 }
 
-const struct tailcfg_node *node_by_addr(struct node *n, const struct addr *a)
-{
-	for (size_t i = 0; i < netmap_n_peers(n->map); i++) {
-		const struct tailcfg_node *t = netmap_peer_at(n->map, i);
-
-		for (size_t k = 0; k < t->n_addresses; k++)
-			if (addr_equal(&t->addresses[k].addr, a))
-				return t;
-	}
-	return NULL;
-}
-
 /* ---- the data plane's events ---- */
 
 static void dp_udp(void *data, const struct endpoint *from, const struct addr *to, const uint8_t *p,
@@ -588,11 +576,25 @@ static void dp_relay(void *data, uint32_t index, const uint8_t *p, size_t len)
 	}
 }
 
-static void dp_tsmp(void *data, const struct addr *src, const struct key *disco)
+static struct node_peer *peer_by_addr(struct node *n, const struct addr *a)
+{
+	const struct tailcfg_node *t = netmap_peer_by_addr(n->map, a);
+
+	return t ? node_peer_by_id(n, t->id) : NULL;
+}
+
+static bool dp_tsmp_allowed(void *data, const struct addr *src)
 {
 	struct node *n = data;
-	const struct tailcfg_node *t = node_by_addr(n, src);
-	struct node_peer *p = t ? node_peer_by_id(n, t->id) : NULL;
+	const struct node_peer *p = peer_by_addr(n, src);
+
+	return p && paths_tsmp_allowed(n->paths, p->index, loop_now(n->loop));
+}
+
+static void dp_tsmp_disco(void *data, const struct addr *src, const struct key *disco)
+{
+	struct node *n = data;
+	const struct node_peer *p = peer_by_addr(n, src);
 
 	if (p)
 		paths_peer_disco_key(n->paths, p->index, disco, loop_now(n->loop));
@@ -614,6 +616,6 @@ static void dp_link(void *data, unsigned int events)
 const struct dataplane_ops node_dataplane_ops = {
 	.udp_packet = dp_udp,
 	.relay_packet = dp_relay,
-	.tsmp_disco = dp_tsmp,
+	.tsmp = { .allowed = dp_tsmp_allowed, .disco_key = dp_tsmp_disco },
 	.link_event = dp_link,
 };

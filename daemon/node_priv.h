@@ -142,7 +142,6 @@ void node_dump_fresh(struct node *n);
 void node_map_save(void *data);
 filewriter_fn node_map_saved;
 void node_expiry(void *data);
-const struct tailcfg_node *node_by_addr(struct node *n, const struct addr *a);
 extern const struct dataplane_ops node_dataplane_ops;
 
 /* node_net.c */

@@ -12,7 +12,7 @@ enum { V4, V6, FAMILIES };
 struct tsmp_socket {
 	int fd[FAMILIES];
 	struct loop_io *io[FAMILIES];
-	tsmp_key_fn *fn;
+	const struct tsmp_socket_ops *ops;
 	void *data;
 };
 
@@ -82,14 +82,15 @@ static void handle(struct tsmp_socket *t, const struct addr *from, const struct 
 {
 	struct tsmp_msg m;
 
-	if (tsmp_decode(p, len, &m) < 0)
+	if (tsmp_decode(p, len, &m) < 0 || (m.type != TSMP_TYPE_PING && m.type != TSMP_TYPE_DISCO_KEY) ||
+	    !t->ops->allowed(t->data, from))
 		return;
 	if (m.type == TSMP_TYPE_PING) {
 		m.type = TSMP_TYPE_PONG;
 		m.ping.peerapi_port = 0;
 		tsmp_socket_send(t, to, from, &m);
-	} else if (m.type == TSMP_TYPE_DISCO_KEY && !key_is_zero(&m.disco)) {
-		t->fn(t->data, from, &m.disco);
+	} else if (!key_is_zero(&m.disco)) {
+		t->ops->disco_key(t->data, from, &m.disco);
 	}
 }
 
@@ -152,7 +153,7 @@ static void readable(void *data, int fd, uint32_t events)
 			return;
 }
 
-int tsmp_socket_open(struct loop *l, const char *ifname, tsmp_key_fn *fn, void *data,
+int tsmp_socket_open(struct loop *l, const char *ifname, const struct tsmp_socket_ops *ops, void *data,
 		     struct tsmp_socket **ret)
 {
 	CLEANUP(tsmp_socket_close) struct tsmp_socket *t = calloc(1, sizeof(*t));
@@ -160,7 +161,7 @@ int tsmp_socket_open(struct loop *l, const char *ifname, tsmp_key_fn *fn, void *
 
 	if (!t)
 		return -ENOMEM;
-	*t = (struct tsmp_socket){ .fd = { -1, -1 }, .fn = fn, .data = data };
+	*t = (struct tsmp_socket){ .fd = { -1, -1 }, .ops = ops, .data = data };
 	for (int f = 0; f < FAMILIES && r == 0; f++) {
 		int fd = open_one(f, ifname);
 

@@ -5,6 +5,7 @@
  * Answers pings, hands disco keys on, takes the rest silently; as long as it is open the kernel
  * sends no "protocol unreachable" for them (disco.md 18.11). Bound to the tunnel's interface.
  */
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "lib/addr.h"
@@ -14,11 +15,16 @@
 
 struct tsmp_socket;
 
-/* A peer tells its disco key. from is authentic: the tunnel lets a peer use only its own addresses. */
-typedef void tsmp_key_fn(void *data, const struct addr *from, const struct key *disco);
+/* from is authentic: the tunnel lets a peer use only its own addresses. */
+struct tsmp_socket_ops {
+	/* Asked first, of each ping and key: a peer can send as many as the line holds. False: not heard. */
+	bool (*allowed)(void *data, const struct addr *from);
+	/* A peer tells its disco key. */
+	void (*disco_key)(void *data, const struct addr *from, const struct key *disco);
+};
 
-/* -EPERM without CAP_NET_RAW. */
-int tsmp_socket_open(struct loop *l, const char *ifname, tsmp_key_fn *fn, void *data,
+/* ops stays the caller's. -EPERM without CAP_NET_RAW. */
+int tsmp_socket_open(struct loop *l, const char *ifname, const struct tsmp_socket_ops *ops, void *data,
 		     struct tsmp_socket **ret);
 void tsmp_socket_close(struct tsmp_socket *t);
 DEFINE_CLEANUP(struct tsmp_socket *, tsmp_socket_close)

@@ -209,6 +209,8 @@ static int replace_peer(struct applying *a, struct netmap_peer *p, struct tailcf
 	p->node = n;
 	if (aspects & NETMAP_KEY)
 		netmap_peers_key_insert(&a->nm->peers, p);
+	if (aspects & NETMAP_ADDRESSES)
+		netmap_peers_addrs_changed(&a->nm->peers);
 	r = record_change(a, p, aspects, &old->key);
 	tailcfg_node_free(old);
 	return r;
@@ -752,6 +754,13 @@ const struct tailcfg_node *netmap_peer_by_id(const struct netmap *nm, int64_t id
 const struct tailcfg_node *netmap_peer_by_key(const struct netmap *nm, const struct key *key)
 {
 	const struct netmap_peer *p = netmap_peers_by_key(&nm->peers, key);
+
+	return p ? p->node : NULL;
+}
+
+const struct tailcfg_node *netmap_peer_by_addr(struct netmap *nm, const struct addr *a)
+{
+	const struct netmap_peer *p = netmap_peers_by_addr(&nm->peers, a);
 
 	return p ? p->node : NULL;
 }

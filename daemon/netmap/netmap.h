@@ -122,6 +122,8 @@ static inline size_t netmap_n_peers(const struct netmap *nm)
 const struct tailcfg_node *netmap_peer_at(const struct netmap *nm, size_t i); /* in order of ids */
 const struct tailcfg_node *netmap_peer_by_id(const struct netmap *nm, int64_t id);
 const struct tailcfg_node *netmap_peer_by_key(const struct netmap *nm, const struct key *key);
+/* Whose own address it is. Keeps what it needs to answer quickly, so the map is not const. */
+const struct tailcfg_node *netmap_peer_by_addr(struct netmap *nm, const struct addr *a);
 const struct tailcfg_user *netmap_user(const struct netmap *nm, int64_t id);
 
 /* Expired by word of the server or by the clock. */

@@ -24,6 +24,7 @@ void netmap_peers_done(struct netmap_peers *ps)
 		peer_free(ps->by_id[i]);
 	free(ps->by_id);
 	free(ps->slots);
+	free(ps->by_addr);
 	*ps = (struct netmap_peers){ 0 };
 }
 
@@ -101,6 +102,58 @@ void netmap_peers_key_remove(struct netmap_peers *ps, const struct netmap_peer *
 	ps->slots[hole] = NULL;
 }
 
+void netmap_peers_addrs_changed(struct netmap_peers *ps)
+{
+	free(TAKE(ps->by_addr));
+	ps->n_addrs = 0;
+}
+
+static int address_order(const void *a, const void *b)
+{
+	const struct netmap_address *x = a, *y = b;
+	int r = addr_cmp(&x->addr, &y->addr);
+
+	return r ? r : (x->id > y->id) - (x->id < y->id);
+}
+
+static int make_by_addr(struct netmap_peers *ps)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < ps->n; i++)
+		n += ps->by_id[i]->node->n_addresses;
+	ps->by_addr = calloc(n + 1, sizeof(*ps->by_addr));
+	if (!ps->by_addr)
+		return -ENOMEM;
+	for (size_t i = 0; i < ps->n; i++) {
+		const struct tailcfg_node *t = ps->by_id[i]->node;
+
+		for (size_t k = 0; k < t->n_addresses; k++)
+			ps->by_addr[ps->n_addrs++] = (struct netmap_address){ t->addresses[k].addr, t->id };
+	}
+	qsort(ps->by_addr, n, sizeof(*ps->by_addr), address_order);
+	return 0;
+}
+
+struct netmap_peer *netmap_peers_by_addr(struct netmap_peers *ps, const struct addr *a)
+{
+	size_t lo = 0, hi;
+
+	if (!ps->by_addr && make_by_addr(ps) < 0)
+		return NULL;
+	for (hi = ps->n_addrs; lo < hi;) {
+		size_t mid = lo + (hi - lo) / 2;
+
+		if (addr_cmp(&ps->by_addr[mid].addr, a) < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo < ps->n_addrs && addr_equal(&ps->by_addr[lo].addr, a) ?
+		       netmap_peers_by_id(ps, ps->by_addr[lo].id) :
+		       NULL;
+}
+
 static int grow_slots(struct netmap_peers *ps)
 {
 	size_t n = ps->n_slots ? ps->n_slots * 2 : 16;
@@ -152,6 +205,7 @@ int netmap_peers_add(struct netmap_peers *ps, struct tailcfg_node *n, struct net
 	ps->by_id[at] = p;
 	ps->n++;
 	netmap_peers_key_insert(ps, p);
+	netmap_peers_addrs_changed(ps);
 	*ret = p;
 	return 0;
 }
@@ -161,6 +215,7 @@ void netmap_peers_remove(struct netmap_peers *ps, struct netmap_peer *p)
 	size_t at = lower_bound(ps, p->node->id);
 
 	netmap_peers_key_remove(ps, p);
+	netmap_peers_addrs_changed(ps);
 	ps->n--;
 	memmove(ps->by_id + at, ps->by_id + at + 1, (ps->n - at) * sizeof(struct netmap_peer *));
 	peer_free(p);
@@ -180,5 +235,7 @@ void netmap_peers_sweep(struct netmap_peers *ps)
 		netmap_peers_key_remove(ps, p);
 		peer_free(p);
 	}
+	if (kept != ps->n)
+		netmap_peers_addrs_changed(ps);
 	ps->n = kept;
 }

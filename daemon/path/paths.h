@@ -84,6 +84,8 @@ void paths_peer_remove(struct paths *p, uint32_t id);
 /* The peer told its disco key itself, inside the tunnel: no reset, now or when the map says so too.
  */
 int paths_peer_disco_key(struct paths *p, uint32_t id, const struct key *disco, uint64_t now);
+/* False for a message inside the tunnel beyond what one peer needs: it can send any number of them. */
+bool paths_tsmp_allowed(struct paths *p, uint32_t id, uint64_t now);
 
 /* ---- input ---- */
 

@@ -18,6 +18,7 @@
 #define STRANGE_PER_SEC 100
 /* Relayed handshakes: the kernel sends one in 5 s, and each costs a key agreement there. */
 #define HANDSHAKES_PER_SEC 10
+#define TSMP_PER_SEC  5 /* inside the tunnel: a key for each session, and pings by hand */
 #define CROSSING_USEC (SECOND / 2) /* a way by relay and back */
 #define RESTUN_GAP_USEC (3 * SECOND)
 
@@ -255,7 +256,7 @@ static bool peer_take(struct paths_peer *peer, uint16_t *count, unsigned int max
 	if (peer->boxes_sec != sec) {
 		peer->boxes_sec = sec;
 		peer->boxes_known = peer->boxes_strange = 0;
-		peer->handshakes = 0;
+		peer->handshakes = peer->tsmp = 0;
 	}
 	return *count < max && ++*count;
 }
@@ -308,6 +309,13 @@ bool paths_relayed_allowed(struct paths *p, const struct key *src, const uint8_t
 	if (type == WIREGUARD_RESPONSE)
 		peer->initiated = 0;
 	return true;
+}
+
+bool paths_tsmp_allowed(struct paths *p, uint32_t id, uint64_t now)
+{
+	struct paths_peer *peer = peertab_by_id(&p->peers, id);
+
+	return peer && peer_take(peer, &peer->tsmp, TSMP_PER_SEC, paths_begin(p, now));
 }
 
 static bool may_open(struct paths *p, struct paths_peer *first, const struct endpoint *from,

@@ -30,6 +30,7 @@ struct paths_peer {
 	uint16_t boxes_known;  /* boxes with its key from addresses that answered us */
 	uint16_t boxes_strange; /* good ones from elsewhere */
 	uint16_t handshakes;	/* of WireGuard's, that a relay brought in its name */
+	uint16_t tsmp;		/* messages of its daemon's inside the tunnel */
 	uint64_t initiated; /* when our kernel's handshake went to it by relay, unanswered; 0 = none */
 	struct key node;
 	struct key disco;     /* in use */

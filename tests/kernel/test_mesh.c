@@ -45,6 +45,7 @@ struct node {
 	uint8_t got_bytes[64];
 	size_t got_len;
 	struct key told;
+	bool deaf; /* to TSMP */
 };
 
 static struct loop *loop;
@@ -118,6 +119,14 @@ static void on_packet(void *data, const struct udp_packet *p)
 	CHECK(p->ifindex != 0);
 }
 
+static bool allowed(void *data, const struct addr *from)
+{
+	struct node *n = data;
+
+	CHECK(addr_equal(from, &n->other->overlay));
+	return !n->deaf;
+}
+
 static void on_key(void *data, const struct addr *from, const struct key *disco_key)
 {
 	struct node *n = data;
@@ -125,6 +134,8 @@ static void on_key(void *data, const struct addr *from, const struct key *disco_
 	CHECK(addr_equal(from, &n->other->overlay));
 	n->told = *disco_key;
 }
+
+static const struct tsmp_socket_ops tsmp_ops = { .allowed = allowed, .disco_key = on_key };
 
 static void open_udp(struct node *n, bool no_raw)
 {
@@ -210,7 +221,7 @@ static void start_rest(struct node *n)
 	open_udp(n, false);
 	CHECK_OK(nft_open(-1, &n->nft));
 	CHECK_OK(nft_apply(n->nft, &n->rules));
-	CHECK_OK(tsmp_socket_open(loop, "ks0", on_key, n, &n->tsmp));
+	CHECK_OK(tsmp_socket_open(loop, "ks0", &tsmp_ops, n, &n->tsmp));
 }
 
 static struct endpoint kernel_endpoint(struct node *n)
@@ -458,6 +469,12 @@ static void test_filter(void)
 	CHECK_OK(tsmp_socket_send(a.tsmp, &a.overlay, &b.overlay, &m));
 	spin(50);
 	CHECK(key_equal(&b.told, &m.disco));
+	b.deaf = true;
+	m.disco.b[0]++;
+	CHECK_OK(tsmp_socket_send(a.tsmp, &a.overlay, &b.overlay, &m));
+	spin(50);
+	CHECK(!key_equal(&b.told, &m.disco));
+	b.deaf = false;
 	CHECK(run(&a, "nft list ruleset | grep -q 'type filter hook input'") != 0); /* lean: none while allow-all */
 	CHECK_OK(udp_send(a.udp, &to, NULL, disco, sizeof(disco)));
 	expect(&b, &a, false, disco, sizeof(disco));

@@ -47,6 +47,15 @@ static void no_key(void *data, const struct addr *from, const struct key *k)
 	(void)k;
 }
 
+static bool nobody(void *data, const struct addr *from)
+{
+	(void)data;
+	(void)from;
+	return false;
+}
+
+static const struct tsmp_socket_ops tsmp_ops = { .allowed = nobody, .disco_key = no_key };
+
 static void test_all(void)
 {
 	struct link_rules_config rc = { LINK_RULE_BASE, LINK_TABLE, LINK_MARK, LINK_MARK_MASK, true, true, true };
@@ -108,7 +117,7 @@ static void test_all(void)
 	CHECK_OK(shuttle_new(loop, PORT, 0, no_relay, NULL, &s));
 	CHECK_OK(shuttle_deliver(s, 1, "x", 1));
 	CHECK_OK(shuttle_inject(s, &peer, &eth, "x", 1));
-	CHECK_OK(tsmp_socket_open(loop, "ks0", no_key, NULL, &t));
+	CHECK_OK(tsmp_socket_open(loop, "ks0", &tsmp_ops, NULL, &t));
 	step("shuttle, TSMP");
 	tsmp_socket_close(t);
 	shuttle_free(s);
@@ -154,7 +163,7 @@ static void test_nothing(void)
 	CHECK_EQ(nft_apply(n, &rules), -EPERM);
 	nft_close(n);
 	CHECK_EQ(udp_open(loop, &o, &u), -EPERM);
-	CHECK_EQ(tsmp_socket_open(loop, "lo", no_key, NULL, &t), -EPERM);
+	CHECK_EQ(tsmp_socket_open(loop, "lo", &tsmp_ops, NULL, &t), -EPERM);
 	loop_free(loop);
 	step("without capabilities everything is refused");
 }

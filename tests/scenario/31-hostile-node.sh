@@ -1,13 +1,15 @@
 #!/bin/bash
 # Strangers at a node: noise, disco with unknown keys, cut and forged STUN at the shared UDP port, the
 # private port and the relay port; noise, cut requests and idle connections at the local API. All of it
-# is met with silence or an error; the tunnel, the API, memory, descriptors and the log stay as they are.
+# is met with silence or an error; the tunnel, the API, memory, descriptors and the log stay as they are. Nor does a peer
+# that sends 1,000 pings a second to the daemon inside the tunnel hear more of it than a few.
 #
 #   alice 198.51.100.11 \
 #                        inet - pub 198.51.100.10 (coordinator, relay; here the stranger)
 #   bob   198.51.100.12 /
 . "$(dirname "$0")/lib.sh"
 need curl setpriv
+need_programs tests/interop/flood
 hosts alice bob
 start_coordinator
 join alice bob
@@ -69,6 +71,14 @@ done
 sleep 1
 check wgctl alice status >/dev/null
 check running alice
+
+step "TSMP"
+check on bob "$BIN/tests/interop/flood" "$(ip4 alice)" tsmp 1 2 >/dev/null # the two know of each other
+cpu=$(cpu_msec alice)
+said=$(on bob "$BIN/tests/interop/flood" "$(ip4 alice)" tsmp 1000 5)
+step "$said; alice: CPU $((($(cpu_msec alice) - cpu) / 5)) ms a second"
+[ "${said##* }" -ge 5 ] || fail "pings of a daemon are not answered"
+[ "${said##* }" -le 35 ] || fail "all of them are answered"
 
 step "afterwards"
 wait "${curls[@]}" # however late the last one came

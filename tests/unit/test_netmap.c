@@ -243,6 +243,39 @@ static void test_filters(void **state)
 	assert_false(netmap_filter_is_allow_all(nm, false));
 }
 
+static int64_t id_at(struct netmap *nm, uint8_t d)
+{
+	struct addr a = addr_v4(100, 64, 0, d);
+	const struct tailcfg_node *n = netmap_peer_by_addr(nm, &a);
+
+	return n ? n->id : 0;
+}
+
+/* Whose address it is, before and after each kind of change. */
+static void test_addresses(void **state)
+{
+	CLEANUP(netmap_free) struct netmap *nm = map_of("{" SELF "}");
+
+	(void)state;
+	assert_int_equal(id_at(nm, 1), 0); /* that is our own */
+	expect(nm, "{\"PeersChanged\":[" PEER("3", "03", "") "," PEER("2", "02", "") "]}", "delta +3 +2");
+	assert_int_equal(id_at(nm, 2), 2);
+	assert_int_equal(id_at(nm, 3), 3);
+	assert_int_equal(id_at(nm, 4), 0);
+	expect(nm, "{\"PeersChanged\":[{\"ID\":3," KEY("03") ",\"Addresses\":[\"100.64.0.9/32\",\"100.64.0.4/32\"]}]}",
+	       "delta 3:addresses,allowed");
+	assert_int_equal(id_at(nm, 3), 0);
+	assert_int_equal(id_at(nm, 4), 3);
+	assert_int_equal(id_at(nm, 9), 3);
+	expect(nm, "{\"PeersChanged\":[{\"ID\":4," KEY("04") ",\"Addresses\":[\"100.64.0.9/32\",\"100.64.0.2/32\"]}]}", "delta +4");
+	assert_int_equal(id_at(nm, 9), 3);
+	assert_int_equal(id_at(nm, 2), 2);
+	expect(nm, "{\"PeersRemoved\":[2]}", "delta -2");
+	assert_int_equal(id_at(nm, 2), 4);
+	expect(nm, "{\"PeersRemoved\":[3,4]}", "delta -3 -4");
+	assert_int_equal(id_at(nm, 9), 0);
+}
+
 /* How servers write "*" as a source out: the mesh's ranges (without those of ChromeOS), and subnet routes. */
 #define MESH(dst, more)                                                                                       \
 	"{\"PacketFilter\":[{\"SrcIPs\":[\"100.64.0.0-100.115.91.255\",\"100.115.94.0-100.127.255.255\","     \
@@ -450,7 +483,7 @@ int main(void)
 		cmocka_unit_test(test_first),	   cmocka_unit_test(test_deltas),
 		cmocka_unit_test(test_key_owner),  cmocka_unit_test(test_expiry),
 		cmocka_unit_test(test_routes),	   cmocka_unit_test(test_filters),
-		cmocka_unit_test(test_filter_of_ranges),
+		cmocka_unit_test(test_filter_of_ranges), cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_rest),	   cmocka_unit_test(test_recorded),
 		cmocka_unit_test(test_cache_file), cmocka_unit_test(test_flood),
 	};

@@ -210,12 +210,36 @@ static void test_forged_flood(void **state)
 	paths_free(t.p);
 }
 
+/* Inside the tunnel a peer is heard a few times a second, and the next one not less for it. */
+static void test_tsmp(void **state)
+{
+	struct key_pair disco, bob, carol;
+	unsigned int heard = 0;
+	struct tap t;
+
+	(void)state;
+	key_pair_generate(&disco);
+	key_pair_generate(&bob);
+	key_pair_generate(&carol);
+	tap_init(&t);
+	tap_peer(&t, 1, &bob.pub, &disco.pub);
+	tap_peer(&t, 2, &carol.pub, &disco.pub);
+	for (uint64_t i = 0; i < 30000; i++)
+		heard += paths_tsmp_allowed(t.p, 1, T0 + i * 100);
+	assert_int_equal(heard, 15); /* in three seconds */
+	assert_true(paths_tsmp_allowed(t.p, 2, T0 + 3 * SEC));
+	assert_true(paths_tsmp_allowed(t.p, 1, T0 + 3 * SEC));
+	assert_false(paths_tsmp_allowed(t.p, 3, T0 + 3 * SEC));
+	paths_free(t.p);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_strangers),
 		cmocka_unit_test(test_flood),
 		cmocka_unit_test(test_forged_flood),
+		cmocka_unit_test(test_tsmp),
 	};
 
 	return key_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
