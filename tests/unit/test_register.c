@@ -188,6 +188,29 @@ static void test_expired(void **state)
 	assert_int_equal(n->expiry_nsec, 0);
 }
 
+/* A key that is good for one login is not good for a second one when the first has expired, neither with the node's key
+ * nor with a new one; while the node is in, it may say it again (Headscale e759d9fc). */
+static void test_expired_once(void **state)
+{
+	struct world *w = *state;
+	struct node *n = login(w, 1, 101, w->once);
+	struct register_request q = ask(101, w->once);
+	struct register_decision d;
+
+	registry_node_set_expiry(&w->s, n, NOW + 1);
+	assert_int_equal(decide(w, 1, &q, NOW, &d), REGISTER_OK);
+	for (uint8_t key = 101; key <= 102; key++) {
+		q.node_key = key_of(key);
+		assert_int_equal(decide(w, 1, &q, NOW + 1, &d), REGISTER_REFUSE);
+		assert_string_equal(d.error, "authkey already used");
+	}
+	q.auth_key = NULL;
+	q.node_key = key_of(101);
+	assert_int_equal(decide(w, 1, &q, NOW + 1, &d), REGISTER_KEY_EXPIRED);
+	assert_int_equal(w->s.n_node, 1);
+	assert_int_equal(n->expiry_nsec, NOW + 1);
+}
+
 static void test_expiry_rules(void **state)
 {
 	struct world *w = *state;
@@ -329,7 +352,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_refusals), T(test_restart),     T(test_rotation),    T(test_expired),
+		T(test_refusals), T(test_restart),     T(test_rotation),    T(test_expired), T(test_expired_once),
 		T(test_expiry_rules), T(test_logout),  T(test_owners),	    T(test_interactive),
 		T(test_once),	  cmocka_unit_test(test_parse),
 	};
