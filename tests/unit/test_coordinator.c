@@ -1,5 +1,6 @@
 /* coordinator: nodes that log in, stream maps and hear of each other. */
 #include "tests/unit/coordinator_world.h"
+#include "tests/unit/weak_keys.h"
 
 #include <arpa/inet.h>
 
@@ -269,6 +270,200 @@ static void test_interactive(void **state)
 	client_free(a);
 }
 
+/* Polls for the login at this address, with that node's key. The answer's Error and AuthURL; static. */
+static const char *followed(struct node_client *c, const struct key *node, const char *url)
+{
+	static char said[512];
+	char text[1024], nk[KEY_TEXT_MAX];
+	json_t *j = NULL;
+
+	snprintf(text, sizeof(text), "{\"Version\":131,\"NodeKey\":\"%s\",\"Followup\":\"%s\",\"Hostinfo\":{}}",
+		 key_text(KEY_KIND_NODE, node, nk), url);
+	client_send(c, "/machine/register", text);
+	assert_int_equal(client_answer(c), 200);
+	assert_int_equal(json_read(buf_data(&c->body), c->body.len, 1 << 20, &j), 0);
+	snprintf(said, sizeof(said), "%s%s", json_get_str(j, "Error"), json_get_str(j, "AuthURL"));
+	assert_false(json_get_bool(j, "MachineAuthorized", false));
+	assert_null(memmem(buf_data(&c->body), c->body.len, "alice", 5));
+	json_decref(j);
+	return said;
+}
+
+/* A login belongs to the machine that began it: who knows its address and its node key learns nothing from it, neither
+ * while it waits nor when it has been approved (Headscale #3393). */
+static void test_followup_of_others(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = client_new(s), *b = client_new(s);
+	char url[256], text[512];
+	json_t *j;
+
+	snprintf(url, sizeof(url), "%s", client_register(a, NULL, "a", 131));
+	assert_non_null(strstr(url, "/register/hskey-authreq-"));
+	assert_non_null(strstr(followed(b, &a->node.pub, url), "/register/hskey-authreq-")); /* one of its own */
+	assert_null(strstr(followed(b, &a->node.pub, url), url));
+	assert_null(strstr(followed(b, &b->node.pub, url), url));
+	snprintf(text, sizeof(text), "{\"user\":\"alice\",\"authId\":\"%s\"}", strrchr(url, '/') + 1);
+	json_decref(admin(s, "POST", "/api/v1/auth/register", text));
+	assert_string_equal(client_register(a, NULL, "a", 131), "");
+	assert_non_null(strstr(followed(b, &a->node.pub, url), "different machine key"));
+	assert_null(strstr(followed(b, &b->node.pub, url), url));
+	j = admin(s, "GET", "/api/v1/node", "");
+	assert_int_equal(json_array_size(json_get(j, "nodes")), 1);
+	json_decref(j);
+	client_free(a);
+	client_free(b);
+}
+
+/* A map stream with somebody else's node key is refused, and whose key it is keeps its own (Headscale bad78332). */
+static void test_stream_of_others(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = joined(s, "a"), *b = joined(s, "b"), *stranger = client_new(s);
+	struct node_client *others[] = { b, stranger };
+	bool told = false;
+
+	client_stream(a);
+	json_decref(client_map(a, WAIT_MSEC));
+	for (size_t i = 0; i < ARRAY_SIZE(others); i++) {
+		struct key_pair own = others[i]->node;
+
+		others[i]->node = a->node;
+		others[i]->status = 0;
+		client_stream(others[i]);
+		while (!others[i]->stream_over)
+			assert_true(client_read(others[i], WAIT_MSEC));
+		assert_int_equal(others[i]->status, 404);
+		others[i]->node = own;
+	}
+	assert_int_equal(client_update(b, "\"Endpoints\":[\"192.0.2.7:7\"],"), 200);
+	while (!told) { /* by itself, or with what else is new of b */
+		json_t *m = client_map(a, WAIT_MSEC);
+		char *text = json_dumps(m, 0);
+
+		assert_non_null(m);
+		told = strstr(text, "192.0.2.7:7");
+		free(text);
+		json_decref(m);
+	}
+	assert_false(a->stream_over);
+	client_free(a);
+	client_free(b);
+	client_free(stranger);
+}
+
+/* The status of an answer on the public port. */
+static int asked(const struct server *s, const char *method, const char *path)
+{
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(s->port),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), status = 0;
+	char text[1024], nk[KEY_TEXT_MAX], body[128] = "";
+	size_t got = 0;
+	ssize_t n;
+
+	if (strcmp(method, "GET") && strcmp(method, "HEAD"))
+		snprintf(body, sizeof(body), "{\"NodePublic\":\"%s\"}", key_text(KEY_KIND_NODE, &s->noise, nk));
+	n = snprintf(text, sizeof(text), "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
+		     method, path, strlen(body), body);
+	assert_int_equal(connect(fd, (struct sockaddr *)&in, sizeof(in)), 0);
+	assert_int_equal(write(fd, text, (size_t)n), n);
+	memset(text, 0, sizeof(text));
+	while (got < sizeof(text) - 1 && (n = read(fd, text + got, sizeof(text) - 1 - got)) > 0)
+		got += (size_t)n;
+	close(fd);
+	if (sscanf(text, "HTTP/1.1 %d ", &status) != 1)
+		fail_msg("%s %s: answered with '%s'", method, path, text);
+	return status;
+}
+
+/* What anybody may ask, with which methods; all else on the public port is refused, and nothing of it is the admin
+ * socket's, however it is written. */
+static void test_public_routes(void **state)
+{
+	static const char *const methods[] = { "GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE" };
+	static const struct {
+		const char *path, *methods;
+	} routes[] = {
+		{ "/", "GET HEAD" },
+		{ "/key?v=131", "GET HEAD" },
+		{ "/key", "" },
+		{ "/health", "GET HEAD" },
+		{ "/version", "GET HEAD" },
+		{ "/verify", "POST" },
+		{ "/bootstrap-dns", "GET HEAD" },
+		{ "/robots.txt", "GET HEAD" },
+		{ "/ts2021", "" },
+		{ "/register/", "" },
+		{ "/register/hskey-authreq-000000000000000000000000", "" },
+		{ "/derp", "" },
+		{ "/derp/probe", "GET HEAD" },
+		{ "/derp/latency-check", "GET HEAD" },
+		{ "/machine/register", "" },
+		{ "/machine/map", "" },
+		{ "/metrics", "" },
+		{ "/debug/pprof/", "" },
+		{ "/api", "" },
+		{ "/api/v1", "" },
+		{ "/api/v1/", "" },
+		{ "/api/v1/node", "" },
+		{ "/api/v1/node/1", "" },
+		{ "/api/v1/node/1/expire", "" },
+		{ "/api/v1/user", "" },
+		{ "/api/v1/preauthkey", "" },
+		{ "/api/v1/auth/register", "" },
+		{ "//api/v1/node", "" },
+		{ "/./api/v1/node", "" },
+		{ "/%61pi/v1/node", "" },
+		{ "/API/v1/node", "" },
+		{ "/register/../api/v1/node", "" },
+		{ "/health/../api/v1/node", "" },
+		{ "/health/", "" },
+		{ "/key/", "" },
+	};
+	struct server *s = *state;
+	json_t *j;
+
+	server_kill(s);
+	snprintf(s->derp, sizeof(s->derp), "server: {enabled: true, region_id: 900, stun_listen_addr: \"127.0.0.1:0\", "
+		 "private_key_path: %s/derp.key}", s->dir);
+	server_start(s);
+	client_free(joined(s, "a")); /* node 1, that a DELETE would find */
+	for (size_t i = 0; i < ARRAY_SIZE(routes); i++) {
+		for (size_t k = 0; k < ARRAY_SIZE(methods); k++) {
+			int status = asked(s, methods[k], routes[i].path);
+			bool meant = strstr(routes[i].methods, methods[k]);
+
+			if (meant ? status != 200 : status < 400 || status > 599)
+				fail_msg("%s %s: %d", methods[k], routes[i].path, status);
+		}
+	}
+	j = admin(s, "GET", "/api/v1/node", "");
+	assert_int_equal(json_array_size(json_get(j, "nodes")), 1);
+	json_decref(j);
+	j = admin(s, "GET", "/api/v1/user", "");
+	assert_int_equal(json_array_size(json_get(j, "users")), 1);
+	json_decref(j);
+}
+
+/* A key whose secret everybody knows is no node's. */
+static void test_weak_keys(void **state)
+{
+	struct server *s = *state;
+	struct node_client *a = client_new(s);
+	json_t *j;
+
+	for (size_t i = 0; i < WEAK_KEYS; i++) {
+		a->node.pub = weak_key(i);
+		if (!strstr(client_register(a, s->reusable, "a", 131), i ? "small order" : "no node key"))
+			fail_msg("weak key %zu is a node's", i);
+	}
+	j = admin(s, "GET", "/api/v1/node", "");
+	assert_int_equal(json_array_size(json_get(j, "nodes")), 0);
+	json_decref(j);
+	client_free(a);
+}
+
 #define BUSY   12
 #define ROUNDS 40
 
@@ -392,6 +587,10 @@ int main(void)
 		T(test_one_off_key),
 		T(test_killed),
 		T(test_interactive),
+		T(test_followup_of_others),
+		T(test_stream_of_others),
+		T(test_public_routes),
+		T(test_weak_keys),
 		T(test_slow_reader),
 		T(test_garbage),
 		T(test_replayed_handshake),
