@@ -252,7 +252,7 @@ static int op_status(void *data, struct api_status_input *ret)
 			  netmap_filter_is_allow_all(n->map, n->state->prefs.accept_routes) ?
 								     API_FILTER_ALLOW_ALL :
 								     API_FILTER_REPLIES_ONLY,
-		.filter_reason = "the policy is not allow-all, and its rules are not compiled yet",
+		.filter_reason = "the policy is not allow-all for every peer, and its rules are not compiled yet",
 		.home_relay_id = n->home,
 		.home_relay_code = node_region_code(n, n->home),
 		.home_relay_connected = n->home_connected,

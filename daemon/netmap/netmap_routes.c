@@ -99,6 +99,8 @@ bool netmap_filter_is_allow_all(const struct netmap *nm, bool accept_routes)
 		size_t n_prefixes;
 		const struct prefix *p = peer_prefixes(nm, n, &n_prefixes);
 
+		if (n->jailed) /* whatever the rules say, it may only answer */
+			return false;
 		for (size_t k = 0; k < n_prefixes; k++) {
 			struct prefix masked = prefix_masked(&p[k]);
 

@@ -18,6 +18,6 @@ size_t netmap_peer_routes(const struct netmap *nm, const struct tailcfg_node *n,
 			  struct prefix *out, size_t max);
 
 /* Whatever a peer may send (netmap_peer_routes() of each), the filter lets in, to any address and
- * port: rules from "*", or as servers write out that word: from the mesh's ranges. Changes with filter
- * and peers. */
+ * port: rules from "*", or as servers write out that word: from the mesh's ranges. Never with a peer that is jailed.
+ * Changes with filter and peers. */
 bool netmap_filter_is_allow_all(const struct netmap *nm, bool accept_routes);

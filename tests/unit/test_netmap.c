@@ -300,6 +300,11 @@ static void test_filter_of_ranges(void **state)
 	assert_false(netmap_filter_is_allow_all(nm, false));
 	expect(nm, MESH("*", ""), "delta filter");
 	assert_true(netmap_filter_is_allow_all(nm, false));
+	/* nor for one that is jailed, which no rule lets in */
+	expect(nm, "{\"PeersChanged\":[" PEER("7", "07", "," DISCO("17") ",\"IsJailed\":true") "]}", "delta 7:caps");
+	assert_false(netmap_filter_is_allow_all(nm, false));
+	expect(nm, "{\"PeersChanged\":[" MESH_PEER "]}", "delta 7:caps");
+	assert_true(netmap_filter_is_allow_all(nm, false));
 }
 
 static void test_rest(void **state)
