@@ -129,6 +129,16 @@ static int adopt_sources(struct dataplane *d, const struct wg_device *now)
 	return 0;
 }
 
+/* And it lets in what is for the addresses that the device has. */
+static int adopt_addresses(struct dataplane *d)
+{
+	int r = link_addresses(d->link, &d->addrs, &d->n_addrs);
+
+	if (r == 0)
+		qsort(d->addrs, d->n_addrs, sizeof(*d->addrs), addr_order);
+	return r;
+}
+
 static int up_link(struct dataplane *d, uint16_t port, char *error)
 {
 	int r = link_up(d->link, LINK_MTU);
@@ -188,6 +198,8 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
 	if (r == 0)
 		r = adopt_sources(d, &now);
+	if (r == 0)
+		r = adopt_addresses(d);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
 	/* One with peers that is down stays so until its filter stands. */
@@ -319,16 +331,22 @@ int dataplane_set_key(struct dataplane *d, const struct key *node_private)
 	return r < 0 ? r : wg_set_device(d->wg, &now, &want);
 }
 
+/* The table first: what is for a new address shall not be lost, nor what was for an old one come in. */
 int dataplane_set_addresses(struct dataplane *d, const struct addr *a, size_t n)
 {
 	struct addr *copy = calloc(n + 1, sizeof(*copy));
+	bool same;
 
 	if (!copy)
 		return -ENOMEM;
 	memcpy(copy, a, n * sizeof(*copy));
+	qsort(copy, n, sizeof(*copy), addr_order);
+	same = n == d->n_addrs && (n == 0 || memcmp(copy, d->addrs, n * sizeof(*copy)) == 0);
 	free(d->addrs);
 	d->addrs = copy;
 	d->n_addrs = n;
+	if (!same)
+		dataplane_apply_table(d); /* what goes wrong is in status, and tried again */
 	d->addrs_error = link_set_addresses(d->link, a, n);
 	return d->addrs_error;
 }

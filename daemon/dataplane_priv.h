@@ -32,7 +32,7 @@ struct dataplane {
 	bool stood;  /* the table, when it was seen last */
 	unsigned int unseen; /* attempts to look at it that failed since */
 	bool may_tproxy; /* the kernel can, and the user has not said otherwise */
-	struct addr *addrs; /* own */
+	struct addr *addrs; /* own; sorted */
 	size_t n_addrs;
 	struct addr *peers; /* addresses that only the tunnel may bring; sorted */
 	size_t n_peers;

@@ -71,6 +71,9 @@ int dataplane_apply_table(struct dataplane *d)
 		.mark = LINK_MARK,
 		.mark_mask = LINK_MARK_MASK,
 		.filter = d->filter,
+		.own_only = true,
+		.own = d->addrs,
+		.n_own = MIN(d->n_addrs, (size_t)NFT_OWN_MAX),
 		.peers = d->peers,
 		.n_peers = d->n_peers,
 	};

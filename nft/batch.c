@@ -222,6 +222,16 @@ static int put_saddr_in(struct nftnl_rule *rule, const struct nft_expr *x)
 	return nftnl_expr_set_str(e, NFTNL_EXPR_LOOKUP_SET, x->name) < 0 ? -ENOMEM : 0;
 }
 
+static int put_daddr(struct nftnl_rule *rule, const struct addr *a)
+{
+	uint32_t len = (uint32_t)addr_len(a);
+	int r = put_meta_byte(rule, NFT_META_NFPROTO, a->family == 4 ? NFPROTO_IPV4 : NFPROTO_IPV6);
+
+	if (r == 0)
+		r = put_payload(rule, NFT_PAYLOAD_NETWORK_HEADER, a->family == 4 ? 16 : 24, len);
+	return r < 0 ? r : put_cmp(rule, false, a->b, len);
+}
+
 static int put_tcp_syn(struct nftnl_rule *rule)
 {
 	static const uint8_t syn = 0x02, mask = 0x02 | 0x04, zero;
@@ -345,6 +355,8 @@ static int put_expr(struct nftnl_rule *rule, const struct nft_expr *x)
 		return put_ct_reply(rule);
 	case NFT_EXPR_SADDR_IN:
 		return put_saddr_in(rule, x);
+	case NFT_EXPR_DADDR:
+		return put_daddr(rule, x->addr);
 	case NFT_EXPR_TCP_SYN:
 		return put_tcp_syn(rule);
 	case NFT_EXPR_SET_MARK:

@@ -83,11 +83,41 @@ static void chain_raw_out(struct maker *m)
 	}
 }
 
+static bool own_only(const struct maker *m)
+{
+	return m->c->own_only && !m->c->gateway;
+}
+
+/* What comes out of the tunnel. Linux takes a packet for any of its addresses on any of its interfaces, so a peer
+ * could reach what listens on a bridge for containers alone. */
+static void chain_for_us(struct maker *m)
+{
+	if (!own_only(m))
+		return;
+	begin_chain(m, "for-us", NFT_HOOK_NONE, 0);
+	for (size_t i = 0; i < m->c->n_own; i++)
+		RULE(m, E(DADDR, .addr = &m->c->own[i]), E(ACCEPT));
+	RULE(m, E(DROP));
+}
+
+/* Nothing that is from the tunnel comes back from for-us. */
+static void add_source_rules(struct maker *m)
+{
+	for (size_t i = 0; i < m->r->n_sets; i++) {
+		const struct nft_set *s = &m->r->sets[i];
+
+		if (own_only(m))
+			RULE(m, E(SADDR_IN, .a = s->family, .name = s->name), E(DROP));
+		else
+			RULE(m, IIF_NOT_WG, E(SADDR_IN, .a = s->family, .name = s->name), E(DROP));
+	}
+}
+
 static void chain_mangle_pre(struct maker *m)
 {
 	const struct nft_config *c = m->c;
 
-	if (!c->share_port && !c->mark_inbound && c->n_peers == 0)
+	if (!c->share_port && !c->mark_inbound && c->n_peers == 0 && !own_only(m))
 		return;
 	begin_chain(m, "mangle-pre", NFT_HOOK_PREROUTING, PRIORITY_MANGLE);
 	if (c->mark_inbound)
@@ -95,9 +125,9 @@ static void chain_mangle_pre(struct maker *m)
 		     E(SET_MARK, .a = c->mark, .b = c->mark_mask));
 	if (c->share_port)
 		RULE(m, UDP, E(DPORT, .a = c->port), E(JUMP, .name = "shared"));
-	for (size_t i = 0; i < m->r->n_sets; i++)
-		RULE(m, IIF_NOT_WG,
-		     E(SADDR_IN, .a = m->r->sets[i].family, .name = m->r->sets[i].name), E(DROP));
+	if (own_only(m))
+		RULE(m, IIF_WG, E(JUMP, .name = "for-us"));
+	add_source_rules(m);
 }
 
 static void chain_input(struct maker *m)
@@ -195,10 +225,13 @@ int nft_ruleset_make(const struct nft_config *c, struct nft_ruleset *ret)
 		return -EINVAL;
 	memcpy(ret->table, c->table, sizeof(ret->table));
 	memcpy(ret->ifname, c->ifname, sizeof(ret->ifname));
+	if (c->n_own > NFT_OWN_MAX)
+		return -ENOBUFS;
 	r = make_sets(&m);
 	if (r < 0)
 		return r;
 	chain_shared(&m);
+	chain_for_us(&m);
 	chain_raw_out(&m);
 	chain_mangle_pre(&m);
 	chain_input(&m);
@@ -222,14 +255,15 @@ static void text_bytes(const struct nft_expr *e, struct buf *out)
 	buf_put_str(out, " ");
 }
 
-static const char *saddr_name(uint32_t family)
+static const char *header_name(uint32_t family)
 {
-	return family == 4 ? "ip saddr" : "ip6 saddr";
+	return family == 4 ? "ip" : "ip6";
 }
 
 static void text_expr(const struct nft_ruleset *r, const struct nft_expr *e, struct buf *out)
 {
 	const char *not = e->negate ? "!= " : "";
+	char addr[ADDR_TEXT_MAX];
 
 	switch (e->kind) {
 	case NFT_EXPR_IIF:
@@ -273,7 +307,10 @@ static void text_expr(const struct nft_ruleset *r, const struct nft_expr *e, str
 		buf_put_str(out, "ct state established,related ");
 		break;
 	case NFT_EXPR_SADDR_IN:
-		buf_printf(out, "%s @%s ", saddr_name(e->a), e->name);
+		buf_printf(out, "%s saddr @%s ", header_name(e->a), e->name);
+		break;
+	case NFT_EXPR_DADDR:
+		buf_printf(out, "%s daddr %s ", header_name(e->addr->family), addr_text(e->addr, addr));
 		break;
 	case NFT_EXPR_TCP_SYN:
 		buf_put_str(out, "tcp flags & (syn | rst) == syn ");

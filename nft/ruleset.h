@@ -21,6 +21,7 @@
 #define NFT_CHAINS_MAX	 8
 #define NFT_SETS_MAX	 2
 #define NFT_PEERS_MAX	 200000
+#define NFT_OWN_MAX	 8
 #define NFT_FORWARD_MARK 0x40000U /* arrived by the tunnel, may be masqueraded */
 
 enum nft_filter {
@@ -47,6 +48,9 @@ struct nft_config {
 	bool mark_inbound; /* P's packets get the mark, for strict reverse path filters (kernel.md 5) */
 	uint16_t relay_port; /* not 0: the relay loopback is kept out of connection tracking */
 
+	bool own_only;		/* from the tunnel nothing comes in but what is for our own addresses; not on a gateway */
+	const struct addr *own; /* … which are these; none: nothing at all */
+	size_t n_own;
 	const struct addr *peers; /* addresses that only the tunnel may bring; sorted by addr_cmp */
 	size_t n_peers;
 };
@@ -66,6 +70,7 @@ enum nft_expr_kind {
 	NFT_EXPR_MARK,	  /* (mark & b) == a */
 	NFT_EXPR_CT_REPLY, /* established or related */
 	NFT_EXPR_SADDR_IN, /* a: 4, 6; name: set */
+	NFT_EXPR_DADDR,	   /* addr */
 	NFT_EXPR_TCP_SYN,
 	/* actions */
 	NFT_EXPR_SET_MARK,  /* mark = (mark & ~b) | a */
@@ -84,7 +89,8 @@ struct nft_expr {
 	bool negate;
 	uint32_t a, b;
 	uint8_t len, data[8];
-	const char *name; /* a constant */
+	const char *name;	 /* a constant */
+	const struct addr *addr; /* borrowed from the configuration */
 };
 
 struct nft_rule {
@@ -125,7 +131,7 @@ struct nft_ruleset {
 	struct nft_rule rules[NFT_RULES_MAX];
 };
 
-/* -EINVAL: names that are no names, peers not sorted; -ENOBUFS: more peers than NFT_PEERS_MAX. */
+/* -EINVAL: names that are no names, peers not sorted; -ENOBUFS: more than NFT_PEERS_MAX or NFT_OWN_MAX. */
 int nft_ruleset_make(const struct nft_config *c, struct nft_ruleset *ret);
 /* Appends what `nft -f` would take. elements: with the members of the sets. */
 void nft_ruleset_text(const struct nft_ruleset *r, bool elements, struct buf *out);

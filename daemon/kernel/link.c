@@ -265,11 +265,10 @@ static void put_del_address(struct link *l, struct nlmsghdr *nlh, const void *me
 	link_msg_put_address(nlh, l->ifindex, member, RTM_DELADDR, 0);
 }
 
-int link_set_addresses(struct link *l, const struct addr *wanted, size_t n)
+/* Into a list of struct prefix. */
+static int dump_own_addresses(struct link *l, struct list *have)
 {
 	CLEANUP(list_done) struct list all = { .size = sizeof(struct link_addr_record) };
-	CLEANUP(list_done) struct list want = { .size = sizeof(struct prefix) };
-	CLEANUP(list_done) struct list have = { .size = sizeof(struct prefix) };
 	int r = dump_addresses(l, &all);
 
 	for (size_t i = 0; i < all.n && r == 0; i++) {
@@ -277,8 +276,35 @@ int link_set_addresses(struct link *l, const struct addr *wanted, size_t n)
 		struct prefix p = { a->addr, a->bits };
 
 		if (a->ifindex == l->ifindex && !addr_is_link_local(&a->addr))
-			r = list_add(&have, &p);
+			r = list_add(have, &p);
 	}
+	return r;
+}
+
+int link_addresses(struct link *l, struct addr **ret, size_t *ret_n)
+{
+	CLEANUP(list_done) struct list have = { .size = sizeof(struct prefix) };
+	int r = dump_own_addresses(l, &have);
+	struct addr *v;
+
+	if (r < 0)
+		return r;
+	v = calloc(have.n + 1, sizeof(*v));
+	if (!v)
+		return -ENOMEM;
+	for (size_t i = 0; i < have.n; i++)
+		v[i] = ((const struct prefix *)have.p + i)->addr;
+	*ret = v;
+	*ret_n = have.n;
+	return 0;
+}
+
+int link_set_addresses(struct link *l, const struct addr *wanted, size_t n)
+{
+	CLEANUP(list_done) struct list want = { .size = sizeof(struct prefix) };
+	CLEANUP(list_done) struct list have = { .size = sizeof(struct prefix) };
+	int r = dump_own_addresses(l, &have);
+
 	for (size_t i = 0; i < n && r == 0; i++) {
 		struct prefix p = prefix_of(&wanted[i]);
 

@@ -37,6 +37,8 @@ int link_up(struct link *l, unsigned int mtu_bytes);
 int link_down(struct link *l);
 /* Exactly these (as /32 and /128) shall be on our interface; new ones are added before old ones go. */
 int link_set_addresses(struct link *l, const struct addr *wanted, size_t n);
+/* Those that are there now. Free with free(). */
+int link_addresses(struct link *l, struct addr **ret, size_t *ret_n);
 /* Exactly these routes of ours shall be in the table, out of our interface. Any order. */
 int link_set_routes(struct link *l, uint32_t table, const struct link_route *wanted, size_t n);
 /* Exactly these rules of ours shall exist at priorities [base, base + 100). n = 0 removes ours. */

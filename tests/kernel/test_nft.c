@@ -29,6 +29,8 @@ static unsigned int wait_change(void)
 	return changes_seen;
 }
 
+static struct addr own[2];
+
 static struct nft_config config_of(unsigned int bits)
 {
 	struct nft_config c = { .table = "kernscale",
@@ -37,8 +39,12 @@ static struct nft_config config_of(unsigned int bits)
 				.port = 41641,
 				.private_port = 39999,
 				.mark = 0x80000,
-				.mark_mask = 0xff0000 };
+				.mark_mask = 0xff0000,
+				.own = own,
+				.n_own = 2 };
 
+	own[0] = addr_v4(100, 64, 0, 1);
+	own[1] = (struct addr){ 6, { 0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0, [15] = 1 } };
 	c.share_port = bits & 1;
 	c.rewrite_source = bits & 2;
 	c.filter = bits & 4 ? NFT_FILTER_ALLOW_ALL : NFT_FILTER_REPLIES_ONLY;
@@ -48,6 +54,7 @@ static struct nft_config config_of(unsigned int bits)
 	c.clamp_mss = bits & 64;
 	c.mark_inbound = bits & 128;
 	c.relay_port = bits & 256 ? 41642 : 0;
+	c.own_only = bits & 512;
 	return c;
 }
 
@@ -86,7 +93,7 @@ static void test_all_layouts(struct nft *n)
 {
 	struct addr *peers = make_peers(3);
 
-	for (unsigned int bits = 0; bits < 512; bits += bits < 4 ? 1 : bits < 16 ? 4 : 67) {
+	for (unsigned int bits = 0; bits < 1024; bits += bits < 4 ? 1 : bits < 16 ? 4 : 67) {
 		struct nft_config c = config_of(bits);
 		uint64_t sent;
 
@@ -264,7 +271,7 @@ static void test_held_layouts(struct nft *n, struct nft *other)
 {
 	struct addr *peers = make_peers(3);
 
-	for (unsigned int bits = 0; bits < 512; bits += bits < 4 ? 1 : bits < 16 ? 4 : 67) {
+	for (unsigned int bits = 0; bits < 1024; bits += bits < 4 ? 1 : bits < 16 ? 4 : 67) {
 		struct nft_config c = config_of(bits);
 
 		c.peers = peers;

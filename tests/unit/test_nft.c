@@ -14,7 +14,7 @@
 #include "nft/batch.h"
 #include "tests/unit/golden.h"
 
-static struct addr peers[5];
+static struct addr peers[5], own[2];
 
 static struct nft_config base(void)
 {
@@ -23,6 +23,8 @@ static struct nft_config base(void)
 	peers[2] = addr_v4(100, 100, 7, 9);
 	peers[3] = (struct addr){ 6, { 0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0, [15] = 2 } };
 	peers[4] = (struct addr){ 6, { 0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0, [15] = 3 } };
+	own[0] = addr_v4(100, 64, 0, 1);
+	own[1] = (struct addr){ 6, { 0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0, [15] = 1 } };
 	return (struct nft_config){ .table = "kernscale",
 				    .ifname = "kernscale0",
 				    .ifindex = 7,
@@ -31,6 +33,9 @@ static struct nft_config base(void)
 				    .share_port = true,
 				    .mark = 0x80000,
 				    .mark_mask = 0xff0000,
+				    .own_only = true,
+				    .own = own,
+				    .n_own = 2,
 				    .peers = peers,
 				    .n_peers = 5 };
 }
@@ -58,6 +63,8 @@ static void test_golden(void **state)
 	c.n_peers = 0;
 	c.share_port = false;
 	check_golden("bare", &c);
+	c.n_own = 0;
+	check_golden("no-address", &c);
 	c = base();
 	c.filter = NFT_FILTER_ALLOW_ALL;
 	c.forwarding = c.gateway = c.masquerade = c.clamp_mss = true;
@@ -99,6 +106,47 @@ static void test_closed(void **state)
 	}
 }
 
+static const struct nft_chain *chain_of(const struct nft_ruleset *r, const char *name)
+{
+	for (size_t i = 0; i < r->n_chains; i++)
+		if (strcmp(r->chains[i].name, name) == 0)
+			return &r->chains[i];
+	return NULL;
+}
+
+/* Allow-all is for our own addresses: where this is no gateway all else goes, in every layout, whether any are known. */
+static void test_own_only(void **state)
+{
+	(void)state;
+	for (unsigned int bits = 0; bits < 32; bits++) {
+		struct nft_config c = base();
+		const struct nft_chain *pre, *for_us;
+		struct nft_ruleset r;
+		bool jumps = false;
+
+		c.filter = bits & 1 ? NFT_FILTER_ALLOW_ALL : NFT_FILTER_REPLIES_ONLY;
+		c.n_own = bits & 2 ? 2 : 0;
+		c.n_peers = bits & 4 ? 5 : 0;
+		c.share_port = bits & 8;
+		c.gateway = bits & 16;
+		assert_int_equal(nft_ruleset_make(&c, &r), 0);
+		pre = chain_of(&r, "mangle-pre");
+		for_us = chain_of(&r, "for-us");
+		for (size_t i = 0; pre && i < pre->n; i++) {
+			const struct nft_rule *rule = &r.rules[pre->first + i];
+
+			jumps |= rule->n == 2 && rule->e[0].kind == NFT_EXPR_IIF && !rule->e[0].negate &&
+				 rule->e[1].kind == NFT_EXPR_JUMP && strcmp(rule->e[1].name, "for-us") == 0;
+		}
+		assert_int_equal(jumps, !c.gateway);
+		assert_int_equal(for_us != NULL, !c.gateway);
+		if (for_us) {
+			assert_int_equal(for_us->n, c.n_own + 1);
+			assert_int_equal(r.rules[for_us->first + c.n_own].e[0].kind, NFT_EXPR_DROP);
+		}
+	}
+}
+
 static void test_refused(void **state)
 {
 	struct nft_config c = base();
@@ -118,6 +166,9 @@ static void test_refused(void **state)
 	assert_int_equal(nft_ruleset_make(&c, &r), -EINVAL);
 	c = base();
 	c.n_peers = NFT_PEERS_MAX + 1;
+	assert_int_equal(nft_ruleset_make(&c, &r), -ENOBUFS);
+	c = base();
+	c.n_own = NFT_OWN_MAX + 1;
 	assert_int_equal(nft_ruleset_make(&c, &r), -ENOBUFS);
 }
 
@@ -180,7 +231,7 @@ static void test_event(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_golden), cmocka_unit_test(test_closed), cmocka_unit_test(test_refused),
+		cmocka_unit_test(test_golden), cmocka_unit_test(test_closed), cmocka_unit_test(test_own_only), cmocka_unit_test(test_refused),
 		cmocka_unit_test(test_batch),  cmocka_unit_test(test_event),
 	};
 

@@ -17,7 +17,7 @@
 #include "nft/batch.h"
 #include "nft/copy.h"
 
-static struct addr peers[1500];
+static struct addr peers[1500], own[2];
 
 static struct nft_config layout(unsigned int bits)
 {
@@ -29,8 +29,12 @@ static struct nft_config layout(unsigned int bits)
 				.mark = 0x80000,
 				.mark_mask = 0xff0000,
 				.peers = peers,
-				.n_peers = ARRAY_SIZE(peers) };
+				.n_peers = ARRAY_SIZE(peers),
+				.own = own,
+				.n_own = ARRAY_SIZE(own) };
 
+	own[0] = addr_v4(100, 64, 200, 1);
+	own[1] = (struct addr){ 6, { 0xfd, 1 } };
 	for (size_t i = 0; i < ARRAY_SIZE(peers); i++)
 		peers[i] = i < 1400 ? addr_v4(100, 64, (uint8_t)(i >> 8), (uint8_t)i) :
 				      (struct addr){ 6, { 0xfd, [14] = (uint8_t)(i >> 8), [15] = (uint8_t)i } };
@@ -43,6 +47,7 @@ static struct nft_config layout(unsigned int bits)
 	c.clamp_mss = bits & 64;
 	c.mark_inbound = bits & 128;
 	c.relay_port = bits & 256 ? 41642 : 0;
+	c.own_only = bits & 512;
 	c.n_peers = bits % 3 == 2 ? 0 : c.n_peers;
 	return c;
 }
@@ -140,7 +145,7 @@ static void make(const struct nft_config *c, struct nft_ruleset *rs, struct buf 
 static void test_whole(void **state)
 {
 	(void)state;
-	for (unsigned int bits = 0; bits < 512; bits++) {
+	for (unsigned int bits = 0; bits < 1024; bits++) {
 		CLEANUP(buf_done) struct buf b = { 0 }, copy = { 0 };
 		CLEANUP(nft_table_seen_done) struct nft_table_seen want = { 0 };
 		struct nft_config c = layout(bits);
@@ -175,7 +180,7 @@ static void test_whole(void **state)
 static void test_foreign(void **state)
 {
 	CLEANUP(buf_done) struct buf ours = { 0 }, both = { 0 }, want = { 0 }, got = { 0 };
-	struct nft_config c = layout(1 | 8 | 64), d = layout(511);
+	struct nft_config c = layout(1 | 8 | 64 | 512), d = layout(511);
 	struct nft_ruleset rs, other;
 	struct nlmsghdr *nlh;
 	int left;
@@ -202,7 +207,7 @@ static void test_again(void **state)
 {
 	CLEANUP(buf_done) struct buf b = { 0 }, want = { 0 }, got = { 0 };
 	static feed_fn *const kinds[] = { nft_copy_set, nft_copy_chain, nft_copy_rule };
-	struct nft_config config = layout(1 | 8 | 64);
+	struct nft_config config = layout(1 | 8 | 64 | 512);
 	struct nft_ruleset rs;
 	struct nft_copy c;
 

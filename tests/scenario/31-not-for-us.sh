@@ -1,0 +1,80 @@
+#!/bin/bash
+# Alice, a member of an open mesh, has her own WireGuard send to bob what is for other addresses: one of a bridge on
+# his host, where something listens that is for his containers alone, the one of his network card, and what lies behind
+# him. Linux would take all of it. Nothing is answered, by IPv4 and IPv6, also when bob's daemon was killed and comes
+# back; what is for his mesh addresses is.
+#
+#   alice 198.51.100.11 - inet - bob 198.51.100.12, bridge0 172.17.0.1, 2001:db8:17::1 - inside 172.17.0.2
+. "$(dirname "$0")/lib.sh"
+need wg
+hosts alice bob
+space inside
+cable bob bridge0 inside eth0
+ip_batch bob <<-X
+	addr add 172.17.0.1/24 dev bridge0
+	addr add 2001:db8:17::1/64 dev bridge0 nodad
+X
+ip_batch inside <<-X
+	addr add 172.17.0.2/24 dev eth0
+	route add default via 172.17.0.1
+X
+start_coordinator
+join alice bob
+check wait_until 20 reach alice bob
+both_direct 20 alice bob
+ip4=$(ip4 bob) ip6=$(ip6 bob)
+
+to_bob() {
+	local key
+
+	key=$(key_of bob)
+	on alice wg set kernscale0 peer "$key" allowed-ips "$ip4/32,$ip6/128,172.17.0.0/24,198.51.100.12/32,2001:db8:17::1/128"
+	ip -n "${P}alice" route replace 172.17.0.0/24 dev kernscale0
+	ip -n "${P}alice" -6 route replace 2001:db8:17::1/128 dev kernscale0
+}
+
+# asks ADDRESS: alice, who has an answer
+asks() {
+	on alice ping -q -c 2 -i 0.2 -W 1 -I kernscale0 "$1" >/dev/null
+}
+
+# came ADDRESS: how many packets for it bob's kernel has had out of the tunnel
+came() {
+	on bob nft list chain inet seen first | sed -n "s/.* daddr $1 counter packets \([0-9]*\) .*/\1/p"
+}
+
+on bob nft -f - <<-X
+	table inet seen {
+		chain first {
+			type filter hook prerouting priority -300;
+			iifname kernscale0 ip daddr 172.17.0.1 counter
+			iifname kernscale0 ip daddr 172.17.0.2 counter
+			iifname kernscale0 ip daddr 198.51.100.12 counter
+			iifname kernscale0 ip6 daddr 2001:db8:17::1 counter
+		}
+	}
+X
+
+# nothing_answers WHEN
+nothing_answers() {
+	to_bob
+	check wait_until 20 asks "$ip4"
+	check asks "$ip6"
+	for a in 172.17.0.1 172.17.0.2 198.51.100.12 2001:db8:17::1; do
+		before=$(came "$a")
+		! asks "$a" || fail "$1: $a answers"
+		[ "$(came "$a")" -gt "$before" ] || fail "$1: nothing came to bob for $a"
+	done
+	step "$1: nothing answers that is not bob's in the mesh"
+}
+
+on bob ping -q -c 1 -W 2 172.17.0.2 >/dev/null || fail "inside does not answer bob"
+nothing_answers "at first"
+
+stop bob KILL
+nothing_answers "with a dead daemon"
+launch_node bob
+check wait_until 20 listens bob
+check wait_until 20 asks "$ip4"
+nothing_answers "with the next one"
+check grep -q 'daddr' <(on bob nft list chain inet kernscale for-us)
