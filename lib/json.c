@@ -2,8 +2,11 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
+
+#include "lib/jsonscan.h"
 
 const bool json_brackets[256] = { ['"'] = true, ['{'] = true, ['['] = true, ['}'] = true, [']'] = true };
 
@@ -45,18 +48,115 @@ static bool json_too_deep(const char *p, size_t len)
 	return false;
 }
 
-int json_read(const void *p, size_t len, size_t max_bytes, json_t **ret)
+/* ---- jansson without memory ----
+ *
+ * Its lexer does not look at whether the text of a token could be kept: what has no room is left out, and the end of a
+ * string that lost its closing quote is looked for, and written, behind it (2.14, lex_save() and lex_scan_string()).
+ * So while it parses it gets what it asks for from a reserve when the system has none, and nothing more to read, which
+ * ends it soon. */
+
+#define RESERVE_PART 64 /* bytes of text that are read at once */
+#define RESERVE_SMALL 16384
+
+struct reserve {
+	char *start;
+	size_t size, used;
+};
+
+static struct reserve *reserve; /* while it parses */
+/* How often there was no memory, and how often of these somebody has been told. */
+static unsigned long refused, told;
+
+/* The text of a token is kept in what doubles, and then copied; the rest is for what a part of the text can hold. */
+static size_t reserve_for(size_t len)
 {
+	return 3 * len + RESERVE_SMALL / 2;
+}
+
+static void *reserve_take(struct reserve *r, size_t n)
+{
+	char *p = r->start + r->used;
+
+	if (n > r->size - r->used)
+		return NULL;
+	r->used += MIN((n + 15) & ~(size_t)15, r->size - r->used);
+	return p;
+}
+
+static void *json_malloc(size_t n)
+{
+	void *p = malloc(n);
+
+	if (p)
+		return p;
+	refused++;
+	return reserve ? reserve_take(reserve, n) : NULL;
+}
+
+static void json_free(void *p)
+{
+	uintptr_t at = (uintptr_t)p;
+
+	if (!reserve || at < (uintptr_t)reserve->start || at >= (uintptr_t)reserve->start + reserve->size)
+		free(p);
+}
+
+__attribute__((constructor)) static void watch_memory(void)
+{
+	json_set_alloc_funcs(json_malloc, json_free);
+}
+
+static bool ran_out(void)
+{
+	bool out = refused != told;
+
+	told = refused;
+	return out;
+}
+
+static size_t read_part(void *out, size_t max, void *data)
+{
+	struct json_slice *text = data;
+	size_t n = refused != told ? 0 : MIN(text->len, MIN(max, (size_t)RESERVE_PART));
+
+	memcpy(out, text->p, n);
+	text->p += n;
+	text->len -= n;
+	return n;
+}
+
+int json_parse(const void *p, size_t len, size_t flags, json_t **ret)
+{
+	static _Alignas(16) char small[RESERVE_SMALL];
+	CLEANUP(free) char *large = reserve_for(len) > sizeof(small) ? malloc(reserve_for(len)) : NULL;
+	struct reserve r = { large ? large : small, large ? reserve_for(len) : sizeof(small), 0 };
+	struct json_slice text = { p, len };
 	json_error_t err;
 	json_t *j;
+	bool out;
 
-	if (len > max_bytes || json_too_deep(p, len))
-		return -ENOBUFS;
-	j = json_loadb(p, len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL, &err);
+	if (!large && reserve_for(len) > sizeof(small))
+		return -ENOMEM;
+	told = refused;
+	reserve = &r;
+	j = json_load_callback(read_part, &text, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | flags, &err);
+	out = ran_out();
+	if (out)
+		json_decref(j);
+	reserve = NULL;
+	if (out)
+		return -ENOMEM;
 	if (!j)
 		return -EBADMSG;
 	*ret = j;
 	return 0;
+}
+
+int json_read(const void *p, size_t len, size_t max_bytes, json_t **ret)
+{
+	if (len > max_bytes || json_too_deep(p, len))
+		return -ENOBUFS;
+	return json_parse(p, len, 0, ret);
 }
 
 static int json_sink(const char *p, size_t n, void *data)
@@ -66,7 +166,9 @@ static int json_sink(const char *p, size_t n, void *data)
 
 int json_write(const json_t *j, struct buf *out)
 {
-	return json_dump_callback(j, json_sink, out, JSON_COMPACT | JSON_ENCODE_ANY) < 0 ? -ENOMEM : 0;
+	int r = json_dump_callback(j, json_sink, out, JSON_COMPACT | JSON_ENCODE_ANY);
+
+	return ran_out() || r < 0 ? -ENOMEM : 0;
 }
 
 json_t *json_get(const json_t *o, const char *name)

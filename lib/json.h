@@ -19,9 +19,14 @@ DEFINE_CLEANUP(json_t *, json_decref)
 
 #define JSON_DEPTH_MAX 32
 
-/* Parses len bytes (at most max_bytes, at most JSON_DEPTH_MAX levels). -ENOBUFS over a limit, -EBADMSG. */
+/* Parses len bytes (at most max_bytes, at most JSON_DEPTH_MAX levels). -ENOBUFS over a limit, -EBADMSG,
+ * -ENOMEM. */
 int json_read(const void *p, size_t len, size_t max_bytes, json_t **ret);
-/* Appends compact JSON. Steals nothing. */
+/* The same with no limits, which the caller has looked at, and with jansson's flags. By itself jansson says of text for
+ * which it has no memory that it is no JSON, and may take a number or word that it has cut short. */
+int json_parse(const void *p, size_t len, size_t flags, json_t **ret);
+/* Appends compact JSON. Steals nothing. -ENOMEM also when there was none while the tree was made, which then lacks
+ * members: since the last call of these. */
 int json_write(const json_t *j, struct buf *out);
 
 /* For who scans text: what opens or closes something, and the end of a string (p is behind its opening quote), NULL

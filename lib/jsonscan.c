@@ -190,8 +190,6 @@ static size_t tree_bytes(struct json_slice s)
 int json_slice_read(struct json_slice s, json_t **ret)
 {
 	struct json_scan at = { .p = s.p, .end = s.p + s.len };
-	json_error_t err;
-	json_t *j;
 
 	if (!s.p || !s.len)
 		return -EBADMSG;
@@ -201,11 +199,7 @@ int json_slice_read(struct json_slice s, json_t **ret)
 		return -EBADMSG;
 	if (s.len > JSON_TREE_MAX / 256 && tree_bytes(s) > JSON_TREE_MAX)
 		return -ENOBUFS;
-	j = json_loadb(s.p, s.len, JSON_REJECT_DUPLICATES | JSON_ALLOW_NUL | JSON_DECODE_ANY, &err);
-	if (!j)
-		return -EBADMSG;
-	*ret = j;
-	return 0;
+	return json_parse(s.p, s.len, JSON_DECODE_ANY, ret);
 }
 
 int json_slice_int(struct json_slice object, const char *name, int64_t *ret)

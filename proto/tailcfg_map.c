@@ -68,7 +68,7 @@ static int read_text(struct json_slice v, size_t max, char **ret)
 
 	r = json_slice_read(v, &j);
 	if (r < 0 || !json_is_string(j))
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	free(*ret);
 	*ret = tailcfg_text(json_string_value(j), max);
 	return *ret ? 0 : -ENOMEM;
@@ -81,7 +81,7 @@ static int read_time(struct json_slice v, int64_t *ret)
 
 	r = json_slice_read(v, &j);
 	if (r < 0 || !json_is_string(j))
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	return json_time_parse(json_string_value(j), ret);
 }
 
@@ -111,7 +111,7 @@ static int slice_int(struct json_slice v, int64_t *ret)
 
 	r = json_slice_read(v, &j);
 	if (r < 0 || !json_is_integer(j))
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	*ret = json_integer_value(j);
 	return 0;
 }
@@ -339,7 +339,10 @@ static int read_users(struct json_slice v, struct tailcfg_map_response *m)
 		r = tailcfg_grow(&m->users, m->n_users, TAILCFG_USERS_MAX, sizeof(*m->users));
 		if (r < 0)
 			return r;
-		if (json_slice_read(e, &o) < 0 || json_get_int(o, "ID", 0) <= 0) {
+		r = json_slice_read(e, &o);
+		if (r == -ENOMEM)
+			return r;
+		if (r < 0 || json_get_int(o, "ID", 0) <= 0) {
 			m->n_skipped++;
 			continue;
 		}
@@ -388,7 +391,7 @@ static int read_health(struct json_slice v, struct tailcfg_map_response *m)
 
 	r = json_slice_read(v, &o);
 	if (r < 0 || !json_is_array(o))
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	while (json_array_size(o) > TAILCFG_HEALTH_MAX)
 		json_array_remove(o, json_array_size(o) - 1);
 	m->has_health = true;
@@ -614,7 +617,7 @@ int tailcfg_dns_decode(struct json_slice text, struct tailcfg_dns *ret)
 
 	r = json_slice_read(text, &o);
 	if (r < 0 || !json_is_object(o))
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	d.proxied = json_get_bool(o, "Proxied", false);
 	r = resolvers_decode(json_get(o, "Resolvers"), &d.resolvers, &d.n_resolvers);
 	if (r == 0)
@@ -651,7 +654,7 @@ int tailcfg_register_decode(struct json_slice text, struct tailcfg_register_resp
 		return -ENOBUFS;
 	r = json_slice_read(text, &o);
 	if (r < 0 || !json_is_object(o))
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	a.node_key_expired = json_get_bool(o, "NodeKeyExpired", false);
 	a.machine_authorized = json_get_bool(o, "MachineAuthorized", false);
 	a.wants_signature = json_string_length(json_get(o, "NodeKeySignature")) > 0;
@@ -680,7 +683,7 @@ int tailcfg_server_key_decode(struct json_slice text, struct key *ret)
 
 	r = json_slice_read(text, &o);
 	if (r < 0 || !json_is_object(o))
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	r = json_get_key(o, "publicKey", KEY_KIND_MACHINE, &k);
 	if (r < 0)
 		return -EBADMSG;

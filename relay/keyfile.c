@@ -19,7 +19,7 @@ static int keyfile_parse(const char *text, size_t len, struct key_pair *ret)
 	int r = json_read(text, len, KEYFILE_MAX, &j);
 
 	if (r < 0)
-		return -EBADMSG;
+		return r == -ENOMEM ? r : -EBADMSG;
 	s = json_get_str(j, "PrivateKey");
 	if (!s || key_parse(KEY_KIND_PRIVATE, s, strlen(s), &pair.priv) < 0)
 		return -EBADMSG;

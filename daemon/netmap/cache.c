@@ -103,8 +103,9 @@ static int read_header(struct json_slice text, const char *server_url, struct js
 	while (json_scan_member(&s, &name, &v)) {
 		if (json_slice_is(name, "Map"))
 			map = v;
-		if (json_slice_is(name, "ServerURL") && !url && json_slice_read(v, &url) < 0)
-			return -EBADMSG;
+		r = json_slice_is(name, "ServerURL") && !url ? json_slice_read(v, &url) : 0;
+		if (r < 0)
+			return r == -ENOMEM ? r : -EBADMSG;
 	}
 	if (!json_scan_ok(&s) || !map.p || !json_is_string(url))
 		return -EBADMSG;

@@ -1,6 +1,7 @@
 /*
  * nomem: a fuzz target while memory runs out. Every allocation of our code (linked with --wrap) is
- * counted; a chosen one fails, or all from it on. Libraries get what they ask for.
+ * counted; a chosen one fails, or all from it on. Libraries get what they ask for, but jansson, which asks us
+ * (lib/json.c).
  */
 #ifndef TESTS_FUZZ_NOMEM_H
 #define TESTS_FUZZ_NOMEM_H
