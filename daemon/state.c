@@ -156,7 +156,8 @@ static int read_pins(json_t *j, struct state *s)
 	return 0;
 }
 
-/* One by one: a preference that another version knows, or took otherwise, costs only itself. */
+/* One by one: a preference that another version knows, or took otherwise, costs only itself. One for which there was no
+ * memory must not be lost: the next save would be without it. */
 static int read_prefs(json_t *j, struct prefs *p)
 {
 	char why[PREFS_WHY_MAX];
@@ -168,8 +169,11 @@ static int read_prefs(json_t *j, struct prefs *p)
 	json_object_foreach(j, name, v) {
 		CLEANUP(json_decref) json_t *one = json_object();
 		struct prefs change;
+		int r = json_object_set(one, name, v) < 0 ? -ENOMEM : prefs_from_json(one, &change, why);
 
-		if (json_object_set(one, name, v) == 0 && prefs_from_json(one, &change, why) == 0)
+		if (r == -ENOMEM)
+			return r;
+		if (r == 0)
 			prefs_merge(p, &change);
 	}
 	return 0;
@@ -364,6 +368,8 @@ static int load_disco(struct state *s)
 	if (r == 0)
 		r = key_public(&s->disco.priv, &s->disco.pub);
 	buf_done_secret(&b);
+	if (r == -ENOMEM)
+		return r;
 	return r < 0 ? state_new_disco(s) : 0; /* nothing there, or nothing of use */
 }
 

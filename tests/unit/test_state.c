@@ -11,6 +11,7 @@
 
 #include "daemon/state.h"
 #include "lib/file.h"
+#include "lib/json.h"
 
 struct folder {
 	char dir[64], run[96], state[96], disco[128], lock[96];
@@ -180,6 +181,53 @@ static void test_pins(void **state)
 	state_done(&s);
 }
 
+static unsigned int json_left;
+
+static void *json_fails(size_t n)
+{
+	return json_left && --json_left ? malloc(n) : NULL;
+}
+
+static void json_frees(void *p)
+{
+	free(p);
+}
+
+/* Whatever there is no memory for: all of it is read, or an error told. */
+static void test_no_memory(void **state)
+{
+	struct folder *f = *state;
+	CLEANUP(buf_done) struct buf text = { 0 }, again = { 0 };
+	struct state *s = NULL, t;
+	json_malloc_t had;
+	json_free_t had_free;
+	unsigned int n = 0;
+	int r;
+
+	assert_int_equal(state_open(f->dir, f->run, &s), 0);
+	strcpy(s->prefs.login_server, "https://mesh.example");
+	strcpy(s->prefs.hostname, "box");
+	s->want_running = true;
+	assert_int_equal(state_pin_set(s, "https://mesh.example", &s->machine.pub), 0);
+	assert_int_equal(state_encode(s, &text), 0);
+	state_free(s);
+	json_get_alloc_funcs(&had, &had_free);
+	do {
+		json_left = ++n;
+		json_set_alloc_funcs(json_fails, json_frees);
+		r = state_decode((struct json_slice){ (const char *)buf_data(&text), text.len }, &t);
+		json_set_alloc_funcs(had, had_free);
+		if (r < 0)
+			continue;
+		assert_int_equal(state_encode(&t, &again), 0);
+		assert_int_equal(again.len, text.len);
+		assert_memory_equal(buf_data(&again), buf_data(&text), text.len);
+		state_done(&t);
+		buf_done(&again);
+	} while (!json_left); /* the last one was not needed */
+	assert_true(n > 50);
+}
+
 int main(void)
 {
 	static const struct CMUnitTest tests[] = {
@@ -187,6 +235,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_damaged, set_up, tear_down),
 		cmocka_unit_test_setup_teardown(test_files, set_up, tear_down),
 		cmocka_unit_test(test_pins),
+		cmocka_unit_test_setup_teardown(test_no_memory, set_up, tear_down),
 	};
 
 	if (key_init() < 0)
