@@ -70,7 +70,16 @@ static struct node_peer *peer_add(struct node *n, int64_t id)
 	p->id = id;
 	p->index = choose_index(n, id);
 	HASH_ADD(by_index, n->peers_by_index, index, sizeof(p->index), p);
+	if (!p->by_index.tbl) {
+		free(p);
+		return NULL;
+	}
 	HASH_ADD(by_id, n->peers_by_id, id, sizeof(p->id), p);
+	if (!p->by_id.tbl) {
+		HASH_DELETE(by_index, n->peers_by_index, p);
+		free(p);
+		return NULL;
+	}
 	return p;
 }
 
@@ -106,6 +115,7 @@ static void peer_update(struct node *n, const struct tailcfg_node *t)
 		p = peer_add(n, t->id);
 	if (!p) {
 		log_err("no memory for peer %s", t->name);
+		n->peers_missing = true;
 		return;
 	}
 	c = (struct paths_peer_config){
@@ -127,6 +137,7 @@ static void peer_update(struct node *n, const struct tailcfg_node *t)
 		p->reset = true;
 	else if (r < 0)
 		log_warning_errno(r, "peer %s has no path", t->name);
+	n->peers_missing |= r == -ENOMEM;
 }
 
 static void set_self(struct node *n)
@@ -343,7 +354,11 @@ void node_sync(void *data)
 			sync_again(n);
 		return;
 	}
-	r = wanted_build(n, &w);
+	if (n->peers_missing) { /* whoever is missing has not left the mesh: the kernel keeps them until we know them all */
+		n->peers_missing = false;
+		update_all(n);
+	}
+	r = n->peers_missing ? -ENOMEM : wanted_build(n, &w);
 	if (r < 0) {
 		log_err("no memory to program the kernel; trying again");
 		loop_timer_in(n->sync_timer, USEC_PER_SEC);

@@ -11,6 +11,8 @@
 
 #include "lib/hash.h"
 
+/* Without memory a table says so; by itself it would end the process with no word. */
+#define HASH_NONFATAL_OOM 1
 /* A server chooses the ids of peers: it must not be able to choose those that share a bucket. */
 #define HASH_FUNCTION(p, len, v) ((v) = (unsigned int)hash_keyed((p), (len)))
 #include <uthash.h>
@@ -73,6 +75,7 @@ struct node {
 	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
 	uint64_t dumped;		    /* loop time of the last dump */
 	bool dumped_once;		    /* since the mesh came up */
+	bool peers_missing;		    /* for want of memory: not all of the map have a struct node_peer and a path */
 	struct filewriter *map_file;
 	uint64_t save_next; /* the map is not written before that: the disk has other work */
 	int save_error;	    /* why the map is not on disk; 0 = it is */
