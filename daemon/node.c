@@ -525,7 +525,12 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 	if (n->state->want_running && n->state->prefs.login_server[0]) {
 		/* What the kernel has goes on with it at once; the server comes after. */
 		node_mesh_start(n);
-		if (node_control_open(n) == 0)
+		r = node_control_open(n);
+		if (r == -ENOMEM) { /* nothing would try it again */
+			snprintf(error, NODE_ERROR_MAX, "cannot start: %s", strerror(-r));
+			return r;
+		}
+		if (r == 0)
 			control_start(n->control);
 	}
 	*ret = TAKE(n);
