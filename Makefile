@@ -93,6 +93,7 @@ $(B)/obj/%.o: %.c
 $(B)/tests/unit/test_%: $(B)/obj/tests/unit/test_%.o $(archives)
 	$(say) LINK $@
 	$(Q)$(link) -lcmocka
+$(B)/tests/unit/test_derpc: LDFLAGS += -Wl,--wrap=derp_put_client_info
 $(B)/tests/unit/test_json_memory: LDFLAGS += -Wl,--wrap=malloc -Wl,--wrap=free
 $(B)/tests/kernel/test_%: $(B)/obj/tests/kernel/test_%.o $(archives)
 	$(say) LINK $@

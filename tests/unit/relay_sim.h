@@ -123,6 +123,7 @@ struct client {
 	uint8_t bytes[70000];
 	const uint8_t *p;
 	size_t len;
+	uint8_t nonce[DERP_NONCE_LEN]; /* of the ServerInfo it got */
 };
 
 static int tcp(const struct endpoint *at)
@@ -226,6 +227,7 @@ static void client_welcome(struct client *c, const struct server *s)
 	client_expect(c, DERP_FRAME_SERVER_INFO, &f);
 	assert_int_equal(derp_server_info_open(f.body, f.len, &c->key.priv, &k, &si), 0);
 	assert_int_equal(si.version, 2);
+	memcpy(c->nonce, f.body, sizeof(c->nonce));
 }
 
 static inline void client_start(struct client *c, const struct server *s, bool fast)

@@ -42,6 +42,21 @@ struct world {
 	bool timed_out;
 };
 
+/* The nonces of the boxes that greet relays; linked with --wrap. */
+static uint8_t greeted[8][DERP_NONCE_LEN];
+static unsigned int n_greeted;
+
+int __real_derp_put_client_info(struct buf *out, const struct derp_client_info *info, const struct key_pair *client,
+				const struct key *server, const uint8_t nonce[static DERP_NONCE_LEN]);
+int __wrap_derp_put_client_info(struct buf *out, const struct derp_client_info *info, const struct key_pair *client,
+				const struct key *server, const uint8_t nonce[static DERP_NONCE_LEN]);
+int __wrap_derp_put_client_info(struct buf *out, const struct derp_client_info *info, const struct key_pair *client,
+				const struct key *server, const uint8_t nonce[static DERP_NONCE_LEN])
+{
+	memcpy(greeted[n_greeted++ % ARRAY_SIZE(greeted)], nonce, DERP_NONCE_LEN);
+	return __real_derp_put_client_info(out, info, client, server, nonce);
+}
+
 static void node_packet(void *data, int64_t region, const struct key *src, const uint8_t *p,
 			size_t len)
 {
@@ -443,6 +458,7 @@ static void test_reconnect(void **state)
 	struct world w;
 
 	(void)state;
+	n_greeted = 0;
 	world_start(&w, HOW_PLAIN);
 	world_map(&w, "127.0.0.1", "", 0);
 	node_start(&w, &w.a, true);
@@ -450,6 +466,10 @@ static void test_reconnect(void **state)
 	world_run(&w, todo);
 	assert_int_equal(relay_stats(w.relay)->accepts, 4);
 	world_done(&w);
+	assert_int_equal(n_greeted, 4);
+	for (size_t i = 0; i < n_greeted; i++)
+		for (size_t k = 0; k < i; k++)
+			assert_memory_not_equal(greeted[i], greeted[k], DERP_NONCE_LEN);
 }
 
 /* A relay that greets everybody and then ends the connection, for ever. */

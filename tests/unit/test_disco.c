@@ -1,9 +1,10 @@
-/* disco, tsmp: the published vector, recorded sessions with stock nodes, refusals, limits. */
+/* disco, tsmp: the published vector, recorded sessions with stock nodes, refusals, limits, nonces. */
 #include <errno.h>
 #include <setjmp.h>
 #include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -261,12 +262,39 @@ static void test_tsmp(void **state)
 	assert_int_equal(tsmp_decode("", 0, &m), -EBADMSG);
 }
 
+static int nonce_cmp(const void *a, const void *b)
+{
+	return memcmp(a, b, DISCO_NONCE_LEN);
+}
+
+/* One key serves two nodes for days, so no two boxes may share a nonce (compare GO-2024-3057). */
+static void test_nonces(void **state)
+{
+	enum { BOXES = 100000 };
+	static uint8_t nonces[BOXES][DISCO_NONCE_LEN];
+	struct key_pair a, b;
+	struct disco_shared k;
+	uint8_t plain[16] = { 0 }, wire[DISCO_OVERHEAD + sizeof(plain)];
+
+	(void)state;
+	key_pair_generate(&a);
+	key_pair_generate(&b);
+	assert_int_equal(disco_shared_init(&a.priv, &b.pub, &k), 0);
+	for (size_t i = 0; i < BOXES; i++) {
+		assert_int_equal(disco_seal(&k, &a.pub, NULL, plain, sizeof(plain), wire, sizeof(wire)), sizeof(wire));
+		memcpy(nonces[i], wire + DISCO_HEADER_LEN - DISCO_NONCE_LEN, DISCO_NONCE_LEN);
+	}
+	qsort(nonces, BOXES, DISCO_NONCE_LEN, nonce_cmp);
+	for (size_t i = 1; i < BOXES; i++)
+		assert_memory_not_equal(nonces[i - 1], nonces[i], DISCO_NONCE_LEN);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(test_vector), cmocka_unit_test(test_plain_layouts),
 	    cmocka_unit_test(test_limits), cmocka_unit_test(test_recorded),
-	    cmocka_unit_test(test_tsmp),
+	    cmocka_unit_test(test_tsmp),	   cmocka_unit_test(test_nonces),
 	};
 
 	if (key_init() < 0)

@@ -104,6 +104,10 @@ static void test_duplicates(void **state)
 	b3.key = b1.key;
 	client_info(&b3, &s);
 	client_welcome(&b3, &s);
+	/* one key, one secret, and never the same box */
+	assert_memory_not_equal(b1.nonce, b2.nonce, DERP_NONCE_LEN);
+	assert_memory_not_equal(b1.nonce, b3.nonce, DERP_NONCE_LEN);
+	assert_memory_not_equal(b2.nonce, b3.nonce, DERP_NONCE_LEN);
 	client_sync(&b2);
 	client_sync(&b3);
 	client_done(&b3); /* b2 spoke last of those who remain */
