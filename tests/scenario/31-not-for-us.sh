@@ -55,16 +55,22 @@ on bob nft -f - <<-X
 	}
 X
 
+# tried ADDRESS BEFORE: more has come to him for it than that. Her own daemon may have put her peers right meanwhile.
+tried() {
+	to_bob
+	! asks "$1" || answered+=" $1"
+	[ "$(came "$1")" -gt "$2" ]
+}
+
 # nothing_answers WHEN
 nothing_answers() {
-	to_bob
 	check wait_until 20 asks "$ip4"
-	check asks "$ip6"
+	check wait_until 20 asks "$ip6"
+	answered=''
 	for a in 172.17.0.1 172.17.0.2 198.51.100.12 2001:db8:17::1; do
-		before=$(came "$a")
-		! asks "$a" || fail "$1: $a answers"
-		[ "$(came "$a")" -gt "$before" ] || fail "$1: nothing came to bob for $a"
+		wait_until 30 tried "$a" "$(came "$a")" || fail "$1: nothing came to bob for $a"
 	done
+	[ -z "$answered" ] || fail "$1:$answered answers"
 	step "$1: nothing answers that is not bob's in the mesh"
 }
 
