@@ -17,7 +17,7 @@ programs: all $(B)/tests/bench/netload $(B)/tests/interop/derpcat $(B)/tests/int
 	$(B)/tests/interop/badrelay $(B)/tests/interop/badcontrol $(B)/tests/interop/crowd $(B)/tests/interop/flood $(B)/tests/interop/strangers \
 	$(B)/tests/native/joinload \
 	$(B)/tests/native/relayload $(B)/tests/native/pathload $(B)/tests/native/say $(B)/tests/native/stunload \
-	$(B)/tests/scenario/standin $(B)/tests/scenario/squatter $(B)/tests/scenario/killer.so $(B)/tests/scenario/liar.so $(B)/tests/scenario/synced.so $(kernel_tests)
+	$(B)/tests/scenario/standin $(B)/tests/scenario/squatter $(B)/tests/scenario/killer.so $(B)/tests/scenario/liar.so $(B)/tests/scenario/nomem.so $(B)/tests/scenario/synced.so $(kernel_tests)
 
 check: deps
 	$(again) SANITIZE=address,undefined test-programs
