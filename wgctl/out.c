@@ -320,8 +320,16 @@ const char *out_bytes(uint64_t v, char out[static 32])
 	return out;
 }
 
+/* The one control character that JSON lets through as it is; it stands in strings alone. */
+#define DEL 0x7f
+
 static int buf_sink(const char *p, size_t n, void *data)
 {
+	const char *del;
+
+	for (; (del = memchr(p, DEL, n)); n -= (size_t)(del + 1 - p), p = del + 1)
+		if (buf_put(data, p, (size_t)(del - p)) < 0 || buf_put_str(data, "\\u007f") < 0)
+			return -1;
 	return buf_put(data, p, n) < 0 ? -1 : 0;
 }
 
@@ -342,7 +350,10 @@ int out_json_buf(struct buf *b, const json_t *j, enum out_json_form form, bool a
 		return -ENOMEM;
 	/* Line ends inside strings are escaped: blanks at the start of a line are indentation. */
 	for (const char *p = text; *p; p++) {
-		buf_put_u8(b, start && *p == ' ' ? '\t' : (uint8_t)*p);
+		if (*p == DEL)
+			buf_put_str(b, "\\u007f");
+		else
+			buf_put_u8(b, start && *p == ' ' ? '\t' : (uint8_t)*p);
 		start = *p == '\n' || (start && *p == ' ');
 	}
 	return buf_put_u8(b, '\n');
