@@ -3,7 +3,7 @@
  * json: jansson with limits, and the forgiving reads that the control protocol asks for.
  *
  * Absent and null are the same to the getters (control.md 0.1). All strings they give are borrowed
- * from the tree. Numbers are 64-bit integers, never doubles.
+ * from the tree. Numbers are 64-bit integers, never doubles. One thread of a process does all of this.
  */
 #include <jansson.h>
 #include <stdbool.h>
