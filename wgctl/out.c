@@ -67,6 +67,7 @@ void out_table_cell(struct out_table *t, const char *s)
 {
 	struct buf b = { 0 };
 	char **more = reallocarray(t->cells, t->n + 1, sizeof(*more));
+	const char *text;
 
 	if (!more) {
 		t->bad = true;
@@ -74,7 +75,8 @@ void out_table_cell(struct out_table *t, const char *s)
 	}
 	t->cells = more;
 	out_safe(&b, s ? s : "");
-	t->cells[t->n] = b.bad ? NULL : strdup(buf_str(&b));
+	text = b.bad ? NULL : buf_str(&b);
+	t->cells[t->n] = text ? strdup(text) : NULL;
 	buf_done(&b);
 	if (t->cells[t->n])
 		t->n++;
