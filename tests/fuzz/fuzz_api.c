@@ -14,14 +14,9 @@
 #include "daemon/api/api.h"
 #include "lib/httpd.h"
 #include "lib/json.h"
+#include "tests/fuzz/check.h"
 #define JSON_MUTATOR_AFTER_LINE
 #include "tests/fuzz/json_mutator.h"
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x))                                                                          \
-			abort();                                                                   \
-	} while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

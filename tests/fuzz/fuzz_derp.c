@@ -5,12 +5,7 @@
 
 #include "lib/cleanup.h"
 #include "proto/derp.h"
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x))                                                                          \
-			abort();                                                                   \
-	} while (0)
+#include "tests/fuzz/check.h"
 
 static void again(const struct derp_frame *f, struct buf *out)
 {

@@ -15,13 +15,8 @@
 
 #include "daemon/config.h"
 #include "relay/keyfile.h"
+#include "tests/fuzz/check.h"
 #include "tests/fuzz/json_mutator.h"
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x))                                                                          \
-			abort();                                                                   \
-	} while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 

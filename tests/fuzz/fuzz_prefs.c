@@ -10,13 +10,8 @@
 
 #include "daemon/api/prefs.h"
 #include "lib/json.h"
+#include "tests/fuzz/check.h"
 #include "tests/fuzz/json_mutator.h"
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x))                                                                          \
-			abort();                                                                   \
-	} while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -11,12 +11,7 @@
 
 #include "wgctl/cli.h"
 #include "wgctl/out.h"
-
-#define CHECK(x)                                                                                   \
-	do {                                                                                       \
-		if (!(x))                                                                          \
-			abort();                                                                   \
-	} while (0)
+#include "tests/fuzz/check.h"
 
 static void parse(int argc, char **argv)
 {
