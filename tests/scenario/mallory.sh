@@ -7,7 +7,7 @@
 #                                                 - mallory 198.51.100.66
 #
 #   begin         alice pings bob, and mallory sends (attack: mallory alone)
-#   end TEXT      no ping was lost, none of mallory's packets got in
+#   end TEXT      no ping was lost, none of mallory's packets got in, of which there were some
 #   got_in        echo requests that alice's own kernel took: bob sends none meanwhile
 #   in_now        more than $before
 #   owned         alice's table stands, and nobody but its owner can take it away
@@ -26,10 +26,18 @@ ip_batch mallory <<-X
 	addr add $bob_ip/32 dev lo
 	route add $alice_ip/32 via 198.51.100.11
 X
-before=0
+before=0 sent_before=0
 
 got_in() {
 	on alice nstat -asz IcmpInEchos | awk '/IcmpInEchos/ { print $2 }'
+}
+
+sent() {
+	on mallory nstat -asz IcmpOutEchos | awk '/IcmpOutEchos/ { print $2 }'
+}
+
+at_it() {
+	[ $(($(sent) - sent_before)) -gt 20 ]
 }
 
 in_now() {
@@ -37,7 +45,7 @@ in_now() {
 }
 
 attack() {
-	before=$(got_in)
+	before=$(got_in) sent_before=$(sent)
 	start attack mallory ping -q -i 0.02 -I "$bob_ip" -W 1 "$alice_ip"
 }
 
@@ -47,14 +55,11 @@ begin() {
 }
 
 end() {
-	local sent
-
+	wait_until 15 at_it || fail "$1: mallory was not at it"
 	[ "$(got_in)" = "$before" ] || fail "$1: mallory got in, $(($(got_in) - before)) times"
 	all_answered quiet
 	stop attack INT
-	sent=$(sed -n 's/^\([0-9]*\) packets transmitted.*/\1/p' "$LOGS/attack.log" | tail -n 1)
-	[ "$sent" -gt 20 ] || fail "$1: mallory was not at it"
-	step "$1: none of mallory's $sent packets got in"
+	step "$1: none of mallory's $(($(sent) - sent_before)) packets got in"
 }
 
 owned() {
