@@ -99,6 +99,15 @@ int sock_tls(struct sock *s, struct tls_ctx *tls, const struct tls_expect *expec
 	return 0;
 }
 
+/* SSL_get_error() looks at OpenSSL's queue, which others may have left full. Emptying an empty one takes as long as
+ * copying a packet, though. */
+static void tls_begin(struct sock *s)
+{
+	if (ERR_peek_error())
+		ERR_clear_error();
+	s->io_errno = 0;
+}
+
 /* Bytes, 0 = end of stream, -EAGAIN, or another negative errno. */
 static ssize_t tls_result(struct sock *s, int k)
 {
@@ -122,8 +131,7 @@ ssize_t sock_read(struct sock *s, void *p, size_t n)
 	ssize_t k;
 
 	if (s->ssl) {
-		ERR_clear_error();
-		s->io_errno = 0;
+		tls_begin(s);
 		k = SSL_read(s->ssl, p, (int)n);
 		return k > 0 ? k : tls_result(s, (int)k);
 	}
@@ -133,13 +141,17 @@ ssize_t sock_read(struct sock *s, void *p, size_t n)
 	return k;
 }
 
+bool sock_read_ahead(const struct sock *s)
+{
+	return s->ssl && SSL_has_pending(s->ssl);
+}
+
 ssize_t sock_write(struct sock *s, const void *p, size_t n)
 {
 	ssize_t k;
 
 	if (s->ssl) {
-		ERR_clear_error();
-		s->io_errno = 0;
+		tls_begin(s);
 		k = SSL_write(s->ssl, p, (int)MIN(n, (size_t)1 << 20));
 		if (k > 0)
 			return k;
@@ -158,8 +170,7 @@ ssize_t sock_handshake(struct sock *s, bool *ret_write)
 {
 	int r;
 
-	ERR_clear_error();
-	s->io_errno = 0;
+	tls_begin(s);
 	r = SSL_do_handshake(s->ssl);
 	if (r == 1)
 		return 1;

@@ -27,6 +27,8 @@ ssize_t sock_handshake(struct sock *s, bool *ret_write);
 int sock_check_pin(struct sock *s);
 /* Bytes, 0 = end of stream (of reading), -EAGAIN, or another negative errno. */
 ssize_t sock_read(struct sock *s, void *p, size_t n);
+/* Bytes wait that epoll does not see, for they were taken from the socket with others: read on. */
+bool sock_read_ahead(const struct sock *s);
 ssize_t sock_write(struct sock *s, const void *p, size_t n);
 int sock_tls_version(const struct sock *s); /* 0: plain */
 /* Says goodbye inside TLS; nothing where there is none. */

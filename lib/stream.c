@@ -145,7 +145,7 @@ static ssize_t fill(struct stream *s)
 		if (k <= 0)
 			return k;
 		s->in.len += (size_t)k;
-		if (!s->sock.ssl)
+		if (!sock_read_ahead(&s->sock))
 			return -EAGAIN; /* epoll tells of more */
 	}
 }
