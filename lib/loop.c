@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <limits.h>
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/signalfd.h>
@@ -27,28 +28,30 @@ struct loop_grave {
 #define LOOP_STARVED_MAX  500 /* such pauses in a row: it does not get better by itself */
 
 struct loop {
-	sd_event *e;
+	sd_event *e; /* timers and signals */
+	/* Where descriptors wait, with sd-event's own among them. sd-event asks the kernel about all that are ready before each
+	 * source it runs, which with thousands of them is all that it does; and while nothing of its own is due or has changed,
+	 * it need not be asked at all. */
+	int epoll_fd;
+	bool prepared; /* sd-event knows its earliest timer and waits */
+	bool changed;  /* but that may be another by now */
+	uint64_t now;  /* of this iteration; 0: there was none */
+	struct epoll_event batch[LOOP_BATCH]; /* data.ptr NULL: not to be served any more; the loop: sd-event */
+	int batch_at, batch_n;
+	size_t n_sources; /* descriptors and deferred work */
+	/* Deferred work. sd-event would take it for older than whatever has become ready since, so one piece of it that defers
+	 * itself again each time would keep descriptors and others' work waiting for good. */
+	struct loop_defer *due;
+	size_t n_due;
+	struct loop_grave *graves;
+	struct loop_orphan *orphans;
 	void *reserve; /* memory for when there is none: let go, so that the loop goes on and gives back what it holds */
 	uint64_t reserve_tried_usec;
 	unsigned int starved;
-	sd_event_source *burial;
-	struct loop_grave *graves;
-	struct loop_orphan *orphans;
-	/* Descriptors have an epoll of our own, which is one of sd-event's sources: sd-event runs one source at a time and
-	 * asks the kernel about all that are ready before each, which with thousands of them is all that it does. */
-	int epoll_fd;
-	sd_event_source *ready;
-	/* Deferred work has a queue of our own. sd-event takes what is deferred for older than whatever has become ready since,
-	 * so one piece of work that defers itself again each time would keep descriptors and others' work waiting for good. */
-	sd_event_source *turn; /* armed while there is some; after all else */
-	struct loop_defer *due;
-	size_t n_due;
-	struct epoll_event batch[LOOP_BATCH]; /* data.ptr NULL: not to be served any more */
-	int batch_at, batch_n;
-	size_t n_sources; /* descriptors and deferred work */
 	int notify_fd; /* to the service manager's watchdog */
 	struct loop_timer *watchdog;
 	uint64_t watchdog_usec; /* between two signs of life */
+	int exit_code;
 	bool exiting, gone; /* gone: freed with the last of its sources */
 };
 
@@ -61,8 +64,8 @@ struct loop_io {
 };
 
 struct loop_timer {
+	struct loop *l;
 	sd_event_source *s;
-	sd_event *e;
 	loop_fn *fn;
 	void *data;
 };
@@ -97,13 +100,6 @@ static void loop_bury(struct loop *l)
 		g->fn(g->p);
 		free(g);
 	}
-}
-
-static int burial_event(sd_event_source *s, void *data)
-{
-	(void)s;
-	loop_bury(data);
-	return 0;
 }
 
 static void loop_refill(struct loop *l)
@@ -155,33 +151,6 @@ static void run_due(struct loop *l)
 		defer_take(d);
 		d->fn(d->data);
 	}
-	sd_event_source_set_enabled(l->turn, l->due ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
-}
-
-static int turn_event(sd_event_source *s, void *data)
-{
-	(void)s;
-	run_due(data);
-	return 0;
-}
-
-static int ready_event(sd_event_source *s, int fd, uint32_t events, void *data)
-{
-	struct loop *l = data;
-
-	(void)s;
-	(void)events;
-	l->batch_n = epoll_wait(fd, l->batch, LOOP_BATCH, 0);
-	for (l->batch_at = 0; l->batch_at < l->batch_n && !l->exiting; l->batch_at++) {
-		struct loop_io *io = l->batch[l->batch_at].data.ptr;
-
-		if (io)
-			io->fn(io->data, io->fd, l->batch[l->batch_at].events);
-	}
-	l->batch_n = 0;
-	if (l->due)
-		run_due(l);
-	return 0;
 }
 
 /* What is in hand for it is not served: it goes, or waits for something else now. */
@@ -195,6 +164,7 @@ static void batch_forget(struct loop *l, const struct loop_io *io)
 int loop_new(struct loop **ret)
 {
 	CLEANUP(loop_free) struct loop *l = calloc(1, sizeof(*l));
+	struct epoll_event e = { .events = EPOLLIN, .data.ptr = l };
 	int r;
 
 	if (!l)
@@ -206,21 +176,8 @@ int loop_new(struct loop **ret)
 	r = sd_event_new(&l->e);
 	if (r < 0)
 		return r;
-	r = sd_event_add_io(l->e, &l->ready, l->epoll_fd, EPOLLIN, ready_event, l);
-	if (r < 0)
-		return r;
-	r = sd_event_add_defer(l->e, &l->turn, turn_event, l);
-	if (r < 0)
-		return r;
-	sd_event_source_set_enabled(l->turn, SD_EVENT_OFF);
-	sd_event_source_set_priority(l->turn, SD_EVENT_PRIORITY_NORMAL + 1);
-	r = sd_event_add_defer(l->e, &l->burial, burial_event, l);
-	if (r < 0)
-		return r;
-	/* sd-event dispatches one source at a time (the descriptors that are ready and what is due are one of them), so the
-	 * callback that gave up an object has returned by then, and what the batch still holds of it was forgotten when it
-	 * was freed. In turn with the others: at idle priority a busy loop would never come to it. */
-	sd_event_source_set_enabled(l->burial, SD_EVENT_OFF);
+	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, sd_event_get_fd(l->e), &e) < 0)
+		return -errno;
 	loop_refill(l);
 	*ret = TAKE(l);
 	return 0;
@@ -235,10 +192,6 @@ void loop_free(struct loop *l)
 	loop_bury(l);
 	loop_timer_free(l->watchdog);
 	fd_close(l->notify_fd);
-	sd_event_source_disable_unref(l->burial);
-	sd_event_source_disable_unref(l->turn);
-	l->turn = NULL;
-	sd_event_source_disable_unref(l->ready);
 	sd_event_unref(l->e);
 	fd_close(l->epoll_fd);
 	l->epoll_fd = -1;
@@ -260,12 +213,76 @@ static int loop_out_of_memory(struct loop *l)
 	return ++l->starved > LOOP_STARVED_MAX ? -ENOMEM : 0;
 }
 
+/* Has sd-event look at what is due of its own. 1: something is; 0: nothing, and it waits from now on. */
+static int sources_prepare(struct loop *l)
+{
+	int r;
+
+	if (l->prepared) {
+		if (!l->changed)
+			return 0;
+		l->prepared = false; /* it has to be woken to hear of it */
+		r = sd_event_wait(l->e, 0);
+		if (r)
+			return r;
+	}
+	l->changed = false;
+	r = sd_event_prepare(l->e);
+	l->prepared = r == 0;
+	return r;
+}
+
+/* Descriptors that are ready; *ret_sources is set where sd-event is one of them. */
+static void run_ready(struct loop *l, bool *ret_sources)
+{
+	for (l->batch_at = 0; l->batch_at < l->batch_n && !l->exiting; l->batch_at++) {
+		struct loop_io *io = l->batch[l->batch_at].data.ptr;
+
+		if ((void *)io == l)
+			*ret_sources = true;
+		else if (io)
+			io->fn(io->data, io->fd, l->batch[l->batch_at].events);
+	}
+	l->batch_n = 0;
+}
+
+/* Longer than no time is at least a millisecond. */
+static int wait_msec(uint64_t usec)
+{
+	return usec > (uint64_t)INT_MAX * USEC_PER_MSEC ? -1 : (int)((usec + USEC_PER_MSEC - 1) / USEC_PER_MSEC);
+}
+
+int loop_iterate(struct loop *l, uint64_t timeout_usec)
+{
+	bool woken = false, ran;
+	int r = sources_prepare(l);
+
+	if (r < 0)
+		return r;
+	l->batch_n = epoll_wait(l->epoll_fd, l->batch, LOOP_BATCH, r || l->due ? 0 : wait_msec(timeout_usec));
+	if (l->batch_n < 0 && errno != EINTR)
+		return -errno;
+	l->now = loop_clock();
+	ran = r || l->due || l->batch_n > 0;
+	run_ready(l, &woken);
+	if (l->prepared && woken) {
+		l->prepared = false;
+		r = sd_event_wait(l->e, 0);
+	}
+	if (r > 0 && !l->exiting)
+		r = sd_event_dispatch(l->e);
+	run_due(l);
+	/* The callback that gave up an object has returned by now, and what the batch held of it was forgotten when it was
+	 * freed. */
+	loop_bury(l);
+	return r < 0 ? r : ran;
+}
+
 int loop_run(struct loop *l)
 {
-	int r, code = 0;
+	while (!l->exiting) {
+		int r = loop_iterate(l, UINT64_MAX);
 
-	while (sd_event_get_state(l->e) != SD_EVENT_FINISHED) {
-		r = sd_event_run(l->e, UINT64_MAX);
 		if (r >= 0) {
 			l->starved = 0;
 			loop_refill(l);
@@ -276,26 +293,18 @@ int loop_run(struct loop *l)
 		if (r < 0)
 			return r;
 	}
-	r = sd_event_get_exit_code(l->e, &code);
-	return r < 0 ? r : code;
-}
-
-int loop_iterate(struct loop *l, uint64_t timeout_usec)
-{
-	return sd_event_run(l->e, timeout_usec);
+	return l->exit_code;
 }
 
 void loop_exit(struct loop *l, int code)
 {
 	l->exiting = true;
-	sd_event_exit(l->e, code);
+	l->exit_code = code;
 }
 
 uint64_t loop_now(struct loop *l)
 {
-	uint64_t t;
-
-	return sd_event_now(l->e, CLOCK_MONOTONIC, &t) < 0 ? loop_clock() : t;
+	return l->now ? l->now : loop_clock();
 }
 
 int64_t loop_wall_nsec(void)
@@ -408,7 +417,7 @@ int loop_timer_new(struct loop *l, loop_fn *fn, void *data, struct loop_timer **
 
 	if (!t)
 		return -ENOMEM;
-	t->e = l->e;
+	t->l = l;
 	t->fn = fn;
 	t->data = data;
 	r = sd_event_add_time(l->e, &t->s, CLOCK_MONOTONIC, 0, USEC_PER_MSEC, timer_event, t);
@@ -425,13 +434,15 @@ void loop_timer_at(struct loop_timer *t, uint64_t when_usec)
 {
 	sd_event_source_set_time(t->s, when_usec);
 	sd_event_source_set_enabled(t->s, SD_EVENT_ONESHOT);
+	t->l->changed = true;
 }
 
 void loop_timer_in(struct loop_timer *t, uint64_t delay_usec)
 {
 	/* From the real now, not from the start of a long iteration. */
-	sd_event_source_set_time_relative(t->s, delay_usec);
-	sd_event_source_set_enabled(t->s, SD_EVENT_ONESHOT);
+	uint64_t now = loop_clock();
+
+	loop_timer_at(t, delay_usec > UINT64_MAX - now ? UINT64_MAX : now + delay_usec);
 }
 
 void loop_timer_stop(struct loop_timer *t)
@@ -517,8 +528,7 @@ void loop_defer_arm(struct loop_defer *d)
 		return;
 	d->armed = true;
 	DL_APPEND(l->due, d);
-	if (!l->n_due++)
-		sd_event_source_set_enabled(l->turn, SD_EVENT_ONESHOT);
+	l->n_due++;
 }
 
 void loop_defer_drop(struct loop_defer *d)
@@ -542,7 +552,6 @@ void loop_defer_free(struct loop *l, void *p, loop_fn *fn)
 	}
 	*g = (struct loop_grave){ .next = l->graves, .p = p, .fn = fn };
 	l->graves = g;
-	sd_event_source_set_enabled(l->burial, SD_EVENT_ONESHOT);
 }
 
 int loop_orphan_new(struct loop *l, loop_fn *fn, void *p, struct loop_orphan **ret)

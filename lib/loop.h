@@ -2,10 +2,10 @@
 /*
  * loop: one thread's event loop: descriptors, timers, signals, deferred work.
  *
- * Backed by sd-event, which stays behind this header, and an epoll of its own for descriptors. Sources are owned by
- * whoever made them and freed before the loop; only a loop_io and a loop_defer may be freed after it, and do nothing more
- * then. A callback does bounded work and never waits. An object freed inside a callback goes through loop_defer_free(),
- * because an event for it may already be in hand.
+ * Descriptors wait in an epoll of its own; timers and signals are sd-event's, which stays behind this header. Sources are
+ * owned by whoever made them and freed before the loop; only a loop_io and a loop_defer may be freed after it, and do
+ * nothing more then. A callback does bounded work and never waits. An object freed inside a callback goes through
+ * loop_defer_free(), because an event for it may already be in hand.
  * Times are microseconds of the monotonic clock.
  */
 #include <stdbool.h>

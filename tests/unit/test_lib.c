@@ -272,6 +272,46 @@ static void test_loop_fair(void **state)
 	close(fd);
 }
 
+static void arm_early(void *data, int fd, uint32_t events)
+{
+	uint64_t n;
+
+	(void)events;
+	assert_int_equal(read(fd, &n, sizeof(n)), sizeof(n));
+	loop_timer_in(data, 1000);
+}
+
+/* A timer that is armed while the loop waits for a later one; and what is later still comes in time. */
+static void test_loop_earlier_timer(void **state)
+{
+	int fd = eventfd(1, EFD_CLOEXEC);
+	unsigned int early_fired = 0, late_fired = 0;
+	struct loop_timer *early, *late;
+	struct loop_io *io;
+	struct loop *l;
+	uint64_t start;
+
+	(void)state;
+	assert_int_equal(loop_new(&l), 0);
+	assert_int_equal(loop_timer_new(l, count_timer, &early_fired, &early), 0);
+	assert_int_equal(loop_timer_new(l, count_timer, &late_fired, &late), 0);
+	assert_int_equal(loop_io_new(l, fd, EPOLLIN, arm_early, early, &io), 0);
+	start = loop_clock();
+	loop_timer_in(late, 30 * USEC_PER_SEC);
+	while (!early_fired)
+		assert_int_equal(loop_iterate(l, 20 * USEC_PER_SEC), 1);
+	assert_in_range(loop_clock() - start, 1000, 15 * USEC_PER_SEC);
+	assert_int_equal(loop_iterate(l, 5000), 0);
+	loop_timer_in(late, 2000);
+	while (!late_fired)
+		assert_int_equal(loop_iterate(l, 20 * USEC_PER_SEC), 1);
+	loop_io_free(io);
+	loop_timer_free(early);
+	loop_timer_free(late);
+	loop_free(l);
+	close(fd);
+}
+
 #define MANY 200
 
 /* Many descriptors, all ready at once. */
@@ -391,6 +431,7 @@ int main(void)
 		cmocka_unit_test(test_key_text),     cmocka_unit_test(test_json_limits),
 		cmocka_unit_test(test_json_time),    cmocka_unit_test(test_loop),
 		cmocka_unit_test(test_loop_many),    cmocka_unit_test(test_loop_fair),
+		cmocka_unit_test(test_loop_earlier_timer),
 		cmocka_unit_test(test_key_weak),
 	};
 
