@@ -34,12 +34,19 @@ const char *tls_error(void)
 	return error_text[0] ? error_text : "unknown TLS error";
 }
 
-/* Takes the first reason off OpenSSL's queue: the later ones are its consequences. */
+/* Takes the first reason off OpenSSL's queue: the later ones are its consequences. Where the system refused something, its
+ * errno is returned instead of r: then nothing is wrong with what was to be read. */
 static int fail(int r, const char *what)
 {
 	unsigned long e = ERR_get_error();
 	const char *why = e ? ERR_reason_error_string(e) : NULL;
 
+	if (ERR_SYSTEM_ERROR(e)) {
+		r = -ERR_GET_REASON(e);
+		why = strerror(-r);
+	} else if (ERR_GET_REASON(e) == ERR_R_MALLOC_FAILURE) {
+		r = -ENOMEM;
+	}
 	snprintf(error_text, sizeof(error_text), "%s%s%s", what, why ? ": " : "", why ? why : "");
 	ERR_clear_error();
 	return r;
@@ -162,7 +169,7 @@ static int load_files(const char *cert_file, const char *key_file, SSL_CTX **ret
 
 	ERR_clear_error();
 	if (!c)
-		return -ENOMEM;
+		return fail(-ENOMEM, "TLS");
 	if (access(cert_file, R_OK) < 0)
 		return fail_file(cert_file);
 	if (access(key_file, R_OK) < 0)
@@ -327,20 +334,26 @@ static int self_make(const char *const *names, size_t n, X509 **ret_cert, EVP_PK
 	return 0;
 }
 
-static bool self_serves(const char *cert_file, const char *const *names, size_t n)
+/* 1: what is in the file will do; 0: it will not, or there is none; negative errno: that cannot be told. */
+static int self_serves(const char *cert_file, const char *const *names, size_t n)
 {
 	CLEANUP(fclose) FILE *f = fopen(cert_file, "re");
-	CLEANUP(X509_free) X509 *x = f ? PEM_read_X509(f, NULL, NULL, NULL) : NULL;
+	CLEANUP(X509_free) X509 *x = NULL;
 	int days = 0, secs = 0;
 
 	ERR_clear_error();
-	if (!x || ASN1_TIME_diff(&days, &secs, NULL, X509_get0_notAfter(x)) != 1 || days < SELF_RENEW_DAYS)
-		return false;
+	if (!f)
+		return errno == ENOENT ? 0 : fail_file(cert_file);
+	x = PEM_read_X509(f, NULL, NULL, NULL);
+	if (!x)
+		return fail(0, cert_file);
+	if (ASN1_TIME_diff(&days, &secs, NULL, X509_get0_notAfter(x)) != 1 || days < SELF_RENEW_DAYS)
+		return 0;
 	for (size_t i = 0; i < n; i++)
 		if ((is_literal(names[i]) ? X509_check_ip_asc(x, names[i], 0) :
 					    X509_check_host(x, names[i], 0, 0, NULL)) != 1)
-			return false;
-	return true;
+			return 0;
+	return 1;
 }
 
 static int write_pem(const char *path, X509 *x, EVP_PKEY *k)
@@ -370,10 +383,17 @@ int tls_server_self(const char *const *names, size_t n, const char *cert_file, c
 	CLEANUP(EVP_PKEY_free) EVP_PKEY *k = NULL;
 	int r;
 
-	if (cert_file && key_file && self_serves(cert_file, names, n) &&
-	    tls_server_new(cert_file, key_file, &t) == 0) {
-		*ret = TAKE(t);
-		return 0;
+	if (cert_file && key_file) {
+		r = self_serves(cert_file, names, n);
+		if (r > 0)
+			r = tls_server_new(cert_file, key_file, &t);
+		else if (r == 0)
+			r = -ENOENT;
+		if (r == 0)
+			*ret = TAKE(t);
+		/* Clients have pinned what is there: only what cannot serve any more is replaced. */
+		if (r != -ENOENT && r != -EBADMSG)
+			return r;
 	}
 	r = self_make(names, n, &x, &k);
 	if (r < 0)

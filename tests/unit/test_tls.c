@@ -3,6 +3,7 @@
 
 #include <openssl/evp.h>
 #include <openssl/x509v3.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "lib/key.h"
@@ -141,7 +142,9 @@ static void test_tls_files(void **state)
 	static const char *const one[] = { "a.example" }, *const two[] = { "a.example", "b.example" };
 	uint8_t first[32], again[32];
 	char dir[] = "/tmp/tls.XXXXXX", cert[64], key[64];
+	struct rlimit files, few;
 	struct tls_ctx *t;
+	int r;
 
 	(void)state;
 	assert_non_null(mkdtemp(dir));
@@ -152,6 +155,19 @@ static void test_tls_files(void **state)
 	tls_server_leaf_sha256(t, first);
 	tls_ctx_unref(t);
 	/* kept over a restart */
+	assert_int_equal(tls_server_self(one, 1, cert, key, &t), 0);
+	tls_server_leaf_sha256(t, again);
+	assert_memory_equal(first, again, 32);
+	tls_ctx_unref(t);
+	/* what cannot be read for want of a descriptor is kept */
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
+	few = files;
+	few.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
+	r = tls_server_self(one, 1, cert, key, &t);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &files), 0);
+	assert_int_equal(r, -EMFILE);
+	assert_non_null(strstr(tls_error(), strerror(EMFILE)));
 	assert_int_equal(tls_server_self(one, 1, cert, key, &t), 0);
 	tls_server_leaf_sha256(t, again);
 	assert_memory_equal(first, again, 32);
