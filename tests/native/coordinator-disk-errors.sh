@@ -17,7 +17,7 @@ for call in write fsync; do
 	: >"$W/told"
 	lies $call
 	# It may be made in memory and wait for the disk, or be refused; what is said to be done is done.
-	timeout 3 "$BIN/wgctl" admin --admin-socket "$W/admin.sock" users create "waits$call" >"$W/said" 2>&1 &&
+	timeout 6 "$BIN/wgctl" admin --admin-socket "$W/admin.sock" users create "waits$call" >"$W/said" 2>&1 &&
 		fail "$call: a user was made that is not on disk"
 	check wait_until 5 not admin health
 	[ -s "$W/told" ] || fail "$call: nothing failed"

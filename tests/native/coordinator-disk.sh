@@ -27,7 +27,7 @@ fill() {
 fill
 # What fits into the pages that the log has already still goes; then somebody's answer waits for room.
 made=0
-while timeout 3 "$BIN/wgctl" admin --admin-socket "$W/admin.sock" users create "user$made" >>"$W/said" 2>&1; do
+while timeout 6 "$BIN/wgctl" admin --admin-socket "$W/admin.sock" users create "user$made" >>"$W/said" 2>&1; do
 	made=$((made + 1))
 	[ $made -lt 2000 ] || fail "the full disk takes it all"
 done
@@ -56,14 +56,15 @@ step "room again"
 hears carol 'STATE running'
 check admin users create afterwards
 # The one who waited is there, for the change was made; and all of it is on disk.
-sleep 1.2
+words_kept() { grep -q '192.0.2.5:41641' <(sqlite3 "$W/disk/db.sqlite" 'SELECT endpoints FROM nodes' 2>/dev/null || strings "$W/disk/db.sqlite"*); }
+check wait_until 10 words_kept
 stop coordinator KILL
 start_coordinator
 admin users list -o json >"$W/users"
 for u in mesh afterwards "user$made"; do check grep -q "\"$u\"" "$W/users"; done
 refute grep -q '"refused"' "$W/users"
 nodes_are 3
-check grep -q '192.0.2.5:41641' <(sqlite3 "$W/disk/db.sqlite" 'SELECT endpoints FROM nodes' 2>/dev/null || strings "$W/disk/db.sqlite"*)
+check words_kept
 step "all is on disk"
 
 check stop coordinator

@@ -77,7 +77,7 @@ for r in plain tls; do
 done
 talk alice bob
 talk carol dave
-come 10 grace "$P" plain heidi $T "$pin"
+come 20 grace "$P" plain heidi $T "$pin"
 calm silent slow greeters half mute
 come 5 erin "$P" plain frank $T "$pin"
 talk alice bob

@@ -54,6 +54,6 @@ table inet probe {
 	}
 }
 EOF
-check on left ping -q -c 1 -W 2 100.64.0.2
+check on left ping -q -c 1 -W 4 100.64.0.2
 refute on right ping -q -c 1 -W 1 100.64.0.1
 step "stateful filter: replies pass, new flows do not"

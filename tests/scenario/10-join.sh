@@ -35,14 +35,14 @@ key=$(key_of alice)
 join bob
 wait_until 10 reach alice bob || fail "alice does not reach bob"
 wait_until 10 reach bob alice || fail "bob does not reach alice"
-check on alice ping -6 -q -c 1 -W 2 "$(ip6 bob)"
+check on alice ping -6 -q -c 1 -W 4 "$(ip6 bob)"
 expect 0 wgctl alice status
 said '^100\.64\.0\.2 +bob '
 
 step "up again"
 expect 0 up alice
 [ "$(key_of alice)" = "$key" ] || fail "the node's key changed by a second up"
-check reach alice bob
+check reach alice bob 4
 
 step "another name, and --reset: the machine's own again, at the same server"
 named() {
@@ -57,7 +57,7 @@ expect 0 wgctl alice up --reset --timeout=20s
 wait_until 10 named "$(uname -n)" || fail "alice is not called $(uname -n): $(admin nodes list)"
 expect 0 wgctl alice status
 [ "$(key_of alice)" = "$key" ] || fail "the node's key changed by --reset"
-check reach alice bob
+check reach alice bob 4
 
 step "down and up"
 expect 0 wgctl alice down

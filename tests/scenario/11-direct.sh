@@ -14,7 +14,7 @@ step "ping until direct"
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
 said 'via 198\.51\.100\.12:[0-9]+ in'
 wait_until 5 direct alice bob || fail "status does not say direct: $(wgctl alice status)"
-check reach alice bob
+check reach alice bob 4
 on alice wg show kernscale0 endpoints | grep -q '198\.51\.100\.12:' || fail "the kernel's endpoint: $(on alice wg show kernscale0 endpoints)"
 wait_until 10 direct bob alice || fail "bob does not see alice directly"
 

@@ -50,7 +50,7 @@ run_coordinator
 wait_until 60 connected alice || fail "alice does not find the coordinator again"
 check no_peers
 # Without a key a person has to log it in; a key that comes later is taken all the same.
-expect 5 wgctl bob up --timeout=2s
+expect 5 wgctl bob up --timeout=6s
 said 'To authenticate, visit'
 said 'nobody has logged this node in'
 expect 0 up bob

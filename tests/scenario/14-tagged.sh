@@ -34,4 +34,4 @@ step "another tag"
 expect 0 admin nodes tag -i alice -t tag:mail
 check wait_until 10 tags alice .Self '["tag:mail"]'
 check wait_until 10 tags bob '(.Peer[] | select(.HostName == "alice"))' '["tag:mail"]'
-check reach alice bob
+check reach alice bob 4

@@ -26,6 +26,7 @@ check wait_until 20 by_relay
 both_direct 10 alice bob
 check relayed carol alice
 sleep 2.5 # the map is on disk
+for n in bob carol; do check wait_until 20 home_in_map alice $n; done
 key=$(key_of alice)
 answers() {
 	wgctl bob ping -c 1 --timeout 300ms alice
@@ -85,5 +86,5 @@ step "the coordinator is back"
 start_relay
 run_coordinator
 wait_until 40 connected alice || fail "alice is not connected again: $(wgctl alice status)"
-check reach alice bob 2 # the load has ended, and a path without any is shown as idle in time
+check reach alice bob 4 # the load has ended, and a path without any is shown as idle in time
 check direct alice bob

@@ -47,7 +47,7 @@ grep -q 'saddr @peers4 drop' <<<"$stands" || fail "no filter: $stands"
 begin
 touch "$W/alice/manager/hold"
 end_alice KILL
-wait_until 5 there kernscale-held || fail "no copy"
+wait_until 15 there kernscale-held || fail "no copy"
 check owned
 [ "$(filter kernscale-held)" = "$stands" ] || fail "another copy: $(filter kernscale-held)"
 sleep 1
@@ -128,11 +128,11 @@ check stop alice
 NODE_UNDER="$BIN/tests/scenario/standin --limit 1 $W/alice/manager" old_kernel start_node alice
 wait_until 30 ready || fail "kernscaled is not back"
 attack
-sleep 0.5
+check wait_until 15 at_it
 [ "$(got_in)" = "$before" ] || fail "mallory gets in"
 end_alice KILL
 wait_until 10 failed || fail "the limit was not hit"
-check not there kernscale
+check wait_until 15 not there kernscale
 wait_until 5 in_now || fail "mallory cannot be seen"
 step "without a copy mallory is in"
 stop attack INT

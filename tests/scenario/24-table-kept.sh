@@ -39,6 +39,7 @@ begin_looking() {
 end_looking() {
 	local looks
 
+	wait_until 15 at_least 6 grep -c '^}' "$LOGS/look.log" || fail "$1: nobody looked"
 	end "$1"
 	rm "$W/looking"
 	await look

@@ -19,6 +19,8 @@ join bob
 alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 check wait_until 20 reach alice bob
 sleep 2.5 # the maps are on disk
+check wait_until 20 home_in_map alice bob
+check wait_until 20 home_in_map bob alice
 port=$(on alice wg show kernscale0 listen-port)
 key=$(key_of alice)
 
@@ -49,9 +51,9 @@ launch_node bob
 check wait_until 10 at_relay alice
 check wait_until 10 at_relay bob
 check wait_until 15 on alice ping -q -c 1 -W 0.3 "$bob_ip"
-in_time 4000 "$since" "the first reply by relay after the start"
+in_time 5000 "$since" "the first reply by relay after the start"
 check wait_until 5 relayed alice bob
-check on bob ping -q -c 1 -W 2 "$alice_ip"
+check on bob ping -q -c 1 -W 4 "$alice_ip"
 [ "$(key_of alice)" = "$key" ] || fail "the key changed"
 [ "$(on alice wg show kernscale0 listen-port)" = "$port" ] || fail "another port: $(on alice wg show kernscale0 listen-port), not $port"
 expect 0 wgctl alice status

@@ -42,7 +42,7 @@ for how in TERM KILL KILL; do
 	for n in alice bob carol; do
 		wait_until 5 not connected $n || fail "the coordinator is gone and $n does not say so: $(wgctl $n status)"
 	done
-	check reach alice carol 2
+	check reach alice carol 4
 	run_coordinator
 	since=$(now_msec)
 	step "coordinator started after $how"

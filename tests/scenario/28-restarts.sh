@@ -51,6 +51,7 @@ before=$(endpoints)
 phase "all alive"
 sleep 2
 phase "restart"
+sleep 0.1 # what is on its way by relay belongs to the phase before
 stop alice
 started_again alice
 phase "upgrade"

@@ -42,8 +42,9 @@ check direct norw raw >/dev/null
 step "the relay, while the direct path is cut, and direct again"
 firewall_no_udp norw
 wait_until 30 relayed raw norw || fail "raw still says direct: $(wgctl raw status)"
-check reach raw norw 3
-check reach norw raw 3
+# Each finds out by itself that the path is cut.
+check wait_until 20 reach raw norw 3
+check wait_until 20 reach norw raw 3
 firewall_open norw
 start traffic raw ping -q -i 0.2 "$(ip4 norw)"
 both_direct 40 raw norw

@@ -17,6 +17,7 @@ start_coordinator
 run_relay --stun off --hostname relay.test --verbose debug
 join alice bob
 check running relay
+check wait_until 10 on pub sh -c 'ss -Hltn sport 8443 | grep -q .' # then it has its keys
 check wait_until 20 reach alice bob
 
 step "asked everything"

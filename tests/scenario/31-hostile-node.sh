@@ -46,7 +46,7 @@ for port in $(on alice ss -Hlun | awk '{ sub(/.*:/, "", $4); print $4 }' | sort 
 	shoot alice 127.0.0.1 "$port" 60
 	shoot alice 127.64.0.1 "$port" 60
 done
-check reach alice bob
+check reach alice bob 4
 check direct alice bob
 
 step "local API"
@@ -86,5 +86,5 @@ check wait_until 15 at_most $((fds + 4)) descriptors alice
 echo "descriptors $fds -> $(descriptors alice), log $lines -> $(wc -l <"$LOGS/alice.log") lines"
 grown_less 2048 alice "$before"
 [ $(($(wc -l <"$LOGS/alice.log") - lines)) -lt 60 ] || fail "strangers fill the log"
-check reach alice bob
+check reach alice bob 4
 check direct alice bob

@@ -74,7 +74,7 @@ nothing_answers() {
 	step "$1: nothing answers that is not bob's in the mesh"
 }
 
-on bob ping -q -c 1 -W 2 172.17.0.2 >/dev/null || fail "inside does not answer bob"
+on bob ping -q -c 1 -W 4 172.17.0.2 >/dev/null || fail "inside does not answer bob"
 nothing_answers "at first"
 
 stop bob KILL

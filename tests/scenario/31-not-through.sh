@@ -83,8 +83,8 @@ way() {
 }
 
 step "the way is there, but for the filter"
-check on bob ping -q -c 1 -W 2 198.51.100.13
-check on bob ping -q -c 1 -W 2 172.17.0.2
+check on bob ping -q -c 1 -W 4 198.51.100.13
+check on bob ping -q -c 1 -W 4 172.17.0.2
 [ "$(on bob sysctl -n net.ipv4.ip_forward)" = 1 ] || fail "bob does not forward"
 [ "$(seen third)" -gt 0 ] || fail "third does not see what comes from bob"
 way "bob's table alone"
@@ -101,6 +101,8 @@ to_forward() {
 	on bob nft list chain inet docker first | sed -n 's/.* packets \([0-9]*\) .*/\1/p'
 }
 check connects third # that is bob's own doing
+# Its end comes to third as well, and must not be taken for alice's.
+check wait_until 10 not on inside sh -c 'ss -Htn sport 8080 | grep -q .'
 way "beside a table that accepts and translates"
 [ "$(to_forward)" -gt 0 ] || fail "alice's packets did not come as far as bob's forward chain"
 alice_ip=$(ip4 alice)

@@ -40,7 +40,7 @@ check wait_until 10 reach alice carol
 
 step "a first start without room says so"
 mkdir -p "$W/alice/state/fresh" && chown "$NODE_USER" "$W/alice/state/fresh"
-expect 1 timeout $((5 * ${WAIT_FACTOR:-1})) ip netns exec "${P}alice" "$BIN/kernscaled" --statedir "$W/alice/state/fresh" \
+expect 1 timeout $((20 * ${WAIT_FACTOR:-1})) ip netns exec "${P}alice" "$BIN/kernscaled" --statedir "$W/alice/state/fresh" \
 	--runtimedir "$W/alice/run2" --socket "$W/alice/run2.sock" --interface ks1 --port 41642 --table ks1 --user "$NODE_USER"
 said 'No space left'
 rm -rf "$W/alice/state/fresh"
@@ -52,7 +52,7 @@ check wait_until 5 map_kept alice
 [ "$(grep -o '"node_key": "[^"]*"' "$state/state.json" | wc -l)" = 1 ] || fail "the state has no node key"
 
 step "read-only, and killed"
-mount -o remount,ro "$state"
+check wait_until 10 mount -o remount,ro "$state" # not while it is written
 stop alice KILL
 launch_node alice # whose folder cannot be touched
 check wait_until 10 reach alice bob

@@ -148,9 +148,9 @@ cp "$with_carol" "$W/mesh"
 check wait_until 20 same
 survivor
 walk_starts standing own 1 307
-walk_starts standing most 3 1009
+walk_starts standing most 3 601
 walk_starts nothing own 161 307
-walk_starts nothing most 501 1009
+walk_starts nothing most 501 601
 start_node alice
 check wait_until 20 same
 check wait_until 20 on alice ping -q -c 1 -W 1 "$(ip4 bob)"

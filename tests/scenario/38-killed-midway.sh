@@ -16,6 +16,7 @@ alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 start first alice ping -q -i 0.1 "$bob_ip"
 both_direct 20 alice bob
 sleep 2.5 # the map is on disk
+check wait_until 10 in_map alice bob
 stop first INT
 
 # Peers without a filter would let in what the policy does not.
@@ -51,7 +52,7 @@ check same_mesh alice
 start traffic alice ping -i 0.05 -W 1 "$bob_ip"
 # All of them take a quarter of an hour in the emulator.
 EACH=1
-[ "${SLOWNESS:-1}" = 1 ] || EACH=3
+[ "${SLOWNESS:-1}" = 1 ] || EACH=5
 n=0
 while killed_at $((n + EACH)) 2; do
 	n=$((n + EACH))

@@ -12,7 +12,7 @@ need prlimit wg setpriv
 need_programs tests/interop/crowd
 hosts alice bob carol
 start_coordinator
-manage alice --watchdog $((3000 * ${SLOWNESS:-1}))
+manage alice --watchdog $((8000 * ${SLOWNESS:-1}))
 check up alice
 join bob
 check wait_until 20 reach alice bob
@@ -99,8 +99,8 @@ check prlimit --pid "$node" --nofile=4096:4096
 check wait_until 40 connected alice
 check wait_until 40 not said_so 'Too many|Not connected'
 check wait_until 40 in_map alice carol
-check reach alice carol
-check reach bob alice
+check wait_until 10 reach alice carol
+check wait_until 10 reach bob alice
 step "descriptors again"
 [ "$(pid_of alice)" = "$node" ] || fail "the service manager started another daemon"
 all_answered traffic

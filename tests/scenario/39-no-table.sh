@@ -17,6 +17,7 @@ bob_reaches() {
 }
 check wait_until 20 bob_reaches
 sleep 2.5 # the map is on disk
+check wait_until 10 in_map alice bob
 key=$(key_of alice)
 
 take_name() {

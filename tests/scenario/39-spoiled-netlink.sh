@@ -80,6 +80,7 @@ stop traffic INT
 
 # Killed and started in the midst of it.
 sleep 2.5 # the map is on disk
+check wait_until 10 in_map alice bob
 both_direct 20 alice bob
 mesh_of alice >"$W/mesh"
 start traffic alice ping -i 0.05 -W 1 "$bob_ip"
@@ -95,6 +96,6 @@ for spell in nobufs=5 busy=7 'nobufs=11 intr=5 busy=13'; do
 done
 lies
 all_answered traffic
-check reach bob alice
+check reach bob alice 4
 expect 0 wgctl alice down
 nothing_left alice

@@ -101,7 +101,7 @@ peak six 200 $((SHARE + 24)) 16384
 
 step "Noise"
 crowd noise noise --count 20
-peak noise 0 $((SHARE + 24)) 16384
+peak noise 16 $((SHARE + 24)) 16384
 [ "$(figure noise refused)" -ge 20 ] || fail "noise is not refused: $(cat "$LOGS/noise.log")"
 crowd channel channel --count 600
 peak channel $((240 / S)) $((2 * SHARE + 24)) 32768
@@ -137,7 +137,8 @@ step "afterwards"
 all_answered traffic
 for n in alice bob carol; do check connected $n; done
 check wait_until 20 reach alice carol
-wgctl alice status | grep -q ' dave ' || fail "alice has not heard of dave"
+knows_dave() { wgctl alice status | grep -q ' dave '; }
+wait_until 10 knows_dave || fail "alice has not heard of dave"
 as_before() { at_most $((fds + 8)) descriptors coordinator && at_most $((before + 6143)) status_of coordinator RssAnon; }
 wait_until 90 as_before || fail "$fds descriptors are $(descriptors coordinator), $before KiB are $(status_of coordinator RssAnon)"
 step "$(descriptors coordinator) descriptors and $(status_of coordinator RssAnon) KiB, before $fds and $before;" \

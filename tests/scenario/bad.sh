@@ -61,7 +61,7 @@ given_back() {
 # In front of it: CHECK=FUNCTION that has to hold in the end; BACK=MSEC, FDS=N, LEFT=KIB, SLOW=MSEC for more than usual;
 # STAYS=1: alice asks no more (but once a minute) until something changes.
 try() {
-	local m=$1 secs=$2 cause=$5 begin end late t took='' best middle most=0 fd left hwm cpu said='' bad='' n=''
+	local m=$1 secs=$2 cause=$5 begin end late t took='' best middle most=0 fd left hwm cpu since said='' bad='' n=''
 
 	phase "$m"
 	echo 5 >"/proc/${PIDS[alice]}/clear_refs"
@@ -85,6 +85,17 @@ try() {
 	[ -z "${CHECK:-}" ] || $CHECK || bad+=" $CHECK;"
 	t=$(($(now_msec) - begin))
 	cpu=$((($(cpu_msec alice) - cpu) * 1000 / t))
+	# Time in which the machine does not let the test kernel go on counts as CPU of whoever has it there: too much is
+	# what is so three times.
+	for _ in 1 2; do
+		[ "$cpu" -gt $(($3 * ${SLOWNESS:-1})) ] || break
+		step "$m: CPU $cpu ms/s; once more"
+		stir
+		since=$(now_msec) cpu=$(cpu_msec alice)
+		sleep $((secs + 1))
+		cpu=$((($(cpu_msec alice) - cpu) * 1000 / ($(now_msec) - since)))
+	done
+	t=$(($(now_msec) - begin))
 	check running alice
 	hwm=$(($(status_of alice VmHWM) - hwm))
 	SERVED=$(grep -c '^good served' "$LOGS/badcontrol.log")

@@ -33,10 +33,21 @@ drip() {
 	DRIPS+=("$1 $2")
 }
 
+# load_ready NAME: that end of a load is so far that SIGUSR1 does not end it, and has heard of the phase before
+load_ready() {
+	# shellcheck disable=SC2153 # PIDS is lib.sh's
+	awk '/^Name:/ { is = $2 == "netload" } /^ShdPnd:/ { waits = /[2367abef]..$/ } /^SigCgt:/ { hears = /[2367abef]..$/ }
+		END { exit !(is && hears && !waits) }' "/proc/${PIDS[$1]}/status"
+}
+
 phase() {
-	local a b port
+	local a b port n
 
 	PHASES+=("$*")
+	for l in "${LOADS[@]}"; do
+		read -r a b port <<<"$l"
+		for n in "load-$a-$b-$port" "load-$b-$a-$port"; do wait_until 10 load_ready "$n" || fail "a load has ended"; done
+	done
 	for l in "${LOADS[@]}"; do
 		read -r a b port <<<"$l"
 		# shellcheck disable=SC2153 # PIDS is lib.sh's

@@ -21,6 +21,7 @@ expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
 start first alice ping -q -i 0.1 "$bob_ip"
 both_direct 10 alice bob
 sleep 2.5 # the map is on disk
+check wait_until 20 home_in_map alice bob
 stop first INT
 ip_batch mallory <<-X
 	addr add $bob_ip/32 dev lo
@@ -50,7 +51,9 @@ attack() {
 }
 
 begin() {
+	rm -f "$LOGS/quiet.log"
 	start quiet alice ping -i 0.05 -W 1 "$bob_ip"
+	wait_until 10 grep -q ' bytes from ' "$LOGS/quiet.log" || fail "alice does not reach bob"
 	attack
 }
 

@@ -15,6 +15,8 @@
 #include "relay/stund.h"
 #include "relay/web.h"
 
+#define PATIENCE_MSEC 10000 /* for what has to come */
+
 struct server {
 	pthread_t thread;
 	struct relay_config cfg;
@@ -177,7 +179,7 @@ static int client_get(struct client *c, int timeout_msec, struct derp_frame *ret
 
 static void client_expect(struct client *c, uint8_t type, struct derp_frame *ret)
 {
-	assert_int_equal(client_get(c, 2000, ret), 1);
+	assert_int_equal(client_get(c, PATIENCE_MSEC, ret), 1);
 	assert_int_equal(ret->type, type);
 }
 

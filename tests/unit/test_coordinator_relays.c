@@ -51,11 +51,11 @@ static void mapserver_main(struct mapserver *m, int listening)
 			if (strstr(in, "\r\n\r\n"))
 				break;
 		}
+		atomic_fetch_add(&m->shared->asked, 1); /* first: who is counted hears what is said from then on */
 		text = map_answers[strncmp(in, "GET /map ", 9) ? MAP_GONE : atomic_load(&m->shared->answer)];
 		if (write(fd, text, strlen(text)) < 0)
 			_exit(1);
 		close(fd);
-		atomic_fetch_add(&m->shared->asked, 1);
 	}
 }
 

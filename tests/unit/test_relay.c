@@ -130,7 +130,7 @@ static void test_duplicates(void **state)
 /* One reader stops: the oldest packets make room, others are served, it is closed in the end. */
 static void test_slow_reader(void **state)
 {
-	struct server s = { .cfg = { .write_usec = 600 * USEC_PER_MSEC } };
+	struct server s = { .cfg = { .write_usec = 3 * USEC_PER_SEC } };
 	struct client a, slow, other;
 	uint8_t big[60000];
 	struct derp_frame f;
@@ -151,8 +151,10 @@ static void test_slow_reader(void **state)
 	client_sync(&a);
 	client_send(&a, &other.key.pub, "not harmed", 10);
 	client_receive(&other, &a.key.pub, "not harmed", 10);
-	poll(NULL, 0, 1000);
-	while ((r = client_get(&slow, 1000, &f)) == 1)
+	/* Whoever reads before the relay has given up is not slow. */
+	for (int tries = 0; tries < PATIENCE_MSEC / 10 && !relay_stats(s.relay)->write_timeouts; tries++)
+		poll(NULL, 0, 10);
+	while ((r = client_get(&slow, PATIENCE_MSEC, &f)) == 1)
 		got += f.type == DERP_FRAME_RECV_PACKET;
 	assert_int_equal(r, -ECONNRESET);
 	assert_true(got > 0 && got < 400);
@@ -193,7 +195,7 @@ static void test_drop_oldest(void **state)
 		client_send(&a, &slow.key.pub, big, sizeof(big));
 	}
 	client_sync(&a);
-	while (last < 400 && client_get(&slow, 2000, &f) == 1) {
+	while (last < 400 && client_get(&slow, PATIENCE_MSEC, &f) == 1) {
 		assert_int_equal(f.type, DERP_FRAME_RECV_PACKET);
 		assert_int_equal(derp_packet_decode(f.body, f.len, &k), 0);
 		memcpy(&seq, k.data, sizeof(seq));
@@ -225,7 +227,7 @@ static enum relay_verdict server_admit(void *data, uint64_t ticket, const struct
 
 static void test_admission(void **state)
 {
-	struct server s = { .cfg = { .admit = server_admit, .greet_usec = USEC_PER_SEC } };
+	struct server s = { .cfg = { .admit = server_admit, .greet_usec = 4 * USEC_PER_SEC } };
 	struct client good, bad, late, liar, silent;
 	struct derp_frame f;
 
@@ -238,7 +240,7 @@ static void test_admission(void **state)
 	s.refuse = bad.key.pub;
 	client_info(&bad, &s);
 	client_expect(&bad, DERP_FRAME_SERVER_KEY, &f);
-	assert_int_equal(client_get(&bad, 2000, &f), -ECONNRESET);
+	assert_int_equal(client_get(&bad, PATIENCE_MSEC, &f), -ECONNRESET);
 	/* Asked later; what it sent meanwhile is not lost. */
 	client_dial(&late, &s, true);
 	do
@@ -253,9 +255,9 @@ static void test_admission(void **state)
 	liar.key.pub = good.key.pub;
 	client_info(&liar, &s);
 	client_expect(&liar, DERP_FRAME_SERVER_KEY, &f);
-	assert_int_equal(client_get(&liar, 2000, &f), -ECONNRESET);
+	assert_int_equal(client_get(&liar, PATIENCE_MSEC, &f), -ECONNRESET);
 	client_expect(&silent, DERP_FRAME_SERVER_KEY, &f);
-	assert_int_equal(client_get(&silent, 4000, &f), -ECONNRESET);
+	assert_int_equal(client_get(&silent, PATIENCE_MSEC, &f), -ECONNRESET);
 	client_done(&silent);
 	client_done(&good);
 	client_done(&bad);
@@ -295,10 +297,10 @@ static void test_silent_ones(void **state)
 	for (int i = 0; i < 3; i++)
 		client_dial(&silent[i], &s, false);
 	client_expect(&silent[0], DERP_FRAME_SERVER_KEY, &f);
-	assert_int_equal(client_get(&silent[0], 2000, &f), -ECONNRESET);
+	assert_int_equal(client_get(&silent[0], PATIENCE_MSEC, &f), -ECONNRESET);
 	client_start(&good, &s, false);
 	client_expect(&silent[1], DERP_FRAME_SERVER_KEY, &f);
-	assert_int_equal(client_get(&silent[1], 2000, &f), -ECONNRESET);
+	assert_int_equal(client_get(&silent[1], PATIENCE_MSEC, &f), -ECONNRESET);
 	client_expect(&silent[2], DERP_FRAME_SERVER_KEY, &f);
 	client_done(&silent[0]);
 	client_start(&silent[0], &s, false);
@@ -306,7 +308,7 @@ static void test_silent_ones(void **state)
 	client_start(&silent[1], &s, false);
 	/* All four places are taken: one more that does not greet takes that of the one that has not. */
 	client_start(&more, &s, false);
-	assert_int_equal(client_get(&silent[2], 2000, &f), -ECONNRESET);
+	assert_int_equal(client_get(&silent[2], PATIENCE_MSEC, &f), -ECONNRESET);
 	client_done(&silent[2]);
 	http(&s, "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n", a, sizeof(a));
 	assert_memory_equal(a, "HTTP/1.1 503 ", 13);
@@ -346,7 +348,7 @@ static void test_refused_frames(void **state)
 		assert_int_equal(
 		    sodium_hex2bin(raw, sizeof(raw), bad[i], strlen(bad[i]), NULL, &n, NULL), 0);
 		put(c.fd, raw, n);
-		assert_int_equal(client_get(&c, 2000, &f), -ECONNRESET);
+		assert_int_equal(client_get(&c, PATIENCE_MSEC, &f), -ECONNRESET);
 		client_done(&c);
 	}
 	server_stop(&s);

@@ -80,7 +80,7 @@ static void session_expect(struct session *s, uint8_t type, struct derp_frame *r
 	for (;;) {
 		struct derp_gone g;
 
-		assert_int_equal(client_get(&s->c, 2000, ret), 1);
+		assert_int_equal(client_get(&s->c, PATIENCE_MSEC, ret), 1);
 		if (ret->type != DERP_FRAME_PEER_GONE)
 			break;
 		assert_null(s->peer);

@@ -343,7 +343,7 @@ static void test_wait_over_restart(void **state)
 
 	/* It does not come back: the exit status of one that is not there, and one line. */
 	assert_run("down", 0);
-	start("wait --timeout 500ms", NULL, false);
+	start("wait --timeout 4s", NULL, false);
 	waiting = last;
 	nap(100);
 	kill(daemon_pid, SIGKILL);
