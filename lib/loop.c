@@ -165,6 +165,7 @@ int loop_new(struct loop **ret)
 {
 	CLEANUP(loop_free) struct loop *l = calloc(1, sizeof(*l));
 	struct epoll_event e = { .events = EPOLLIN, .data.ptr = l };
+	sd_event_source *first;
 	int r;
 
 	if (!l)
@@ -178,6 +179,11 @@ int loop_new(struct loop **ret)
 		return r;
 	if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, sd_event_get_fd(l->e), &e) < 0)
 		return -errno;
+	/* Room in its queue of what is due: without memory for that it would read a signal and lose it. */
+	r = sd_event_add_defer(l->e, &first, NULL, NULL);
+	if (r < 0)
+		return r;
+	sd_event_source_disable_unref(first);
 	loop_refill(l);
 	*ret = TAKE(l);
 	return 0;
@@ -246,6 +252,25 @@ static void run_ready(struct loop *l, bool *ret_sources)
 	l->batch_n = 0;
 }
 
+/* One of sd-event's sources is due: it runs, and those that are due by then. */
+static int run_sources(struct loop *l)
+{
+	int r = 0;
+
+	for (int n = 0; n < LOOP_BATCH && !l->exiting; n++) {
+		if (n) {
+			r = sources_prepare(l);
+			if (r <= 0)
+				break;
+		}
+		l->now = loop_clock(); /* never before what a timer was armed for */
+		r = sd_event_dispatch(l->e);
+		if (r < 0)
+			break;
+	}
+	return r;
+}
+
 /* Longer than no time is at least a millisecond. */
 static int wait_msec(uint64_t usec)
 {
@@ -264,13 +289,14 @@ int loop_iterate(struct loop *l, uint64_t timeout_usec)
 		return -errno;
 	l->now = loop_clock();
 	ran = r || l->due || l->batch_n > 0;
+	woken = l->batch_n == LOOP_BATCH; /* there may be more, and it among them */
 	run_ready(l, &woken);
 	if (l->prepared && woken) {
 		l->prepared = false;
 		r = sd_event_wait(l->e, 0);
 	}
-	if (r > 0 && !l->exiting)
-		r = sd_event_dispatch(l->e);
+	if (r > 0)
+		r = run_sources(l);
 	run_due(l);
 	/* The callback that gave up an object has returned by now, and what the batch held of it was forgotten when it was
 	 * freed. */

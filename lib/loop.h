@@ -36,8 +36,8 @@ int loop_run(struct loop *l);
 /* There is so little that nothing new should be begun: listeners wait. */
 bool loop_short_of_memory(const struct loop *l);
 void loop_exit(struct loop *l, int code);
-/* One iteration, waiting at most so long for something to do (for tests and for draining at the
- * end). 1 when something ran, 0 when time was up, or a negative errno. */
+/* One iteration, waiting at most so long for something to do (for tests). 1 when something ran, 0 when time was up, or a
+ * negative errno. */
 int loop_iterate(struct loop *l, uint64_t timeout_usec);
 /* Time of this iteration. */
 uint64_t loop_now(struct loop *l);

@@ -312,6 +312,45 @@ static void test_loop_earlier_timer(void **state)
 	close(fd);
 }
 
+#define CROWD 300
+
+/* Descriptors that are always ready, more than are served in a turn, do not keep timers waiting, nor timers each other. */
+static void test_loop_crowd(void **state)
+{
+	unsigned int served = 0, fired = 0;
+	struct loop_timer *t[CROWD];
+	struct loop_io *io[CROWD];
+	int fd[CROWD];
+	struct loop *l;
+
+	(void)state;
+	assert_int_equal(loop_new(&l), 0);
+	for (int i = 0; i < CROWD; i++) {
+		fd[i] = eventfd(1, EFD_CLOEXEC);
+		assert_int_equal(loop_io_new(l, fd[i], EPOLLIN, count_event, &served, &io[i]), 0);
+		assert_int_equal(loop_timer_new(l, count_timer, &fired, &t[i]), 0);
+	}
+	for (int i = 0; i < 2 * CROWD; i++)
+		assert_int_equal(loop_iterate(l, 0), 1);
+	for (int round = 0; round < 3; round++) {
+		fired = 0;
+		for (int i = 0; i < CROWD; i++)
+			loop_timer_in(t[i], 1000);
+		assert_int_equal(loop_iterate(l, 0), 1);
+		usleep(3000);
+		for (int i = 0; i < CROWD / 64 + 2; i++)
+			assert_int_equal(loop_iterate(l, 0), 1);
+		assert_int_equal(fired, CROWD);
+	}
+	assert_true(served > 64 * 2 * CROWD);
+	for (int i = 0; i < CROWD; i++) {
+		loop_io_free(io[i]);
+		loop_timer_free(t[i]);
+		close(fd[i]);
+	}
+	loop_free(l);
+}
+
 #define MANY 200
 
 /* Many descriptors, all ready at once. */
@@ -431,7 +470,7 @@ int main(void)
 		cmocka_unit_test(test_key_text),     cmocka_unit_test(test_json_limits),
 		cmocka_unit_test(test_json_time),    cmocka_unit_test(test_loop),
 		cmocka_unit_test(test_loop_many),    cmocka_unit_test(test_loop_fair),
-		cmocka_unit_test(test_loop_earlier_timer),
+		cmocka_unit_test(test_loop_earlier_timer), cmocka_unit_test(test_loop_crowd),
 		cmocka_unit_test(test_key_weak),
 	};
 
