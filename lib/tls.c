@@ -60,6 +60,21 @@ static int fail_file(const char *path)
 	return r;
 }
 
+/* OpenSSL takes a file that cannot be opened for a missing one, and one that cannot be read for garbage. */
+static int check_readable(const char *path)
+{
+	uint8_t some[4096];
+	CLEANUP(fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	int r = 0;
+
+	if (fd < 0)
+		return fail_file(path);
+	if (read(fd, some, sizeof(some)) < 0)
+		r = fail_file(path);
+	OPENSSL_cleanse(some, sizeof(some));
+	return r;
+}
+
 static inline void X509_free_cleanup(X509 **x)
 {
 	X509_free(*x);
@@ -166,14 +181,16 @@ static int add_extra(SSL_CTX *c, X509 *extra)
 static int load_files(const char *cert_file, const char *key_file, SSL_CTX **ret)
 {
 	CLEANUP(SSL_CTX_free) SSL_CTX *c = ctx_new(true);
+	int r;
 
 	ERR_clear_error();
 	if (!c)
 		return fail(-ENOMEM, "TLS");
-	if (access(cert_file, R_OK) < 0)
-		return fail_file(cert_file);
-	if (access(key_file, R_OK) < 0)
-		return fail_file(key_file);
+	r = check_readable(cert_file);
+	if (r == 0)
+		r = check_readable(key_file);
+	if (r < 0)
+		return r;
 	if (SSL_CTX_use_certificate_chain_file(c, cert_file) != 1)
 		return fail(-EBADMSG, "certificate file");
 	if (SSL_CTX_use_PrivateKey_file(c, key_file, SSL_FILETYPE_PEM) != 1)
@@ -337,13 +354,15 @@ static int self_make(const char *const *names, size_t n, X509 **ret_cert, EVP_PK
 /* 1: what is in the file will do; 0: it will not, or there is none; negative errno: that cannot be told. */
 static int self_serves(const char *cert_file, const char *const *names, size_t n)
 {
-	CLEANUP(fclose) FILE *f = fopen(cert_file, "re");
+	int days = 0, secs = 0, r = check_readable(cert_file);
+	CLEANUP(fclose) FILE *f = r == 0 ? fopen(cert_file, "re") : NULL;
 	CLEANUP(X509_free) X509 *x = NULL;
-	int days = 0, secs = 0;
 
 	ERR_clear_error();
+	if (r < 0)
+		return r == -ENOENT ? 0 : r;
 	if (!f)
-		return errno == ENOENT ? 0 : fail_file(cert_file);
+		return fail_file(cert_file);
 	x = PEM_read_X509(f, NULL, NULL, NULL);
 	if (!x)
 		return fail(0, cert_file);
@@ -383,7 +402,9 @@ int tls_server_self(const char *const *names, size_t n, const char *cert_file, c
 	CLEANUP(EVP_PKEY_free) EVP_PKEY *k = NULL;
 	int r;
 
-	if (cert_file && key_file) {
+	/* Clients have pinned what is there: only what cannot serve any more is replaced, and twice it is looked at, for OpenSSL
+	 * does not always say that memory is what it was short of. */
+	for (int i = 0; i < 2 && cert_file && key_file; i++) {
 		r = self_serves(cert_file, names, n);
 		if (r > 0)
 			r = tls_server_new(cert_file, key_file, &t);
@@ -391,7 +412,6 @@ int tls_server_self(const char *const *names, size_t n, const char *cert_file, c
 			r = -ENOENT;
 		if (r == 0)
 			*ret = TAKE(t);
-		/* Clients have pinned what is there: only what cannot serve any more is replaced. */
 		if (r != -ENOENT && r != -EBADMSG)
 			return r;
 	}

@@ -141,7 +141,7 @@ static void test_tls_files(void **state)
 {
 	static const char *const one[] = { "a.example" }, *const two[] = { "a.example", "b.example" };
 	uint8_t first[32], again[32];
-	char dir[] = "/tmp/tls.XXXXXX", cert[64], key[64];
+	char dir[] = "/tmp/tls.XXXXXX", cert[64], key[64], away[64];
 	struct rlimit files, few;
 	struct tls_ctx *t;
 	int r;
@@ -172,6 +172,16 @@ static void test_tls_files(void **state)
 	tls_server_leaf_sha256(t, again);
 	assert_memory_equal(first, again, 32);
 	tls_ctx_unref(t);
+	/* nor is what the disk does not give */
+	for (int i = 0; i < 2; i++) {
+		const char *file = i ? key : cert;
+
+		snprintf(away, sizeof(away), "%s/away", dir);
+		assert_int_equal(rename(file, away), 0);
+		assert_int_equal(symlink("/proc/self/mem", file), 0);
+		assert_int_equal(tls_server_self(one, 1, cert, key, &t), -EIO);
+		assert_int_equal(rename(away, file), 0);
+	}
 	/* a name more: made anew */
 	assert_int_equal(tls_server_self(two, 2, cert, key, &t), 0);
 	tls_server_leaf_sha256(t, again);
