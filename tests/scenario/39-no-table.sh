@@ -20,8 +20,9 @@ sleep 2.5 # the map is on disk
 check wait_until 10 in_map alice bob
 key=$(key_of alice)
 
+# At once: a daemon that lives would have its own there again.
 take_name() {
-	on alice nft delete table inet kernscale && on alice nft add table inet kernscale
+	printf '%s table inet kernscale\n' delete add | on alice nft -f -
 }
 check stop alice
 check take_name
