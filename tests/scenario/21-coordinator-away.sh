@@ -25,8 +25,7 @@ by_relay() {
 check wait_until 20 by_relay
 both_direct 10 alice bob
 check relayed carol alice
-sleep 2.5 # the map is on disk
-for n in bob carol; do check wait_until 20 home_in_map alice $n; done
+map_settled alice bob carol
 key=$(key_of alice)
 answers() {
 	wgctl bob ping -c 1 --timeout 300ms alice

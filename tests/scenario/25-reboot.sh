@@ -18,9 +18,8 @@ check up alice
 join bob
 alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 check wait_until 20 reach alice bob
-sleep 2.5 # the maps are on disk
-check wait_until 20 home_in_map alice bob
-check wait_until 20 home_in_map bob alice
+map_settled alice bob
+map_settled bob alice
 port=$(on alice wg show kernscale0 listen-port)
 key=$(key_of alice)
 

@@ -15,8 +15,7 @@ join alice bob
 alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 start first alice ping -q -i 0.1 "$bob_ip"
 both_direct 20 alice bob
-sleep 2.5 # the map is on disk
-check wait_until 10 in_map alice bob
+map_settled alice bob
 stop first INT
 
 # Peers without a filter would let in what the policy does not.

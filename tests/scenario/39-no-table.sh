@@ -16,8 +16,7 @@ bob_reaches() {
 	on bob ping -q -c 1 -W 1 "$alice_ip"
 }
 check wait_until 20 bob_reaches
-sleep 2.5 # the map is on disk
-check wait_until 10 in_map alice bob
+map_settled alice bob
 key=$(key_of alice)
 
 # At once: a daemon that lives would have its own there again.

@@ -79,8 +79,7 @@ calm "others meddled" 12
 stop traffic INT
 
 # Killed and started in the midst of it.
-sleep 2.5 # the map is on disk
-check wait_until 10 in_map alice bob
+map_settled alice bob
 both_direct 20 alice bob
 mesh_of alice >"$W/mesh"
 start traffic alice ping -i 0.05 -W 1 "$bob_ip"

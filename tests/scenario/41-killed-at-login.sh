@@ -14,8 +14,7 @@ join alice bob
 alice_ip=$(ip4 alice)
 start quiet bob ping -i 0.1 -W 1 "$alice_ip"
 both_direct 20 alice bob
-sleep 2.5 # the map is on disk
-check wait_until 10 in_map alice bob
+map_settled alice bob
 stop quiet INT
 key=$(key_of alice)
 

@@ -252,8 +252,8 @@ all_answered() {
 #   direct A B, relayed A B       how A reaches B, as `wgctl status` says; for wait_until
 #   both_direct SECONDS A B       waits until A and B reach each other directly
 #   connected NAME                `wgctl status` does not say that its coordinator is out of reach
-#   map_kept NAME                 nor that its map cannot be kept; in_map NAME PEER: the one it has kept has PEER,
-#                                 home_in_map NAME PEER: and says at which relay PEER is
+#   map_kept NAME                 nor that its map cannot be kept; in_map NAME PEER: the one it has kept has PEER
+#   map_settled NAME PEER…        waits until what came lately is in the map it has kept, and at which relay each PEER is
 #   reach A B                     one ICMP echo through the tunnel
 #   tcp A B [SECONDS]             a TCP stream from A to B; its figures are printed, $BYTES and $MBITS set
 #   grown_less KIB NAME BEFORE    its memory (RssAnon) has grown by less than that since it was BEFORE, or the scenario fails
@@ -494,6 +494,16 @@ in_map() {
 
 home_in_map() {
 	grep -q "\"HomeDERP\":[1-9][^{]*\"Hostinfo\":{[^{}]*\"Hostname\":\"$2\"" "$W/$1/state/netmap.json"
+}
+
+# It is written 2 s after a change, and later on a slow disk.
+map_settled() {
+	local peer
+
+	sleep 2.5
+	for peer in "${@:2}"; do
+		wait_until 20 home_in_map "$1" "$peer" || fail "line ${BASH_LINENO[0]}: $1 has not kept where $peer is"
+	done
 }
 
 grown_less() {

@@ -20,8 +20,7 @@ alice_ip=$(ip4 alice) bob_ip=$(ip4 bob)
 expect 0 wgctl alice ping --until-direct -c 20 --timeout 5s bob
 start first alice ping -q -i 0.1 "$bob_ip"
 both_direct 10 alice bob
-sleep 2.5 # the map is on disk
-check wait_until 20 home_in_map alice bob
+map_settled alice bob
 stop first INT
 ip_batch mallory <<-X
 	addr add $bob_ip/32 dev lo
