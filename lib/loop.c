@@ -279,7 +279,7 @@ static int wait_msec(uint64_t usec)
 
 int loop_iterate(struct loop *l, uint64_t timeout_usec)
 {
-	bool woken = false, ran;
+	bool woken, ran;
 	int r = sources_prepare(l);
 
 	if (r < 0)
