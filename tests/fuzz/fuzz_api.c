@@ -28,6 +28,7 @@ struct httpd_req {
 	uint8_t body[65536];
 	size_t len;
 	unsigned int answers;
+	bool odd; /* said at the end: a run that ends in the middle leaves the node with half a request */
 	loop_fn *gone;
 	void *gone_data;
 };
@@ -101,8 +102,8 @@ void httpd_respond(struct httpd_req *q, int status, const char *type, const void
 
 	(void)type;
 	q->answers++;
-	CHECK(status >= 200 && status < 600 && json_read(body, len, 1 << 24, &j) == 0);
-	CHECK(json_get_int(j, "schema", 0) > 0 && (status == 200) == !json_get_str(j, "error"));
+	q->odd = q->odd || status < 200 || status >= 600 || json_read(body, len, 1 << 24, &j) < 0 ||
+		 json_get_int(j, "schema", 0) <= 0 || (status == 200) != !json_get_str(j, "error");
 	json_decref(j);
 }
 
@@ -110,7 +111,7 @@ void httpd_respond_text(struct httpd_req *q, int status, const char *text)
 {
 	(void)text;
 	q->answers++;
-	CHECK(status >= 500); /* without memory for anything better */
+	q->odd = q->odd || status < 500; /* without memory for anything better */
 }
 
 void httpd_on_gone(struct httpd_req *q, loop_fn *fn, void *data)
@@ -259,7 +260,7 @@ static void finish(bool gone)
 	api_changed(node.api);
 	for (int i = 0; i < 3 && (gone || !q->answers); i++)
 		loop_iterate(node.loop, 0);
-	CHECK(q->answers == 1);
+	CHECK(q->answers == 1 && !q->odd);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -276,6 +277,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	n = snprintf(head, sizeof(head), "%.*s HTTP/1.1\r\nHost: x\r\n\r\n", (int)(nl - data), (const char *)data);
 	memset(&q->head, 0, sizeof(q->head));
 	q->answers = 0;
+	q->odd = false;
 	q->gone = NULL;
 	if (http_request_parse(head, (size_t)n, &q->head) < 0)
 		return 0;
