@@ -11,11 +11,10 @@
 #include "coordinator/admin/admin.h"
 #include "coordinator/channel.h"
 #include "lib/httpd.h"
-#include "lib/json.h"
 #include "lib/log.h"
+#include "proto/derp_admit.h"
 #include "relay/relay.h"
 
-#define FRONT_VERIFY_BODY_MAX 4096
 #define FRONT_ADMIN_CONNS_MAX 64
 
 struct front {
@@ -89,19 +88,18 @@ static void front_version(void *data, struct httpd_req *q)
 /* Whether a relay should let this node in. */
 static void front_verify(void *data, struct httpd_req *q)
 {
-	CLEANUP(json_decref) json_t *j = NULL;
 	struct front *f = data;
 	struct key k;
 	size_t len;
 	const uint8_t *p = httpd_body(q, &len);
+	int r = derp_admit_request_read(p, len, &k);
 
-	if (json_read(p, len, FRONT_VERIFY_BODY_MAX, &j) < 0 || !json_is_object(j) ||
-	    json_get_key(j, "NodePublic", KEY_KIND_NODE, &k) < 0) {
+	if (r == -ENOMEM)
+		httpd_respond_text(q, 503, strerror(ENOMEM));
+	else if (r < 0)
 		httpd_respond_text(q, 400, "a JSON object with NodePublic is expected");
-		return;
-	}
-	front_json(q, 200,
-		   registry_node_by_key(&f->c->reg, &k) ? "{\"Allow\":true}\n" : "{\"Allow\":false}\n");
+	else
+		front_json(q, 200, derp_admit_answer_text(registry_node_by_key(&f->c->reg, &k)));
 }
 
 /* Our own relay's name is all that a node with broken DNS can need of us, and it came here by address:
@@ -181,7 +179,7 @@ static int front_routes(struct front *f)
 		{ "GET", "/ts2021", 0, front_ts2021_get, f },
 		{ "GET", "/health", 0, front_health, f },
 		{ "GET", "/version", 0, front_version, f },
-		{ "POST", "/verify", FRONT_VERIFY_BODY_MAX, front_verify, f },
+		{ "POST", "/verify", DERP_ADMIT_REQUEST_MAX, front_verify, f },
 		{ "GET", "/bootstrap-dns", 0, front_bootstrap_dns, f },
 		{ "GET", "/robots.txt", 0, front_robots, f },
 		{ "GET", "/register/", 0, front_register, f },

@@ -6,11 +6,10 @@
 #include <utlist.h>
 
 #include "lib/httpc.h"
-#include "lib/json.h"
 #include "lib/log.h"
+#include "proto/derp_admit.h"
 
 #define VERIFY_USEC	  (5 * USEC_PER_SEC)
-#define VERIFY_ANSWER_MAX 4096
 #define VERIFY_ASKING_MAX 256
 
 struct question {
@@ -38,12 +37,20 @@ static void question_free(struct question *q)
 	free(q);
 }
 
-static bool verify_says_yes(const struct httpc_answer *a)
+static bool verify_says_yes(const struct verify *v, const struct httpc_answer *a)
 {
-	CLEANUP(json_decref) json_t *j = NULL;
+	bool allow = false;
+	int r;
 
-	return a->head->status == 200 && json_read(a->body, a->len, VERIFY_ANSWER_MAX, &j) == 0 &&
-	       json_get_bool(j, "Allow", false);
+	if (a->head->status != 200) {
+		log_remote(LOG_LEVEL_WARNING, "%s answers %d: clients are refused", v->url, a->head->status);
+		return false;
+	}
+	r = derp_admit_answer_read(a->body, a->len, &allow);
+	if (r < 0)
+		log_remote(LOG_LEVEL_WARNING, "%s: %s: a client is refused", v->url,
+			   r == -ENOMEM ? strerror(ENOMEM) : "the answer is not JSON with \"Allow\"");
+	return allow;
 }
 
 /* Whether a client is admitted about which nobody could be asked. */
@@ -73,10 +80,7 @@ static void verify_answer(void *data, int r, const struct httpc_answer *a, const
 		log_remote(LOG_LEVEL_WARNING, "cannot ask %s about a client (%s): %s", v->url, why,
 			   allow ? "admitted" : "refused");
 	} else {
-		allow = verify_says_yes(a);
-		if (a->head->status != 200)
-			log_remote(LOG_LEVEL_WARNING, "%s answers %d: clients are refused", v->url,
-				   a->head->status);
+		allow = verify_says_yes(v, a);
 	}
 	question_free(q);
 	relay_admit(v->relay, ticket, allow);
@@ -86,7 +90,7 @@ enum relay_verdict verify_admit(void *data, uint64_t ticket, const struct key *n
 				const struct addr *src)
 {
 	static const char *const headers[] = { "Content-Type", "application/json", NULL };
-	char key[KEY_TEXT_MAX], addr[ADDR_TEXT_MAX], body[256];
+	char body[DERP_ADMIT_TEXT_MAX];
 	struct verify *v = data;
 	struct question *q;
 	int r;
@@ -100,15 +104,14 @@ enum relay_verdict verify_admit(void *data, uint64_t ticket, const struct key *n
 	q->ticket = ticket;
 	DL_APPEND(v->asking, q);
 	v->n_asking++;
-	snprintf(body, sizeof(body), "{\"NodePublic\":\"%s\",\"Source\":\"%s\"}",
-		 key_text(KEY_KIND_NODE, node, key), src->family ? addr_text(src, addr) : "");
+	derp_admit_request_text(node, src, body);
 	r = httpc_start(v->loop,
 			&(struct httpc_opts){ .url = v->url,
 					      .method = "POST",
 					      .headers = headers,
 					      .body = body,
 					      .body_len = strlen(body),
-					      .max_body = VERIFY_ANSWER_MAX,
+					      .max_body = DERP_ADMIT_ANSWER_MAX,
 					      .timeout_usec = VERIFY_USEC,
 					      .tls = v->tls },
 			verify_answer, q, &q->http);
