@@ -12,8 +12,8 @@
 #include "coordinator/coord.h"
 #include "coordinator/front.h"
 #include "coordinator/relays.h"
-#include "coordinator/serverkey.h"
 #include "lib/heap.h"
+#include "lib/keyfile.h"
 #include "lib/log.h"
 #include "lib/tls.h"
 #include "lib/user.h"
@@ -192,7 +192,7 @@ static void make_folder(const char *path, mode_t mode, const struct user *u)
 static int load_noise_key(struct program *p)
 {
 	const char *path = p->coord.cfg.noise_key_path;
-	int r = serverkey_load(path, &p->coord.noise_key);
+	int r = keyfile_load(path, KEYFILE_LINE, &p->coord.noise_key);
 
 	if (r == -EPERM)
 		log_err("%s: others may read the private key: chmod 600 it", path);

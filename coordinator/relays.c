@@ -7,9 +7,9 @@
 #include <string.h>
 
 #include "coordinator/relaykeep.h"
-#include "coordinator/serverkey.h"
 #include "lib/httpc.h"
 #include "lib/json.h"
+#include "lib/keyfile.h"
 #include "lib/log.h"
 #include "lib/yaml.h"
 #include "proto/derpmap.h"
@@ -320,7 +320,7 @@ static int relays_embed(struct relays *r, struct tls_ctx *tls, char why[static S
 	struct relay_config rc = { 0 };
 	struct key_pair key;
 	uint8_t cert[METACERT_MAX];
-	int e = serverkey_load(cfg->derp.private_key_path, &key);
+	int e = keyfile_load(cfg->derp.private_key_path, KEYFILE_LINE, &key);
 
 	if (e < 0) {
 		snprintf(why, STORE_WHY_MAX, "derp.server.private_key_path: %.150s: %s", cfg->derp.private_key_path,

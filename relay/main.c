@@ -14,10 +14,10 @@
 
 #include "lib/heap.h"
 #include "lib/httpd.h"
+#include "lib/keyfile.h"
 #include "lib/log.h"
 #include "lib/loop.h"
 #include "lib/user.h"
-#include "relay/keyfile.h"
 #include "relay/metacert.h"
 #include "relay/relay.h"
 #include "relay/stund.h"
@@ -340,11 +340,11 @@ static int key_start(struct program *p)
 			return r;
 		file = path;
 	}
-	r = keyfile_load(file, &p->key);
+	r = keyfile_load(file, KEYFILE_JSON, &p->key);
 	if (r == -EPERM)
 		log_err("%s can be read by others: chmod 600 it", file);
 	else if (r == -EBADMSG)
-		log_err("%s is not a relay's key file", file);
+		log_err("%s is not a private key; it is not replaced", file);
 	else if (r < 0)
 		log_err_errno(r, "cannot read or make %s", file);
 	return r;

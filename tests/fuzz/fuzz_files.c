@@ -1,8 +1,8 @@
 /*
- * Files that an administrator writes or carries about: kernscaled's settings, and a relay's key, from the same text (JSON
+ * Files that an administrator writes or carries about: kernscaled's settings, and a server's key, from the same text (JSON
  * is YAML, too). Settings are whole and within their bounds or there is a sentence; a key that is taken stays the same.
  *
- * words: daemon/config.c relay/keyfile.c
+ * words: daemon/config.c lib/keyfile.c
  * max_len: 4096
  */
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 #include "daemon/config.h"
-#include "relay/keyfile.h"
+#include "lib/keyfile.h"
 #include "tests/fuzz/check.h"
 #include "tests/fuzz/json_mutator.h"
 
@@ -72,10 +72,10 @@ static void key(const char *path)
 	struct key_pair pair, again;
 	struct key pub;
 
-	if (keyfile_load(path, &pair) < 0)
+	if (keyfile_load(path, KEYFILE_LINE, &pair) < 0)
 		return;
 	CHECK(key_public(&pair.priv, &pub) == 0 && key_equal(&pub, &pair.pub));
-	CHECK(keyfile_load(path, &again) == 0 && key_equal(&again.priv, &pair.priv));
+	CHECK(keyfile_load(path, KEYFILE_JSON, &again) == 0 && key_equal(&again.priv, &pair.priv));
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -1,4 +1,4 @@
-#include "relay/keyfile.h"
+#include "lib/keyfile.h"
 
 #include <errno.h>
 #include <sodium.h>
@@ -11,19 +11,38 @@
 
 #define KEYFILE_MAX 4096
 
-static int keyfile_parse(const char *text, size_t len, struct key_pair *ret)
+static int keyfile_parse_json(const char *text, size_t len, struct key *ret)
 {
 	CLEANUP(json_decref) json_t *j = NULL;
-	struct key_pair pair;
 	const char *s;
 	int r = json_read(text, len, KEYFILE_MAX, &j);
 
 	if (r < 0)
 		return r == -ENOMEM ? r : -EBADMSG;
 	s = json_get_str(j, "PrivateKey");
-	if (!s || key_parse(KEY_KIND_PRIVATE, s, strlen(s), &pair.priv) < 0)
-		return -EBADMSG;
-	r = key_public(&pair.priv, &pair.pub);
+	return s ? key_parse(KEY_KIND_PRIVATE, s, strlen(s), ret) : -EBADMSG;
+}
+
+static bool is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+static int keyfile_parse(const char *text, size_t len, struct key_pair *ret)
+{
+	struct key_pair pair;
+	int r;
+
+	while (len && is_space(text[len - 1]))
+		len--;
+	while (len && is_space(*text)) {
+		text++;
+		len--;
+	}
+	r = len && *text == '{' ? keyfile_parse_json(text, len, &pair.priv) :
+				  key_parse(KEY_KIND_PRIVATE, text, len, &pair.priv);
+	if (r == 0)
+		r = key_public(&pair.priv, &pair.pub);
 	if (r == 0)
 		*ret = pair;
 	key_pair_wipe(&pair);
@@ -47,10 +66,10 @@ static int keyfile_read(const char *path, struct key_pair *ret)
 	return r;
 }
 
-static int keyfile_write(const char *path, const struct key_pair *pair)
+static int keyfile_write(const char *path, enum keyfile_form form, const struct key_pair *pair)
 {
 	char key[KEY_TEXT_MAX], text[KEY_TEXT_MAX + 32];
-	int n = snprintf(text, sizeof(text), "{\n\t\"PrivateKey\": \"%s\"\n}\n",
+	int n = snprintf(text, sizeof(text), form == KEYFILE_JSON ? "{\n\t\"PrivateKey\": \"%s\"\n}\n" : "%s\n",
 			 key_text(KEY_KIND_PRIVATE, &pair->priv, key));
 	int r = file_replace(path, text, (size_t)n, 0600);
 
@@ -59,7 +78,7 @@ static int keyfile_write(const char *path, const struct key_pair *pair)
 	return r;
 }
 
-int keyfile_load(const char *path, struct key_pair *ret)
+int keyfile_load(const char *path, enum keyfile_form form, struct key_pair *ret)
 {
 	struct key_pair pair;
 	int r = keyfile_read(path, ret);
@@ -67,7 +86,7 @@ int keyfile_load(const char *path, struct key_pair *ret)
 	if (r != -ENOENT)
 		return r;
 	key_pair_generate(&pair);
-	r = keyfile_write(path, &pair);
+	r = keyfile_write(path, form, &pair);
 	if (r >= 0) {
 		*ret = pair;
 		r = 0;
