@@ -203,12 +203,15 @@ int sock_tls_version(const struct sock *s)
 	return s->ssl ? SSL_version(s->ssl) : 0;
 }
 
-void sock_tls_close(struct sock *s)
+bool sock_tls_close(struct sock *s)
 {
+	int r;
+
 	if (!s->ssl)
-		return;
-	ERR_clear_error();
-	SSL_shutdown(s->ssl);
+		return true;
+	tls_begin(s);
+	r = SSL_shutdown(s->ssl);
+	return r >= 0 || tls_result(s, r) != -EAGAIN;
 }
 
 void sock_done(struct sock *s)

@@ -31,6 +31,7 @@ ssize_t sock_read(struct sock *s, void *p, size_t n);
 bool sock_read_ahead(const struct sock *s);
 ssize_t sock_write(struct sock *s, const void *p, size_t n);
 int sock_tls_version(const struct sock *s); /* 0: plain */
-/* Says goodbye inside TLS; nothing where there is none. */
-void sock_tls_close(struct sock *s);
+/* Says goodbye inside TLS; nothing where there is none. False: the socket has no room for it, once more when it has. What
+ * cannot be said any more is no matter. */
+bool sock_tls_close(struct sock *s);
 void sock_done(struct sock *s);

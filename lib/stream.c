@@ -44,6 +44,7 @@ struct stream {
 	int fail; /* errno of a write that failed outside an event */
 	unsigned int cork;
 	bool tls, ready, closed, dead, paused, finishing, shut;
+	bool parting; /* TLS's own end waits for room */
 	bool ended; /* the other side sends no more; it may still read */
 	bool blocked; /* the queue has waited for the socket: on_drained is owed */
 	bool hs_write; /* the handshake waits for room */
@@ -51,7 +52,7 @@ struct stream {
 };
 
 /* Shared by all streams of a thread: a read and its callback are over before the next read begins. */
-static __thread uint8_t scratch[SCRATCH_BYTES];
+static __thread uint8_t scratch[SCRATCH_BYTES + 1]; /* buf_str() */
 
 static void stream_down(struct stream *s, int error, const char *why);
 static void turn_event(void *data);
@@ -69,7 +70,7 @@ static void watch(struct stream *s)
 	} else {
 		if (!s->ended && (s->finishing || (!s->paused && s->in.len < s->in_max)))
 			want |= EPOLLIN;
-		if (s->out.len && !s->cork)
+		if ((s->out.len && !s->cork) || s->parting)
 			want |= EPOLLOUT;
 	}
 	if (want == s->events)
@@ -123,7 +124,7 @@ static ssize_t fill(struct stream *s)
 
 	if (s->in.len == 0) {
 		buf_done(&s->in);
-		s->in = (struct buf){ .data = scratch, .cap = sizeof(scratch), .max = s->in_max };
+		s->in = (struct buf){ .data = scratch, .cap = SCRATCH_BYTES, .max = s->in_max };
 		s->loaned = true;
 	}
 	for (;;) {
@@ -131,7 +132,7 @@ static ssize_t fill(struct stream *s)
 		uint8_t *p;
 
 		if (s->loaned) {
-			room = MIN(MIN(s->in_max, sizeof(scratch)) - s->in.len, room);
+			room = MIN(MIN(s->in_max, (size_t)SCRATCH_BYTES) - s->in.len, room);
 			p = scratch + s->in.len;
 		} else {
 			room = MIN(room, (size_t)READ_STEP);
@@ -227,13 +228,15 @@ static void linger(struct stream *s)
 {
 	if (s->shut)
 		return;
+	/* The socket may hold so much that the end has no room yet: the other side must not take it for a cut. */
+	s->parting = s->ready && !sock_tls_close(&s->sock);
+	if (s->parting)
+		return;
+	s->shut = true;
 	if (s->ended) { /* nothing unread can come */
 		stream_free(s);
 		return;
 	}
-	s->shut = true;
-	if (s->ready)
-		sock_tls_close(&s->sock);
 	/* Closing with unread input would reset the connection and take our last words with it. */
 	shutdown(s->sock.fd, SHUT_WR);
 	loop_timer_in(s->timer, LINGER_USEC);

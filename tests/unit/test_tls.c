@@ -222,6 +222,127 @@ static void test_tls_garbage(void **state)
 	close_world(&w);
 }
 
+/* ---- the end of a stream whose socket is full */
+
+struct farewell {
+	struct loop *loop;
+	struct stream *server, *client;
+	size_t n, came;
+	int error;
+	bool closed, full;
+	char why[128];
+};
+
+static void farewell_guard(void *data)
+{
+	(void)data;
+	fail_msg("took too long");
+}
+
+/* All of it into the socket at once, and the end behind it. */
+static void farewell_server_ready(void *data, struct stream *s)
+{
+	struct farewell *f = data;
+
+	assert_int_equal(stream_write(s, big, f->n), 0);
+	f->full = stream_pending(s) > 0;
+	stream_finish(s);
+	f->server = NULL;
+}
+
+static void farewell_no_input(void *data, struct stream *s)
+{
+	(void)data;
+	buf_clear(stream_input(s));
+}
+
+static void farewell_server_closed(void *data, struct stream *s, int error, const char *why)
+{
+	(void)data;
+	(void)s;
+	fail_msg("server: %d %s", error, why);
+}
+
+static void farewell_client_input(void *data, struct stream *s)
+{
+	struct farewell *f = data;
+
+	f->came += stream_input(s)->len;
+	buf_clear(stream_input(s));
+}
+
+static void farewell_client_closed(void *data, struct stream *s, int error, const char *why)
+{
+	struct farewell *f = data;
+
+	(void)s;
+	f->closed = true;
+	f->error = error;
+	snprintf(f->why, sizeof(f->why), "%s", why);
+	loop_exit(f->loop, 0);
+}
+
+static void farewell_client_ready(void *data, struct stream *s)
+{
+	(void)data;
+	(void)s;
+}
+
+/* How full the socket was when the last byte had gone: 1 and all would not fit, 0 and it did. */
+static bool farewell(struct tls_ctx *server, struct tls_ctx *client, size_t n)
+{
+	static const struct stream_ops server_ops = { .on_ready = farewell_server_ready, .on_input = farewell_no_input,
+						      .on_closed = farewell_server_closed },
+				       client_ops = { .on_ready = farewell_client_ready, .on_input = farewell_client_input,
+						      .on_closed = farewell_client_closed };
+	struct farewell f = { .n = n };
+	struct loop_timer *guard_timer;
+	int fd[2], bytes = 16384;
+
+	assert_int_equal(loop_new(&f.loop), 0);
+	assert_int_equal(loop_timer_new(f.loop, farewell_guard, &f, &guard_timer), 0);
+	loop_timer_in(guard_timer, 10 * USEC_PER_SEC);
+	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fd), 0);
+	assert_int_equal(setsockopt(fd[0], SOL_SOCKET, SO_SNDBUF, &bytes, sizeof(bytes)), 0);
+	assert_int_equal(stream_new(f.loop, fd[0], &(struct stream_opts){ .ops = &server_ops, .data = &f, .tls = server }, &f.server), 0);
+	assert_int_equal(stream_new(f.loop, fd[1], &(struct stream_opts){ .ops = &client_ops, .data = &f, .tls = client,
+									  .expect = { .name = "x" } }, &f.client), 0);
+	assert_int_equal(loop_run(f.loop), 0);
+	assert_true(f.closed);
+	if (f.error)
+		fail_msg("%zu bytes: %zu came, then: %s", n, f.came, f.why);
+	assert_int_equal(f.came, n);
+	stream_free(f.client);
+	loop_timer_free(guard_timer);
+	loop_free(f.loop);
+	return f.full;
+}
+
+/* What says that this is the end has to wait for room like everything before it: without it the other side has to take
+ * the end for a cut. */
+static void test_tls_farewell(void **state)
+{
+	static const char *const names[] = { "x" };
+	struct tls_ctx *server, *client;
+	bool fits = false, full = false;
+	char cert[] = "/tmp/farewell.XXXXXX", key[] = "/tmp/farewell.XXXXXX";
+
+	(void)state;
+	assert_true(close(mkstemp(cert)) == 0 && close(mkstemp(key)) == 0 && unlink(cert) == 0 && unlink(key) == 0);
+	assert_int_equal(tls_server_self(names, 1, cert, key, &server), 0);
+	assert_int_equal(tls_client_new(cert, &client), 0);
+	assert_true(unlink(cert) == 0 && unlink(key) == 0);
+	for (size_t n = 1; n < 100000; n += 1500) {
+		if (farewell(server, client, n))
+			full = true;
+		else
+			fits = true;
+	}
+	assert_true(fits && full);
+	tls_ctx_unref(client);
+	tls_ctx_unref(server);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -230,6 +351,7 @@ int main(void)
 		cmocka_unit_test(test_tls_meta),
 		cmocka_unit_test(test_tls_files),
 		cmocka_unit_test(test_tls_garbage),
+		cmocka_unit_test(test_tls_farewell),
 	};
 
 	if (key_init() < 0)
