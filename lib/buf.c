@@ -42,7 +42,7 @@ int buf_reserve(struct buf *b, size_t more)
 	cap = b->cap ? b->cap : 256;
 	while (cap < want)
 		cap *= 2;
-	p = malloc(cap);
+	p = malloc(cap + 1); /* and the end of buf_str(): what is whole needs no memory to be read */
 	if (!p) {
 		b->bad = true;
 		return -ENOMEM;
@@ -153,8 +153,10 @@ void buf_clear(struct buf *b)
 
 const char *buf_str(struct buf *b)
 {
-	if (b->bad || buf_reserve(b, 1) < 0)
+	if (b->bad)
 		return NULL;
+	if (!b->data)
+		return "";
 	b->data[b->head + b->len] = '\0';
 	return (const char *)b->data + b->head;
 }

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 struct buf {
-	uint8_t *data;
+	uint8_t *data; /* cap + 1 bytes */
 	size_t head, len, cap;
 	size_t max; /* most bytes that may be held; 0 = BUF_MAX_DEFAULT */
 	bool bad;
@@ -52,5 +52,5 @@ static inline const uint8_t *buf_data(const struct buf *b)
 /* Drops n readable bytes from the front (n <= len). */
 void buf_consume(struct buf *b, size_t n);
 void buf_clear(struct buf *b);
-/* NUL-terminates (not counted in len) and returns the text; NULL when bad. */
+/* NUL-terminates (not counted in len) and returns the text; NULL only when bad. */
 const char *buf_str(struct buf *b);

@@ -207,8 +207,9 @@ int client_exchange(const struct cli *c, const struct client *to, const char *me
 	int r;
 
 	*ret = (struct client_answer){ 0 };
-	buf_printf(&url, "http://localhost%s", path);
-	if ((body && json_write(body, &text) < 0) || text.bad || !buf_str(&url))
+	if (path)
+		buf_printf(&url, "http://localhost%s", path);
+	if (!path || (body && json_write(body, &text) < 0) || text.bad || !buf_str(&url))
 		r = cli_fail(c, CLI_EXIT_FAILED, "out of memory");
 	else
 		r = exchange(c, to, method, buf_str(&url), &text, timeout_msec, ret);

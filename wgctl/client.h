@@ -32,7 +32,8 @@ struct client client_admin(const struct cli *c);
 /* Does anybody listen there, as far as we may know? True when only the rights are missing. */
 bool client_reachable(const struct client *to);
 /*
- * Sends body (borrowed, may be NULL) and gives the answer of whatever status. timeout_msec 0 = none.
+ * Sends body (borrowed, may be NULL) and gives the answer of whatever status. timeout_msec 0 = none. path NULL: there was
+ * no memory to write it, which is what is said then.
  * CLI_EXIT_GOOD, or an exit status after saying why.
  */
 int client_exchange(const struct cli *c, const struct client *to, const char *method, const char *path,

@@ -39,8 +39,7 @@ static int call_with(const struct admin *a, const char *method, const char *pref
 	buf_put_str(&path, prefix);
 	client_escape(&path, part);
 	buf_put_str(&path, suffix);
-	r = path.bad ? cli_fail(a->c, CLI_EXIT_FAILED, "out of memory")
-		     : call(a, method, buf_str(&path), body, ret);
+	r = call(a, method, buf_str(&path), body, ret);
 	buf_done(&path);
 	return r;
 }
@@ -123,6 +122,7 @@ static void cell_list(struct out_table *t, const json_t *list)
 			   json_is_string(v) ? json_string_value(v) : "?");
 	}
 	out_table_cell(t, buf_str(&b));
+	t->bad = t->bad || b.bad;
 	buf_done(&b);
 }
 

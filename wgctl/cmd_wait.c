@@ -85,8 +85,7 @@ int cmd_whois(struct cli *c)
 				what);
 	buf_put_str(&path, "/v1/whois?addr=");
 	client_escape(&path, c->args[0]);
-	r = path.bad ? cli_fail(c, CLI_EXIT_FAILED, "out of memory")
-		     : client_call(c, &node, "GET", buf_str(&path), NULL, 10000, &who);
+	r = client_call(c, &node, "GET", buf_str(&path), NULL, 10000, &who);
 	buf_done(&path);
 	if (r != CLI_EXIT_GOOD)
 		return r;

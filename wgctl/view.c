@@ -267,6 +267,7 @@ static void put_peer(const json_t *status, const json_t *peer, int64_t now, stru
 	put_owner(status, peer, t);
 	out_table_cell(t, str(peer, "OS"));
 	out_table_cell(t, buf_str(&state));
+	t->bad = t->bad || name.bad || state.bad;
 	buf_done(&name);
 	buf_done(&state);
 }
