@@ -121,7 +121,7 @@ static void records_input(struct ts2021_conn *c, const uint8_t *p, size_t n)
 		give(c, buf_data(&c->plain), c->plain.len);
 	buf_done_secret(&c->plain); /* idle connections hold no buffers; a login had its key in it */
 	if (r < 0)
-		conn_down(c, r, "a record does not decrypt");
+		conn_down(c, r, r == -ENOMEM ? "out of memory" : "a record does not decrypt");
 }
 
 /* ---- client */

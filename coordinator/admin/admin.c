@@ -711,6 +711,7 @@ void admin_handle(struct coord *c, const struct admin_request *rq, struct admin_
 {
 	struct admin_call a = { .c = c, .rq = rq, .reply = reply, .now_nsec = loop_wall_nsec() };
 	const struct admin_route *route;
+	int r;
 
 	*reply = (struct admin_reply){ .status = 500 };
 	if (admin_split(&a) < 0) {
@@ -720,8 +721,12 @@ void admin_handle(struct coord *c, const struct admin_request *rq, struct admin_
 	route = admin_find(&a);
 	if (!route)
 		return;
-	if (rq->body_len && json_read(rq->body, rq->body_len, ADMIN_BODY_MAX, &a.body) < 0) {
-		admin_fail(&a, 400, "the body is not JSON");
+	r = rq->body_len ? json_read(rq->body, rq->body_len, ADMIN_BODY_MAX, &a.body) : 0;
+	if (r < 0) {
+		if (r == -ENOMEM)
+			admin_errno(&a, r, "the body");
+		else
+			admin_fail(&a, 400, "the body is not JSON");
 		return;
 	}
 	if (!json_is_object(a.body) && (route->body || a.body))

@@ -308,16 +308,20 @@ static json_t *body_object(struct httpd_req *q)
 {
 	size_t len;
 	const uint8_t *p = httpd_body(q, &len);
-	json_t *j = NULL;
+	CLEANUP(json_decref) json_t *j = NULL;
+	int r = len ? json_read(p, len, BODY_MAX, &j) : 0;
 
 	if (!len)
-		return json_object();
-	if (json_read(p, len, BODY_MAX, &j) < 0 || !json_is_object(j)) {
-		json_decref(j);
+		j = json_object();
+	if (r == -ENOMEM || (!len && !j)) {
+		fail(q, API_CODE_FAILED, NULL, "out of memory");
+		return NULL;
+	}
+	if (r < 0 || !json_is_object(j)) {
 		fail(q, API_CODE_USAGE, NULL, "the request is not a JSON object");
 		return NULL;
 	}
-	return j;
+	return TAKE(j);
 }
 
 static void handle_version(void *data, struct httpd_req *q)
