@@ -2,7 +2,11 @@
 # What needs packages calls scripts/deps first and make again, because the Makefile asks pkg-config
 # for libraries before any target runs.
 JOBS ?= $(shell nproc 2>/dev/null || echo 1)
-again = +$(Q)$(MAKE) --no-print-directory $(if $(findstring j,$(firstword -$(MAKEFLAGS))),,-j$(JOBS))
+again = +$(Q)$(MAKE) --no-print-directory $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS))
+# Each of these makes what it runs: two at once (`make -j check-unit check-fuzz-replay`) would make the same files.
+ifneq ($(filter check% demo bench fuzz interop,$(MAKECMDGOALS)),)
+.NOTPARALLEL:
+endif
 shells = $(shell grep -lE '^\#!/bin/(ba)?sh|shellcheck shell=' scripts/* .ci/* tests/run tests/*.sh tests/scenario/* \
 	tests/fuzz/run tests/vm/* tests/bench/* tests/interop/* tests/native/* 2>/dev/null)
 
