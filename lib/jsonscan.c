@@ -3,16 +3,19 @@
 #include <errno.h>
 #include <string.h>
 
+#define SCAN_DEPTH_MAX (JSON_DEPTH_MAX + 8)
+
 static void skip_space(struct json_scan *s)
 {
 	while (s->p < s->end && (*s->p == ' ' || *s->p == '\t' || *s->p == '\n' || *s->p == '\r'))
 		s->p++;
 }
 
-/* p is at an opening bracket; gives the place behind its partner, or NULL. */
-static const char *bracket_end(const char *p, const char *end)
+/* p is at an opening bracket; gives the place behind its partner, or NULL. max: how deep it may nest, SCAN_DEPTH_MAX at
+ * most. */
+static const char *bracket_end(const char *p, const char *end, size_t max)
 {
-	char open[JSON_DEPTH_MAX];
+	char open[SCAN_DEPTH_MAX];
 	size_t depth = 0;
 
 	for (; p < end; p++) {
@@ -26,7 +29,7 @@ static const char *bracket_end(const char *p, const char *end)
 			break;
 		case '{':
 		case '[':
-			if (depth == sizeof(open))
+			if (depth == max)
 				return NULL;
 			open[depth++] = *p;
 			break;
@@ -59,7 +62,7 @@ static bool take_value(struct json_scan *s, struct json_slice *ret)
 		e = json_string_end(start + 1, s->end);
 		e = e ? e + 1 : NULL;
 	} else if (*start == '{' || *start == '[') {
-		e = bracket_end(start, s->end);
+		e = bracket_end(start, s->end, SCAN_DEPTH_MAX);
 	} else {
 		for (e = start; e < s->end && !after[(uint8_t)*e]; e++)
 			;
@@ -195,7 +198,7 @@ int json_slice_read(struct json_slice s, json_t **ret)
 		return -EBADMSG;
 	skip_space(&at);
 	/* The parser recurses: what nests too deep never reaches it. */
-	if (at.p < at.end && (*at.p == '{' || *at.p == '[') && !bracket_end(at.p, at.end))
+	if (at.p < at.end && (*at.p == '{' || *at.p == '[') && !bracket_end(at.p, at.end, JSON_DEPTH_MAX))
 		return -EBADMSG;
 	if (s.len > JSON_TREE_MAX / 256 && tree_bytes(s) > JSON_TREE_MAX)
 		return -ENOBUFS;

@@ -3,8 +3,9 @@
  * jsonscan: cuts JSON text at its brackets, so that a big list is parsed one element at a time.
  *
  * Borrows the text; never allocates. It finds where values begin and end and checks no more than
- * that needs: what is inside a value is checked by whoever parses it (json_slice_read). Nesting is
- * limited to JSON_DEPTH_MAX.
+ * that needs: what is inside a value is checked by whoever parses it (json_slice_read), which is also where nesting is
+ * limited to JSON_DEPTH_MAX. Cutting allows for some levels more, so that what can be read stays readable inside of
+ * something else: a map in its cache.
  */
 #include <stdbool.h>
 #include <stddef.h>

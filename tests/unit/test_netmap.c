@@ -406,6 +406,31 @@ static void test_recorded(void **state)
 	}
 }
 
+/* However deep a message nests: what was taken of it can be read back from the cache. */
+static void test_cache_deep(void **state)
+{
+	(void)state;
+	for (size_t depth = 1; depth < 60; depth++) {
+		CLEANUP(netmap_changes_done) struct netmap_changes c = { 0 };
+		CLEANUP(netmap_free) struct netmap *nm = map_of("{" SELF ",\"Peers\":[" PEER("2", "02", "") "]}");
+		CLEANUP(netmap_free) struct netmap *again = NULL;
+		CLEANUP(buf_done) struct buf b = { 0 };
+		char open[64] = "", shut[64] = "";
+
+		memset(open, '[', depth);
+		memset(shut, ']', depth);
+		buf_printf(&b, "{\"DNSConfig\":{\"x\":%s%s},\"PeersChangedPatch\":[{\"NodeID\":2,\"CapMap\":{\"c\":%s%s}}]}", open,
+			   shut, open, shut);
+		apply(nm, buf_str(&b), b.len, NOW, &c);
+		assert_true(depth > 28 || netmap_peer_at(nm, 0)->capmap);
+		assert_true(depth < 40 || !netmap_peer_at(nm, 0)->capmap);
+		buf_clear(&b);
+		assert_int_equal(netmap_encode(nm, "http://a", &b), 0);
+		assert_int_equal(netmap_decode((struct json_slice){ buf_str(&b), b.len }, "http://a", NULL, NOW, &again), 0);
+		assert_int_equal(!netmap_peer_at(again, 0)->capmap, !netmap_peer_at(nm, 0)->capmap);
+	}
+}
+
 static void test_cache_file(void **state)
 {
 	CLEANUP(netmap_free) struct netmap *nm = map_of("{" SELF ",\"Peers\":[" PEER("2", "02", "") "]}");
@@ -490,6 +515,8 @@ int main(void)
 		cmocka_unit_test(test_routes),	   cmocka_unit_test(test_filters),
 		cmocka_unit_test(test_filter_of_ranges), cmocka_unit_test(test_addresses),
 		cmocka_unit_test(test_rest),	   cmocka_unit_test(test_recorded),
+		cmocka_unit_test(test_cache_deep),
+		cmocka_unit_test(test_cache_deep),
 		cmocka_unit_test(test_cache_file), cmocka_unit_test(test_flood),
 	};
 
