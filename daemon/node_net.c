@@ -123,8 +123,9 @@ static void path_set_endpoint(void *data, uint32_t id, const struct endpoint *e)
 	struct node *n = data;
 	struct node_peer *p = node_peer_by_index(n, id);
 
-	if (p && dataplane_is_up(n->dp))
-		dataplane_set_endpoint(n->dp, &p->key, id, e);
+	/* Refused for want of something: the next dump shows what it sends to instead, and the path puts it right. */
+	if (p && dataplane_is_up(n->dp) && dataplane_set_endpoint(n->dp, &p->key, id, e) < 0)
+		loop_timer_in(n->dump_timer, USEC_PER_SEC);
 }
 
 static void path_restun(void *data)
@@ -534,6 +535,7 @@ void node_net_close(struct node *n)
 	node_api_netcheck_over(n, false);
 	netcheck_free(TAKE(n->netcheck));
 	derpc_free(TAKE(n->derpc));
+	free(TAKE(n->locals));
 }
 
 void node_net_map(struct node *n)
@@ -560,8 +562,46 @@ void node_net_map(struct node *n)
 	netcheck_start(n->netcheck, true, loop_clock());
 }
 
+/* ---- links that change */
+
+enum locals_change {
+	LOCALS_SAME,
+	LOCALS_MORE,
+	LOCALS_LOST, /* some that packets may have gone by; or nobody knows */
+};
+
+static bool has_local(const struct link_local_addr *v, size_t n, const struct link_local_addr *a)
+{
+	for (size_t i = 0; i < n; i++)
+		if (v[i].ifindex == a->ifindex && v[i].running == a->running && v[i].prefix_bits == a->prefix_bits &&
+		    addr_equal(&v[i].addr, &a->addr))
+			return true;
+	return false;
+}
+
+/* Events tell of a lot that changes nothing: each router advertisement, lease and container makes some. */
+static enum locals_change compare_locals(struct node *n)
+{
+	CLEANUP(free) struct link_local_addr *was = n->locals;
+	enum locals_change change = LOCALS_SAME;
+	size_t n_was = n->n_locals;
+
+	n->locals = NULL;
+	n->n_locals = 0;
+	if (dataplane_local_addresses(n->dp, &n->locals, &n->n_locals) < 0)
+		return LOCALS_LOST;
+	for (size_t i = 0; i < n->n_locals && change == LOCALS_SAME; i++)
+		if (!has_local(was, n_was, &n->locals[i]))
+			change = LOCALS_MORE;
+	for (size_t i = 0; i < n_was; i++)
+		if (was[i].running && !has_local(n->locals, n->n_locals, &was[i]))
+			return LOCALS_LOST;
+	return change;
+}
+
 void node_net_start(struct node *n)
 {
+	compare_locals(n);
 	derpc_set_network(n->derpc, true);
 	update_endpoints(n);
 }
@@ -578,10 +618,19 @@ void node_net_stop(struct node *n)
 
 void node_net_link(struct node *n, unsigned int events)
 {
+	enum locals_change change;
+
 	if (!(events & (LINK_EVENT_ADDRESS | LINK_EVENT_LINK | LINK_EVENT_ROUTE)))
 		return;
+	change = compare_locals(n);
+	if (change == LOCALS_SAME && !(events & LINK_EVENT_ROUTE))
+		return;
 	update_endpoints(n);
-	paths_link_changed(n->paths, loop_clock());
+	/* A path that is good by what there was goes on, and what is new is tried beside it. */
+	if (change == LOCALS_LOST || (events & LINK_EVENT_ROUTE))
+		paths_link_changed(n->paths, loop_clock());
+	else
+		paths_link_added(n->paths, loop_clock());
 	derpc_check(n->derpc);
 	if (n->control)
 		control_kick(n->control);

@@ -96,6 +96,8 @@ struct node {
 	struct logout *logout; /* under way; node_api.c */
 
 	struct own_endpoints_cache own_cache;
+	struct link_local_addr *locals; /* as of the last event of a link */
+	size_t n_locals;
 	struct lookup *lookups; /* node_net.c */
 	struct probe *probes;
 

@@ -584,7 +584,7 @@ int link_local_addresses(struct link *l, struct link_local_addr **ret, size_t *r
 
 		if (!is_candidate(l, a, k))
 			continue;
-		out[n] = (struct link_local_addr){ a->addr, a->bits, a->ifindex, "" };
+		out[n] = (struct link_local_addr){ a->addr, a->bits, a->ifindex, k->flags & IFF_RUNNING, "" };
 		memcpy(out[n++].ifname, k->name, sizeof(k->name));
 	}
 	*ret = out;

@@ -55,6 +55,7 @@ struct link_local_addr {
 	struct addr addr;
 	uint8_t prefix_bits;
 	unsigned int ifindex;
+	bool running; /* it has a carrier */
 	char ifname[16];
 };
 /* Addresses by which others may reach this host: interfaces that are up, without ours, loopback,

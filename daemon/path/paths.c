@@ -280,6 +280,14 @@ void paths_link_changed(struct paths *p, uint64_t now)
 	paths_end(p);
 }
 
+void paths_link_added(struct paths *p, uint64_t now)
+{
+	now = paths_begin(p, now);
+	p->own_at = p->restun_at = 0;
+	for_active(p, path_renew);
+	paths_end(p);
+}
+
 /* ---- peers ---- */
 
 static int set_endpoints(struct paths_peer *peer, const struct endpoint *v, size_t n)

@@ -97,8 +97,10 @@ bool paths_derp_received(struct paths *p, uint16_t region, const struct key *src
 			 size_t len, uint64_t now);
 /* A relay says that src is not there (any more). */
 void paths_peer_gone(struct paths *p, uint16_t region, const struct key *src);
-/* Addresses, routes or links of the host changed. */
+/* Addresses, routes or links of the host changed: what is in use may be dead. */
 void paths_link_changed(struct paths *p, uint64_t now);
+/* There are more of them: what is in use stays, and other ways are tried at once. */
+void paths_link_added(struct paths *p, uint64_t now);
 /* From a dump of the kernel, also in the middle of it: set_endpoint() comes with the next tick. Unknown
  * ids are ignored. */
 void paths_counters(struct paths *p, uint32_t id, const struct path_counters *c, uint64_t now);
