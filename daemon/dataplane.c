@@ -187,6 +187,10 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 				      "kernscaled as root or by its unit", d->cfg->interface);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot make interface %s: %s", d->cfg->interface, wg_error(d->wg));
+	/* First of all: one that was there and fails in what follows is set down unless a table of ours stands. */
+	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
+	if (r < 0)
+		return dataplane_fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
 	r = wg_get_device(d->wg, &now);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot read interface %s: %s", d->cfg->interface, wg_error(d->wg));
@@ -195,9 +199,7 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 	r = wg_set_device(d->wg, &now, &want);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot set up interface %s: %s", d->cfg->interface, wg_error(d->wg));
-	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
-	if (r == 0)
-		r = adopt_sources(d, &now);
+	r = adopt_sources(d, &now);
 	if (r == 0)
 		r = adopt_addresses(d);
 	if (r < 0)

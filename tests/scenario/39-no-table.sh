@@ -48,6 +48,25 @@ check wait_until 20 reach alice bob # her session ended with the link; bob would
 check wait_until 20 bob_reaches
 step "the name is free: as before"
 
+# Nor may it be open because something else is in the way of coming up: here another has the port that is wanted now.
+check stop alice
+check on alice nft delete table inet kernscale
+check bob_reaches
+on alice ip link add squat type wireguard
+on alice wg set squat listen-port 5555
+check on alice ip link set squat up
+start_node alice --port 5555
+check wait_until 5 not link_is_up alice
+refute bob_reaches
+step "the table is gone and the device cannot be set up: down"
+check on alice ip link delete squat
+check stop alice
+start_node alice
+check wait_until 10 link_is_up alice
+check on alice nft list chain inet kernscale forward >/dev/null
+check wait_until 20 reach alice bob
+check wait_until 20 bob_reaches
+
 # While the daemon lives, where a table cannot have an owner.
 if take_name 2>/dev/null; then
 	check wait_until 5 not link_is_up alice
