@@ -56,6 +56,7 @@ struct control {
 	struct ts2021_frames frames;
 	struct loop_timer *watchdog; /* with a stream: it is dead; without: it may be tried again */
 	struct loop_timer *expiry, *pong;
+	bool was_expired; /* our own key, when that was last acted upon */
 	bool map_live, was_big;
 	uint64_t live_since;
 	unsigned int stream_failures;

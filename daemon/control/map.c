@@ -92,18 +92,22 @@ static void expiry_arm(struct control *c, int64_t next, int64_t now)
 		loop_timer_stop(c->expiry);
 }
 
+/* The owner of the map looks at the clock as well, and then only the map tells that our own key has expired. */
 void control_expiry_check(void *data)
 {
 	CLEANUP(netmap_changes_done) struct netmap_changes changes = { 0 };
 	struct control *c = data;
 	int64_t now = loop_wall_nsec();
+	bool was = c->was_expired;
 
 	expiry_arm(c, netmap_tick(c->nm, now, &changes), now);
-	if (netmap_changes_empty(&changes))
+	c->was_expired = c->nm->self_expired;
+	if (!netmap_changes_empty(&changes))
+		c->ops->on_map(c->data, &changes, false);
+	else if (was == c->was_expired)
 		return;
-	c->ops->on_map(c->data, &changes, false);
 	control_map_state(c);
-	self_changed(c, changes.self);
+	self_changed(c, changes.self | (was != c->was_expired ? NETMAP_EXPIRED : 0));
 }
 
 static void browse(struct control *c, const char *url)
@@ -134,6 +138,7 @@ static void map_changed(struct control *c, const struct netmap_changes *changes)
 	if (c->stream.st != st)
 		return;
 	control_map_state(c);
+	c->was_expired = c->nm->self_expired;
 	self_changed(c, changes->self);
 	control_map_state(c);
 }
@@ -164,10 +169,8 @@ static int message(struct control *c, struct json_slice text)
 		map_changed(c, &changes);
 	if (changes.n_peers > TRIM_PEERS)
 		malloc_trim(0);
-	if (c->stream.st == st) {
-		netmap_changes_done(&changes);
-		expiry_arm(c, netmap_tick(c->nm, now, &changes), now);
-	}
+	if (c->stream.st == st)
+		control_expiry_check(c);
 	return 0;
 }
 
@@ -267,6 +270,7 @@ void control_stream(struct control *c)
 	ts2021_frames_done(&c->frames);
 	ts2021_frames_init(&c->frames, TS2021_CODING_ZSTD);
 	netmap_stream_begin(c->nm);
+	c->was_expired = c->nm->self_expired;
 	r = control_encode_map_request(c, true, true, &body);
 	if (r == 0)
 		r = control_request_start(c, &c->stream, "POST", "/machine/map", &body, &stream_ops);

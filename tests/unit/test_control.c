@@ -354,6 +354,42 @@ static void test_self_expires(void **state)
 	assert_int_equal(w->n_register, 2);
 }
 
+/* The clock that a key expires by is the server's: a message that only tells the time can be the end of one. */
+static void test_self_expires_by_server(void **state)
+{
+	static const char *const answers[] = { OK, "{\"NodeKeyExpired\":true}", NULL };
+	struct world *w = *state;
+	char map[1024], more[256], text[40];
+
+	log_in(w, answers);
+	snprintf(more, sizeof(more), ",\"KeyExpiry\":\"%s\"", json_time_text(loop_wall_nsec() + 3600 * INT64_C(1000000000), text));
+	send_map(w, first_map(w, more, map));
+	settle(w);
+	assert_true(running(w));
+	snprintf(more, sizeof(more), "{\"KeepAlive\":true,\"ControlTime\":\"%s\"}",
+		 json_time_text(loop_wall_nsec() + 7200 * INT64_C(1000000000), text));
+	send_map(w, more);
+	run(w, expired);
+}
+
+/* The map's owner looks at the clock, too, and whoever looks first is told by the map. */
+static void test_self_expires_seen_by_other(void **state)
+{
+	CLEANUP(netmap_changes_done) struct netmap_changes c = { 0 };
+	static const char *const answers[] = { OK, "{\"NodeKeyExpired\":true}", NULL };
+	struct world *w = *state;
+	char map[1024], more[256], text[40];
+
+	log_in(w, answers);
+	snprintf(more, sizeof(more), ",\"KeyExpiry\":\"%s\"", json_time_text(loop_wall_nsec() + INT64_C(1500000000), text));
+	send_map(w, first_map(w, more, map));
+	settle(w);
+	assert_true(running(w));
+	netmap_tick(w->nm, loop_wall_nsec() + INT64_C(2000000000), &c);
+	assert_int_equal(c.self, NETMAP_EXPIRED);
+	run(w, expired);
+}
+
 static bool approval(struct world *w)
 {
 	return w->state == CONTROL_STATE_NEEDS_APPROVAL;
@@ -477,6 +513,8 @@ int main(void)
 		world_test(test_server_key),
 		world_test(test_pings),
 		world_test(test_self_expires),
+		world_test(test_self_expires_by_server),
+		world_test(test_self_expires_seen_by_other),
 		world_test(test_approval),
 		world_test(test_logout),
 		world_test(test_logout_elsewhere),
