@@ -20,6 +20,7 @@
 #define CONNS_MAX    256
 #define CONNS_LEAST  8
 #define REQUESTS_MAX 128 /* deferred at one time */
+#define REQUESTS_OPERATORS 32 /* besides, for those who may change something: nobody else keeps them out */
 #define STATUS_MAX   (256u << 20)
 #define FAILING_USEC (5 * USEC_PER_SEC)
 
@@ -152,7 +153,7 @@ static struct api_request *request_new(struct api *a, struct httpd_req *q, uint6
 {
 	struct api_request *r;
 
-	if (a->n_requests >= REQUESTS_MAX) {
+	if (a->n_requests >= REQUESTS_MAX + (may_change(a, q) ? REQUESTS_OPERATORS : 0)) {
 		fail(q, API_CODE_BUSY, "try again later", "too many requests are waiting");
 		return NULL;
 	}
