@@ -242,9 +242,11 @@ static void on_registered(void *data, const struct key_pair *node, const char *l
 		log_err_errno(r, "cannot write the state in %s", n->cfg->statedir);
 	n->up_failing = false;
 	if (dataplane_is_up(n->dp)) {
-		r = dataplane_set_key(n->dp, &node->priv);
-		if (r < 0)
-			log_err_errno(r, "cannot give the interface its new key");
+		n->key_error = dataplane_set_key(n->dp, &node->priv);
+		if (n->key_error < 0) {
+			log_err_errno(n->key_error, "cannot give the interface its new key; trying again");
+			node_sync_soon(n);
+		}
 	}
 	derpc_set_self(n->derpc, node);
 	paths_set_self(n->paths, &n->state->disco, &node->pub, loop_now(n->loop));

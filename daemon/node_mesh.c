@@ -349,8 +349,10 @@ void node_sync(void *data)
 		return;
 	}
 	dataplane_settle(n->dp);
+	if (n->key_error < 0 && node_self(n)) /* no peer can make a session with the one that it has */
+		n->key_error = dataplane_set_key(n->dp, &node_self(n)->priv);
 	if (!n->map->self) { /* nothing is known: what the kernel has goes on */
-		if (dataplane_undone(n->dp) < 0)
+		if (n->key_error < 0 || dataplane_undone(n->dp) < 0)
 			sync_again(n);
 		return;
 	}
@@ -381,7 +383,7 @@ void node_sync(void *data)
 	if (r > 0)
 		loop_timer_in(n->removal_timer, REMOVAL_REST_USEC);
 	if (r >= 0)
-		r = not_reset < 0 ? not_reset : dataplane_undone(n->dp);
+		r = not_reset < 0 ? not_reset : n->key_error < 0 ? n->key_error : dataplane_undone(n->dp);
 	n->sync_took_usec = loop_clock() - before;
 	n->sync_done = loop_clock();
 	if (more) /* as long for everybody else */
@@ -546,6 +548,8 @@ void node_expiry(void *data)
 		if (t && dataplane_is_up(n->dp))
 			peer_update(n, t);
 	}
+	if (c.n_peers) /* allow-all is for those that are good now */
+		node_set_filter(n);
 	if (c.n_peers || c.self)
 		node_sync_soon(n);
 	if (next)

@@ -72,6 +72,7 @@ struct node {
 	struct clockstep *clockstep;
 	unsigned int mesh_failures;	    /* to come up, in a row */
 	unsigned int sync_failures;	    /* in a row */
+	int key_error;			    /* why the kernel does not have our key; 0 = it has */
 	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
 	uint64_t dumped;		    /* loop time of the last dump */
 	bool dumped_once;		    /* since the mesh came up */
