@@ -8,7 +8,8 @@
 #include "lib/h2_session.h"
 
 #define SESSION_WINDOW (4 << 20)
-#define PIECES_MAX     4096
+#define PIECES_MAX     4096 /* and one for each PIECE_LEAST bytes that may wait */
+#define PIECE_LEAST    32
 #define FRAMES_MAX     2000 /* that wait to be sent: 250 streams have a few each */
 
 struct h2_piece {
@@ -278,7 +279,7 @@ int h2_queue_blob(struct h2_stream *st, struct blob *b)
 		return -EPIPE;
 	if (b->len == 0)
 		return 0;
-	if (st->n_pieces >= PIECES_MAX || b->len > st->queue_max || st->pending > st->queue_max - b->len)
+	if (st->n_pieces >= PIECES_MAX + st->queue_max / PIECE_LEAST || b->len > st->queue_max || st->pending > st->queue_max - b->len)
 		return -ENOBUFS;
 	p = calloc(1, sizeof(*p));
 	if (!p)
