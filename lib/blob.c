@@ -20,7 +20,8 @@ struct blob *blob_new(const void *p, size_t len)
 
 struct blob *blob_ref(struct blob *b)
 {
-	atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
+	if (b)
+		atomic_fetch_add_explicit(&b->refs, 1, memory_order_relaxed);
 	return b;
 }
 

@@ -18,6 +18,6 @@ struct blob {
 
 /* A blob of len bytes to be filled in before it is shared; p may be NULL (uninitialised). NULL: no memory. */
 struct blob *blob_new(const void *p, size_t len);
-struct blob *blob_ref(struct blob *b);
+struct blob *blob_ref(struct blob *b); /* NULL gives NULL */
 void blob_unref(struct blob *b);
 DEFINE_CLEANUP(struct blob *, blob_unref)

@@ -243,7 +243,7 @@ static void fanout_arm(struct fanout *f)
 void fanout_node_changed(struct fanout *f, struct node *n)
 {
 	mapmsg_node_changed(&f->msg, n);
-	if (n->changes & NODE_CHANGE_FULL)
+	if (n->changes & NODE_CHANGE_FULL || !n->known)
 		mapmsg_owners_changed(&f->msg); /* its owner may be a new one */
 	if (!n->changes || n->queued)
 		return;
@@ -422,7 +422,7 @@ static void batch_text(struct fanout *f, const struct batch *b, size_t n_removed
 		buf_put_u8(out, ']');
 	batch_put_changed(f, b, but, out);
 	batch_put_patches(b, but, out);
-	if (out->len == head)
+	if (out->len == head && !out->bad)
 		buf_clear(out);
 	else
 		buf_put_u8(out, '}');
@@ -457,11 +457,11 @@ static void fanout_flush(struct fanout *f)
 			session_send_self(s);
 		if (s->node->batch & ~(uint32_t)NODE_CHANGE_SELF) { /* nobody is told of itself as a peer */
 			batch_text(f, &b, n_removed, s->node, &own);
-			if (own.len)
+			if (own.len || own.bad)
 				session_send_text(s, &own);
 			continue;
 		}
-		if (!common.len)
+		if (!common.len && !common.bad)
 			continue;
 		if (!coded[s->coding])
 			coded[s->coding] = mapmsg_new(&f->msg, s->coding, &common);

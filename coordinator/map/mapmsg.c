@@ -246,6 +246,10 @@ static void first_add_group(struct mapmsg *m, size_t group, struct node *self, e
 		return;
 	if (own || !p->coded[coding]) {
 		mapmsg_put_group(m, group, own ? self : NULL, &b);
+		if (b.bad) {
+			out->bad = true;
+			return;
+		}
 		if (!b.len) {
 			p->empty = !own;
 			return;

@@ -389,6 +389,81 @@ static void test_removed_without_memory(void **state)
 	reader_done(&again);
 }
 
+/* Ids are never used again, so that they can lie as far apart as anybody likes: a mesh with more groups of them than a
+ * stream may have pieces elsewhere. */
+static void test_sparse_ids(void **state)
+{
+	enum { N = 2500 };
+	struct node_new want = { .hostinfo = "{}", .netinfo = "{}", .home = 9, .cap = 131 };
+	struct world *w = *state;
+	struct node *n = NULL;
+	char name[16], text[32];
+	const char *said;
+
+	want.user = w->alice->id;
+	assert_int_equal(fanout_set_derpmap(w->c.fanout, "{}", 2), 0);
+	for (uint32_t i = 0; i < N; i++) {
+		struct key disco = { { 1 } };
+
+		w->c.reg.last_node += 64;
+		snprintf(name, sizeof(name), "n%u", i);
+		want.hostname = name;
+		memcpy(want.machine_key.b, &i, sizeof(i));
+		memcpy(want.node_key.b, &i, sizeof(i));
+		assert_int_equal(registry_node_create(&w->c.reg, &want, NOW, &n), 0);
+		registry_node_set_disco(&w->c.reg, n, &disco);
+	}
+	snprintf(text, sizeof(text), "\"ID\":%llu,", (unsigned long long)n->id);
+	for (int zstd = 0; zstd < 2; zstd++) {
+		struct reader r = { .w = w, .node = w->c.reg.node[0], .zstd = zstd };
+
+		reader_open(&r);
+		said = reader_hears(&r);
+		assert_true(said && strstr(said, text) && !r.over);
+		reader_done(&r);
+	}
+}
+
+/* Whoever owns a first node is in all first maps from then on. */
+static void test_first_node_of_owner(void **state)
+{
+	struct world *w = *state;
+	struct registry_user *bob;
+	struct reader r[2] = { { .w = w, .node = add(w, 1, false, NOW) }, { .w = w } };
+	const char *said;
+
+	registry_user_create(&w->c.reg, "bob", NULL, "b@x.org", NULL, NOW, &bob);
+	assert_int_equal(fanout_set_derpmap(w->c.fanout, "{}", 2), 0);
+	reader_open(&r[0]);
+	said = reader_hears(&r[0]);
+	assert_true(said && !strstr(said, "b@x.org"));
+	w->alice = bob;
+	r[1].node = add(w, 2, false, NOW);
+	reader_open(&r[1]);
+	said = reader_hears(&r[1]);
+	assert_true(said && strstr(said, "b@x.org"));
+	for (size_t i = 0; i < 2; i++)
+		reader_done(&r[i]);
+}
+
+/* One that was away for long, and has just logged in with an ephemeral key, is not deleted for having been away. */
+static void test_ephemeral_again(void **state)
+{
+	struct world *w = *state;
+	struct node *n = add(w, 1, false, NOW);
+	struct node_new want = { .user = w->alice->id, .ephemeral = true, .machine_key = n->machine_key, .hostname = "box",
+				 .hostinfo = "{}", .cap = 131 };
+	uint64_t id = n->id;
+
+	n->gone_usec = 1000 * SEC;
+	memset(want.node_key.b, 77, KEY_LEN);
+	assert_int_equal(registry_node_relogin(&w->c.reg, n, &want, NOW), 0);
+	assert_int_equal(fanout_tick(w->c.fanout, 5000 * SEC, NOW), 5100 * SEC);
+	assert_ptr_equal(registry_node(&w->c.reg, id), n);
+	fanout_tick(w->c.fanout, 5100 * SEC, NOW);
+	assert_null(registry_node(&w->c.reg, id));
+}
+
 static json_t *parsed(struct buf *b)
 {
 	json_t *j = NULL;
@@ -482,7 +557,7 @@ int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 	const struct CMUnitTest tests[] = { T(test_offline), T(test_return),   T(test_expiry),	   T(test_ephemeral), T(test_ephemeral_clock),
-					    T(test_keepalive), T(test_relays_unknown), T(test_removed_without_memory), T(test_node_json),  T(test_patch_json), T(test_dns_json) };
+					    T(test_keepalive), T(test_relays_unknown), T(test_removed_without_memory), T(test_sparse_ids), T(test_first_node_of_owner), T(test_ephemeral_again), T(test_node_json),  T(test_patch_json), T(test_dns_json) };
 
 	if (key_init() < 0)
 		return 1;
