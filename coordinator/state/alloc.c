@@ -50,6 +50,8 @@ int alloc_next(struct alloc *al, bool (*taken)(void *data, const struct addr *a)
 {
 	struct prefix net = prefix_masked(&al->prefix);
 	struct addr a = al->last;
+	unsigned int host_bits = addr_bits(&net.addr) - net.bits;
+	unsigned int walk = host_bits < 22 ? 1u << host_bits : ALLOC_WALK_MAX;
 
 	if (al->random) {
 		for (unsigned int i = 0; i < ALLOC_RANDOM_TRIES; i++) {
@@ -63,7 +65,7 @@ int alloc_next(struct alloc *al, bool (*taken)(void *data, const struct addr *a)
 	/* In order, once round: also what the random choice falls back to when the prefix is nearly full. */
 	if (!prefix_contains(&net, &a))
 		a = net.addr;
-	for (unsigned int i = 0; i < ALLOC_WALK_MAX; i++) {
+	for (unsigned int i = 0; i < walk; i++) {
 		a = addr_next(&a);
 		if (!prefix_contains(&net, &a))
 			a = net.addr;

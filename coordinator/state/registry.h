@@ -119,6 +119,7 @@ struct registry {
 	uint64_t last_user, last_authkey, last_node; /* highest id ever used */
 	struct alloc v4, v6;
 	struct table keys_by_name, by_key, by_machine, by_name, by_v4, by_v6, netinfos;
+	struct netinfo_kept *netinfo_oldest;
 	uint64_t node_expiry_sec; /* for personal nodes; 0: never */
 	const struct registry_sink *sink;
 	void *sink_data;

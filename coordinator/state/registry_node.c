@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <utlist.h>
 
 /* What outlives a deleted node: its machine's NetInfo. A daemon that logs in again, also as another user, sends none
  * until its home changes, and would be unreachable by relay meanwhile (control.md 12.3). */
@@ -13,6 +14,7 @@ struct netinfo_kept {
 	char *json;
 	uint32_t home;
 	struct table_link link;
+	struct netinfo_kept *prev, *next; /* oldest first */
 };
 
 static void netinfo_free(struct netinfo_kept *k)
@@ -232,13 +234,22 @@ static struct netinfo_kept *registry_netinfo(const struct registry *s, const str
 	return NULL;
 }
 
+static void registry_netinfo_forget(struct registry *s, struct netinfo_kept *k)
+{
+	table_del(&s->netinfos, &k->link);
+	DL_DELETE(s->netinfo_oldest, k);
+	if (s->sink && s->sink->netinfo)
+		s->sink->netinfo(s->sink_data, &k->machine, NULL, 0);
+	netinfo_free(k);
+}
+
 int registry_netinfo_load(struct registry *s, const struct key *machine, const char *json, uint32_t home)
 {
 	struct netinfo_kept *k = registry_netinfo(s, machine);
 	char *copy;
 
-	if (!k && s->netinfos.n >= REGISTRY_NETINFOS_MAX)
-		return 0; /* a convenience: it is not worth forgetting another for it */
+	if (!k && s->netinfos.n >= REGISTRY_NETINFOS_MAX) /* those that will not come back make no room by themselves */
+		registry_netinfo_forget(s, s->netinfo_oldest);
 	copy = strdup(json);
 	if (!copy)
 		return -ENOMEM;
@@ -249,19 +260,14 @@ int registry_netinfo_load(struct registry *s, const struct key *machine, const c
 		}
 		k->machine = *machine;
 		table_add(&s->netinfos, &k->link, machine, sizeof(*machine));
+	} else {
+		DL_DELETE(s->netinfo_oldest, k);
 	}
+	DL_APPEND(s->netinfo_oldest, k);
 	free(k->json);
 	k->json = copy;
 	k->home = home;
 	return 0;
-}
-
-static void registry_netinfo_forget(struct registry *s, struct netinfo_kept *k)
-{
-	table_del(&s->netinfos, &k->link);
-	if (s->sink && s->sink->netinfo)
-		s->sink->netinfo(s->sink_data, &k->machine, NULL, 0);
-	netinfo_free(k);
 }
 
 /* The machine's other node that has been there last, of those that have said where they are. */
@@ -411,6 +417,8 @@ int registry_node_relogin(struct registry *s, struct node *n, const struct node_
 		u->nodes++;
 	n->expiry_nsec = registry_expiry(s, w, now_nsec);
 	n->ephemeral = w->ephemeral;
+	if (!n->online) /* it has just been here: an ephemeral one that was away for long is not away since then */
+		n->gone_usec = 0;
 	n->authkey = w->authkey;
 	n->method = w->method;
 	n->cap = w->cap;

@@ -53,10 +53,13 @@ static bool none_taken(void *data, const struct addr *a)
 	return false;
 }
 
+static unsigned int n_asked;
+
 static bool set_taken(void *data, const struct addr *a)
 {
 	const bool *set = data; /* by last byte */
 
+	n_asked++;
 	return set[a->b[3]];
 }
 
@@ -89,7 +92,9 @@ static void test_alloc(void **state)
 		assert_false(set[a.b[3]]);
 		set[a.b[3]] = true;
 	}
+	n_asked = 0;
 	assert_int_equal(alloc_next(&al, set_taken, set, &a), -ENOSPC);
+	assert_int_equal(n_asked, 6); /* once round, however small */
 	assert_false(set[8] || set[15]);
 	set[11] = false; /* one comes back */
 	al.random = true;
@@ -281,12 +286,53 @@ static void test_netinfo_of_machine(void **state)
 	registry_done(&s);
 }
 
+static size_t n_kept, n_forgotten;
+
+static void count_netinfo(void *data, const struct key *machine, const char *json, uint32_t home)
+{
+	(void)data;
+	(void)machine;
+	(void)home;
+	*(json ? &n_kept : &n_forgotten) += 1;
+}
+
+/* What is kept of nodes that are gone is bounded in memory and on disk: the oldest makes room. */
+static void test_netinfo_bounded(void **state)
+{
+	static const struct registry_sink sink = { .netinfo = count_netinfo };
+	struct registry s;
+	struct registry_user *u;
+	struct key k = { 0 };
+	struct node *n;
+
+	(void)state;
+	registry_init(&s);
+	prefix_parse("100.64.0.0/10", 13, &s.v4.prefix);
+	registry_user_create(&s, "u", NULL, NULL, NULL, NOW, &u);
+	n = add(&s, u->id, 1, "box");
+	registry_node_set_netinfo(&s, n, "{}", 7);
+	s.sink = &sink;
+	for (uint32_t i = 0; i < REGISTRY_NETINFOS_MAX; i++) {
+		memcpy(k.b, &i, sizeof(i));
+		assert_int_equal(registry_netinfo_load(&s, &k, "{}", 5), 0);
+	}
+	assert_int_equal(n_forgotten, 0);
+	registry_node_delete(&s, n);
+	assert_int_equal(s.netinfos.n, REGISTRY_NETINFOS_MAX);
+	assert_int_equal(n_kept, 1);
+	assert_int_equal(n_forgotten, 1);
+	n = add(&s, u->id, 1, "box");
+	assert_int_equal(n->home, 7);
+	registry_done(&s);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names),	cmocka_unit_test(test_alloc),
 		cmocka_unit_test(test_authkey), cmocka_unit_test(test_nodes),
 		cmocka_unit_test(test_changes), cmocka_unit_test(test_netinfo_of_machine),
+		cmocka_unit_test(test_netinfo_bounded),
 	};
 
 	if (key_init() < 0)
