@@ -191,14 +191,29 @@ struct answer {
 	struct buf body;
 };
 
+static void answer_drop(struct answer *a)
+{
+	h2_stream_unref(TAKE(a->st));
+	buf_done(&a->body);
+}
+
+static void answer_on_closed(void *data, struct h2_stream *st, int error)
+{
+	(void)st;
+	(void)error;
+	answer_drop(data); /* who asks and goes leaves next to nothing, however long the disk takes */
+}
+
 static void answer_send(void *data)
 {
 	struct answer *a = data;
 
-	h2_respond(a->st, a->status, a->body.len ? "application/json" : NULL, buf_data(&a->body),
-		   a->body.len);
-	h2_stream_unref(a->st);
-	buf_done(&a->body);
+	if (a->st) {
+		h2_on_closed(a->st, NULL, NULL);
+		h2_respond(a->st, a->status, a->body.len ? "application/json" : NULL, buf_data(&a->body),
+			   a->body.len);
+		answer_drop(a);
+	}
 	free(a);
 }
 
@@ -214,12 +229,20 @@ static void channel_answer(struct channel *ch, struct h2_stream *st, int status,
 	}
 	*a = (struct answer){ .st = h2_stream_ref(st), .status = status, .body = *body };
 	*body = (struct buf){ 0 };
+	h2_on_closed(st, answer_on_closed, a);
 	coord_when_stored(ch->cs->c, mark, answer_send, a);
 }
 
 static void channel_text(struct h2_stream *st, int status, const char *text)
 {
 	h2_respond(st, status, "text/plain; charset=utf-8", text, strlen(text));
+}
+
+/* For what tells nobody that something of his is stored. While the database takes no writes it is at once: who knows when
+ * it will again, and strangers can have as many of these as they like. */
+static uint64_t channel_mark(const struct channel *ch)
+{
+	return coord_writable(ch->cs->c) ? coord_mark(ch->cs->c) : 0;
 }
 
 /* What it says may rest on something that is not on disk yet (a key that is used). */
@@ -229,7 +252,7 @@ static void channel_answer_error(struct channel *ch, struct h2_stream *st, const
 
 	ch->cs->c->register_failures++;
 	mapjson_register_error(&b, error);
-	channel_answer(ch, st, 200, &b, coord_mark(ch->cs->c));
+	channel_answer(ch, st, 200, &b, channel_mark(ch));
 }
 
 /* While the database takes no writes: at once, for who knows when it will again. */
@@ -254,7 +277,7 @@ static void channel_answer_node(struct channel *ch, struct h2_stream *st, const 
 	if (n && !node_tagged(n))
 		u = registry_user(&ch->cs->c->reg, n->user);
 	mapjson_register(&b, u, key_expired);
-	channel_answer(ch, st, 200, &b, n ? n->stored_mark : coord_mark(ch->cs->c));
+	channel_answer(ch, st, 200, &b, n ? n->stored_mark : channel_mark(ch));
 }
 
 /* The login waits for a person, at an address that is answered. Takes what is in q. */
