@@ -182,6 +182,11 @@ static void relays_load_files(struct relays *r)
 		struct derp_map m = { 0 };
 		int e = relays_read_file(paths->v[i], &m, why);
 
+		if (e == 0 && !m.n_regions) { /* it is being written, say */
+			derp_map_done(&m);
+			snprintf(why, sizeof(why), "the file has no relay");
+			e = -ENODATA;
+		}
 		if (e < 0) {
 			log_warning("relays: %s: %s", paths->v[i], *why ? why : strerror(-e));
 			continue;

@@ -299,6 +299,9 @@ static void test_kept(void **state)
 		assert_true(tries < 500);
 		usleep(20000);
 	}
+	assert_int_equal(truncate(yaml, 0), 0); /* somebody is about to write it anew */
+	restart(s, &web, paths);
+	first_map_has(s, "8", "900");
 	assert_int_equal(unlink(yaml), 0);
 	restart(s, &web, paths);
 	first_map_has(s, "8", "900");
