@@ -14,6 +14,9 @@ both_direct 10 alice bob
 doubts() {
 	grep -c 'direct → doubtful (link changed)' "$LOGS/alice.log"
 }
+doubted() {
+	[ "$(doubts)" -gt "$before" ]
+}
 relayed_bytes() {
 	on pub cat /sys/class/net/eth0/statistics/rx_bytes
 }
@@ -40,7 +43,7 @@ check direct alice bob
 step "others' links: nothing happens"
 
 on alice ip address delete 192.0.2.1/24 dev c1
-check wait_until 5 eval '[ "$(doubts)" -gt "$before" ]'
+check wait_until 5 doubted
 check wait_until 10 direct alice bob
 step "an address that was there is not any more: the path is tried anew"
 
@@ -48,7 +51,7 @@ before=$(doubts)
 on alice ip link set eth0 down
 sleep 1
 on alice ip link set eth0 up
-check wait_until 5 eval '[ "$(doubts)" -gt "$before" ]'
+check wait_until 5 doubted
 check wait_until 20 direct alice bob
 check wait_until 10 reach alice bob
 step "its own link goes and comes back"
