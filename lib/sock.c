@@ -153,6 +153,7 @@ ssize_t sock_write(struct sock *s, const void *p, size_t n)
 	if (s->ssl) {
 		tls_begin(s);
 		k = SSL_write(s->ssl, p, (int)MIN(n, (size_t)1 << 20));
+		s->write_wants_read = k <= 0 && SSL_want_read(s->ssl);
 		if (k > 0)
 			return k;
 		k = tls_result(s, (int)k);

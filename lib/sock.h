@@ -16,6 +16,7 @@ struct sock {
 	int fd;
 	struct ssl_st *ssl; /* NULL: plain */
 	int io_errno;	    /* of the last call, where it was the socket that failed, not TLS */
+	bool write_wants_read; /* the last write waits for the rest of what the other side has begun to say about keys */
 	uint8_t *pin;	    /* of the other side's certificate, until it is checked */
 };
 

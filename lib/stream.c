@@ -70,7 +70,9 @@ static void watch(struct stream *s)
 	} else {
 		if (!s->ended && (s->finishing || (!s->paused && s->in.len < s->in_max)))
 			want |= EPOLLIN;
-		if ((s->out.len && !s->cork) || s->parting)
+		if (s->out.len && !s->cork)
+			want |= s->sock.write_wants_read ? EPOLLIN : EPOLLOUT;
+		if (s->parting)
 			want |= EPOLLOUT;
 	}
 	if (want == s->events)
@@ -157,6 +159,8 @@ static void read_event(struct stream *s)
 	ssize_t k;
 
 	if (s->closed || (s->paused && !s->finishing))
+		return;
+	if (s->fail == -ENOMEM) /* what came last could not be kept: what is behind it would be taken for it */
 		return;
 	before = s->in.len;
 	k = fill(s);
@@ -260,6 +264,7 @@ static void broken(struct stream *s, int error)
 
 static void write_event(struct stream *s)
 {
+	size_t before = s->out.len;
 	int r = flush(s);
 
 	if (r < 0) {
@@ -270,7 +275,7 @@ static void write_event(struct stream *s)
 		linger(s);
 	else if (!s->finishing)
 		drained(s);
-	else if (loop_now(s->loop) < s->finish_until)
+	else if (s->out.len < before && loop_now(s->loop) < s->finish_until)
 		loop_timer_in(s->timer, FINISH_USEC); /* it moves: the other side only reads slowly */
 }
 

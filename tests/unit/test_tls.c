@@ -1,8 +1,12 @@
 /* tls: whom a client takes for the server, and the server's own certificate files. */
 #include "tests/unit/httpd_world.h"
 
+#include <fcntl.h>
 #include <openssl/evp.h>
+#include <openssl/kdf.h>
+#include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <sodium.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 
@@ -343,6 +347,102 @@ static void test_tls_farewell(void **state)
 	tls_ctx_unref(server);
 }
 
+/* ---- a client that begins to say something about keys, and stops */
+
+static char traffic_secret[160];
+
+static void keep_secret(const SSL *ssl, const char *line)
+{
+	(void)ssl;
+	if (!strncmp(line, "CLIENT_TRAFFIC_SECRET_0 ", 24))
+		snprintf(traffic_secret, sizeof(traffic_secret), "%s", strrchr(line, ' ') + 1);
+}
+
+/* HKDF-Expand-Label (RFC 8446, 7.1) of the client's traffic secret, with SHA-256. */
+static void expand_label(const char *label, uint8_t *out, size_t n)
+{
+	uint8_t secret[64], info[64] = { 0, (uint8_t)n, (uint8_t)(strlen(label) + 6) };
+	size_t len, k = 3 + (size_t)sprintf((char *)info + 3, "tls13 %s", label) + 1;
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_id(EVP_PKEY_HKDF, NULL);
+
+	assert_int_equal(sodium_hex2bin(secret, sizeof(secret), traffic_secret, strlen(traffic_secret), NULL, &len, NULL), 0);
+	assert_true(EVP_PKEY_derive_init(c) > 0 && EVP_PKEY_CTX_set_hkdf_mode(c, EVP_PKEY_HKDEF_MODE_EXPAND_ONLY) > 0 &&
+		    EVP_PKEY_CTX_set_hkdf_md(c, EVP_sha256()) > 0 && EVP_PKEY_CTX_set1_hkdf_key(c, secret, (int)len) > 0 &&
+		    EVP_PKEY_CTX_add1_hkdf_info(c, info, (int)k) > 0 && EVP_PKEY_derive(c, out, &n) > 0);
+	EVP_PKEY_CTX_free(c);
+}
+
+/* One protected record, the number-th of this client. */
+static void put_record(int fd, unsigned int number, uint8_t type, const char *p, size_t n)
+{
+	uint8_t key[16], iv[12], in[256], rec[300] = { 23, 3, 3, 0, (uint8_t)(n + 17) };
+	EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
+	int k, last;
+
+	expand_label("key", key, sizeof(key));
+	expand_label("iv", iv, sizeof(iv));
+	iv[11] ^= (uint8_t)number;
+	memcpy(in, p, n);
+	in[n] = type;
+	assert_true(EVP_EncryptInit_ex(c, EVP_aes_128_gcm(), NULL, key, iv) && EVP_EncryptUpdate(c, NULL, &k, rec, 5) &&
+		    EVP_EncryptUpdate(c, rec + 5, &k, in, (int)n + 1) && EVP_EncryptFinal_ex(c, rec + 5 + k, &last) &&
+		    EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, 16, rec + 6 + n));
+	EVP_CIPHER_CTX_free(c);
+	assert_int_equal(write(fd, rec, n + 22), (ssize_t)n + 22);
+}
+
+static void turns_over(void *data)
+{
+	*(bool *)data = true;
+}
+
+/* An answer that TLS does not write before it has read the rest: it is waited for, and nothing spins meanwhile. */
+static void test_tls_half_key_update(void **state)
+{
+	static const char *const names[] = { "127.0.0.1" };
+	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
+	union sockaddr_any sa;
+	struct loop_timer *timer;
+	unsigned int turns = 0;
+	struct world w;
+	bool over = false;
+	char answer[512];
+	SSL *ssl;
+	int fd, n = 0;
+
+	(void)state;
+	open_tls(&w, names, 1);
+	SSL_CTX_set_keylog_callback(ctx, keep_secret);
+	SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+	ssl = SSL_new(ctx);
+	fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(connect(fd, &sa.sa, endpoint_to_sockaddr(&w.at, &sa)), 0);
+	assert_int_equal(fcntl(fd, F_SETFL, O_NONBLOCK), 0);
+	SSL_set_fd(ssl, fd);
+	while (SSL_connect(ssl) != 1)
+		assert_true(loop_iterate(w.loop, 50 * USEC_PER_MSEC) >= 0);
+	assert_string_equal(SSL_get_cipher(ssl), "TLS_AES_128_GCM_SHA256");
+	put_record(fd, 0, 23, "GET /hello HTTP/1.1\r\nHost: x\r\n\r\n", 32);
+	put_record(fd, 1, 22, "\x18\0\0\1", 4);
+	assert_int_equal(loop_timer_new(w.loop, turns_over, &over, &timer), 0);
+	loop_timer_in(timer, 300 * USEC_PER_MSEC);
+	for (; !over; turns++)
+		assert_true(loop_iterate(w.loop, USEC_PER_SEC) >= 0);
+	assert_int_equal(w.calls, 1);
+	assert_in_range(turns, 1, 50);
+	put_record(fd, 2, 22, "\0", 1);
+	for (over = false, loop_timer_in(timer, 2 * USEC_PER_SEC); !over && (n = SSL_read(ssl, answer, sizeof(answer) - 1)) <= 0;)
+		assert_true(loop_iterate(w.loop, 50 * USEC_PER_MSEC) >= 0);
+	assert_true(n > 0);
+	answer[n] = '\0';
+	assert_non_null(strstr(answer, " 200 "));
+	SSL_free(ssl);
+	SSL_CTX_free(ctx);
+	close(fd);
+	loop_timer_free(timer);
+	close_world(&w);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -352,6 +452,7 @@ int main(void)
 		cmocka_unit_test(test_tls_files),
 		cmocka_unit_test(test_tls_garbage),
 		cmocka_unit_test(test_tls_farewell),
+		cmocka_unit_test(test_tls_half_key_update),
 	};
 
 	if (key_init() < 0)
