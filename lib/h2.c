@@ -181,6 +181,8 @@ static int send_now(struct h2 *h)
 	size_t n = 0, most = 0;
 	int r;
 
+	if (h->lost) /* a stream that should have been ended, or gone on, would hang for ever */
+		return -ENOMEM;
 	while (!h->dead && !h->failed && !transport_full(h, n)) { /* full: h2_drained() goes on */
 		const uint8_t *p;
 		ssize_t k = nghttp2_session_mem_send(h->ng, &p);
@@ -298,7 +300,7 @@ int h2_wake(struct h2_stream *st)
 
 	if (st->deferred) {
 		st->deferred = false;
-		nghttp2_session_resume_data(h->ng, st->id);
+		h->lost = h->lost || nghttp2_session_resume_data(h->ng, st->id) == NGHTTP2_ERR_NOMEM;
 	}
 	return h2_flush(h);
 }
@@ -551,6 +553,7 @@ void h2_reset(struct h2_stream *st)
 		return;
 	st->reset = -ECANCELED;
 	queue_drop(st);
-	nghttp2_submit_rst_stream(st->h->ng, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_CANCEL);
+	if (nghttp2_submit_rst_stream(st->h->ng, NGHTTP2_FLAG_NONE, st->id, NGHTTP2_CANCEL) == NGHTTP2_ERR_NOMEM)
+		st->h->lost = true;
 	h2_flush(st->h);
 }

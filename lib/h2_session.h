@@ -64,6 +64,7 @@ struct h2 {
 	void *error_data;
 	unsigned int busy; /* depth of calls that must find the session after a callback */
 	int failed;
+	bool lost; /* something that nghttp2 was to be told, for want of memory */
 	bool told, dead;
 };
 
