@@ -29,6 +29,7 @@
 #define RELAY_OUT_MAX	  (512u << 10) /* our own ceiling of the stream's queue */
 #define RELAY_INFO_MAX	  (16u << 10)  /* ClientInfo we take; stock ones have 104 to 400 bytes */
 #define RELAY_BULK	  (16u << 20)
+#define RELAY_EDGES_ALL	       (1u << 20) /* of all, some 130 MiB: a thousand clients, each of which sends to each other */
 #define RELAY_EDGES_MAX	  16384	       /* senders remembered for one connection */
 
 enum client_state {

@@ -79,7 +79,7 @@ void relay_edge_note(struct relay_client *dst, struct relay_peer *src)
 		dst->last_src = src->id;
 		return;
 	}
-	if (dst->n_in == RELAY_EDGES_MAX)
+	if (dst->n_in == RELAY_EDGES_MAX || HASH_COUNT(r->edges) >= RELAY_EDGES_ALL)
 		return;
 	e = calloc(1, sizeof(*e));
 	if (!e)
