@@ -46,9 +46,16 @@ ask() {
 	wgctl_within $((${SLOW:-6000} * 4 * ${SLOWNESS:-1} / 1000)) alice status
 }
 again() { [ "$(grep -c '^good served' "$LOGS/badcontrol.log")" -gt "$SERVED" ] && connected alice; }
-# Coming and going as often as here, any server looks like a bad one. A change of the network makes alice try as
-# if nothing had been.
-stir() { ip -n "${P}alice" link add stir type dummy && ip -n "${P}alice" link del stir; }
+# Coming and going as often as here, any server looks like a bad one. An address that alice did not have before makes
+# her try as if nothing had been; one that goes from a link without a carrier is no matter.
+check on alice ip link add stir type veth peer name stirred
+check on alice ip link set stir up
+STIRS=0
+stir() {
+	on alice ip address add "192.0.2.$((2 - STIRS % 2))/32" dev stir
+	STIRS=$((STIRS + 1))
+	on alice ip address delete "192.0.2.$((2 - STIRS % 2))/32" dev stir 2>/dev/null || [ $STIRS = 1 ]
+}
 
 # Into $left; on a slow machine the last of the work is still going on.
 given_back() {
