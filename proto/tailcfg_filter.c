@@ -21,6 +21,21 @@ void tailcfg_rules_done(struct tailcfg_rules *r)
 	*r = (struct tailcfg_rules){ 0 };
 }
 
+/* "a-b". b may be an IPv6 address that is IPv4's elsewhere: it is the last one of ::/80, say, and of its kind only here. */
+static int range_decode(const char *s, const char *sep, struct tailcfg_net *ret)
+{
+	struct addr last;
+
+	if (addr_parse(s, (size_t)(sep - s), &ret->lo) < 0 || addr_parse(sep + 1, strlen(sep + 1), &last) < 0)
+		return -EBADMSG;
+	ret->hi = last;
+	if (ret->lo.family == 6 && last.family == 4 && strchr(sep, ':')) {
+		ret->hi.family = 6;
+		addr_to16(&last, ret->hi.b);
+	}
+	return ret->lo.family != ret->hi.family || addr_cmp(&ret->lo, &ret->hi) > 0 ? -EBADMSG : 0;
+}
+
 /* The address forms of control.md 9.2. */
 static int net_decode(const char *s, bool source, struct tailcfg_net *ret)
 {
@@ -46,9 +61,7 @@ static int net_decode(const char *s, bool source, struct tailcfg_net *ret)
 		n.lo = p.addr;
 		n.hi = prefix_last(&p);
 	} else if ((sep = strchr(s, '-'))) {
-		if (addr_parse(s, (size_t)(sep - s), &n.lo) < 0 ||
-		    addr_parse(sep + 1, strlen(sep + 1), &n.hi) < 0 ||
-		    n.lo.family != n.hi.family || addr_cmp(&n.lo, &n.hi) > 0)
+		if (range_decode(s, sep, &n) < 0)
 			return -EBADMSG;
 	} else {
 		if (addr_parse(s, strlen(s), &n.lo) < 0)
