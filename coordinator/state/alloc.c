@@ -4,8 +4,10 @@
 #include <sodium.h>
 #include <string.h>
 
+#include "lib/cleanup.h"
+
 #define ALLOC_RANDOM_TRIES 128
-#define ALLOC_WALK_MAX	   (1u << 22) /* the whole of 100.64.0.0/10 */
+#define ALLOC_WALK_BITS	   22 /* the whole of 100.64.0.0/10 */
 
 bool alloc_reserved(const struct prefix *p, const struct addr *a)
 {
@@ -51,7 +53,7 @@ int alloc_next(struct alloc *al, bool (*taken)(void *data, const struct addr *a)
 	struct prefix net = prefix_masked(&al->prefix);
 	struct addr a = al->last;
 	unsigned int host_bits = addr_bits(&net.addr) - net.bits;
-	unsigned int walk = host_bits < 22 ? 1u << host_bits : ALLOC_WALK_MAX;
+	unsigned int walk = 1u << MIN(host_bits, ALLOC_WALK_BITS);
 
 	if (al->random) {
 		for (unsigned int i = 0; i < ALLOC_RANDOM_TRIES; i++) {
