@@ -68,7 +68,10 @@ static void conn_drop(struct httpd_conn *c)
 	if (c->dead)
 		return;
 	c->dead = true;
-	DL_DELETE(h->conns, c);
+	if (c->state == CONN_STATE_ENDING)
+		DL_DELETE(h->ending, c);
+	else
+		DL_DELETE(h->conns, c);
 	h->n_conns--;
 	if (h->burst >= BURST_LEAST && h->n_conns <= h->burst / 16) {
 		h->burst = 0;
@@ -94,16 +97,38 @@ void httpd_conn_abort(struct httpd_conn *c)
 	conn_drop(c);
 }
 
+static bool conn_over(const struct httpd_conn *c)
+{
+	return c->dead || c->state == CONN_STATE_ENDING;
+}
+
+static void conn_ended(void *data)
+{
+	struct httpd_conn *c = data;
+
+	c->s = NULL; /* has freed itself */
+	conn_drop(c);
+}
+
+/* It has its descriptor until the other side has read all and ended, too: so long it counts. */
 static void conn_finish(struct httpd_conn *c)
 {
+	struct httpd *h = c->h;
+
 	if (c->q)
 		req_drop(c->q);
 	/* What is written to a Unix socket is the other side's already: no need to keep a descriptor that is missing. */
-	if (c->peer.is_unix && !stream_pending(c->s) && httpd_listen_spare_away(c->h))
+	if (c->peer.is_unix && !stream_pending(c->s) && httpd_listen_spare_away(h)) {
 		stream_free(TAKE(c->s));
-	else
-		stream_finish(TAKE(c->s));
-	conn_drop(c);
+		conn_drop(c);
+		return;
+	}
+	loop_timer_stop(c->timer);
+	DL_DELETE(h->conns, c);
+	DL_APPEND(h->ending, c);
+	c->state = CONN_STATE_ENDING;
+	c->since_usec = loop_now(h->loop);
+	stream_finish(c->s, conn_ended, c);
 }
 
 static int conn_write(struct httpd_conn *c, const void *p, size_t n)
@@ -440,7 +465,7 @@ static int head_input(struct httpd_conn *c)
 	if (n < 0)
 		return n == -ENOBUFS ? 431 : n == -EPROTONOSUPPORT ? 505 : 400;
 	r = req_new(c, buf_data(in), (size_t)n);
-	if (r == 0 && !c->dead && c->s)
+	if (r == 0 && !conn_over(c))
 		buf_consume(stream_input(c->s), (size_t)n);
 	return r;
 }
@@ -499,6 +524,7 @@ static void conn_input(void *data, struct stream *s)
 			r = body_input(c);
 			break;
 		case CONN_STATE_BUSY:
+		case CONN_STATE_ENDING:
 			r = 1;
 			break;
 		}
@@ -641,6 +667,12 @@ void httpd_free(struct httpd *h)
 	httpd_stop_listening(h);
 	while (h->conns)
 		httpd_conn_abort(h->conns);
+	while (h->ending) { /* they end by themselves, as they would have */
+		struct httpd_conn *c = h->ending;
+
+		stream_finish(TAKE(c->s), NULL, NULL);
+		conn_drop(c);
+	}
 	loop_timer_free(h->calm);
 	loop_defer_free(h->loop, h, httpd_bury);
 }

@@ -4,9 +4,11 @@
  *
  * Routes by method and path. A handler answers now, or later (the request waits, and the handler is
  * told when the client goes away meanwhile), or takes the connection over (upgrades). Limits: all
- * connections, connections of one address, head and body sizes, time for a head, idle time. Where
- * connections, descriptors or memory end, TCP connections that have asked nothing for longest make
- * room, and that is logged once a minute; a Unix socket has a descriptor in reserve, for one at a time.
+ * connections, connections of one address, head and body sizes, time for a head, idle time. One that
+ * has had its last answer counts until the client has read it and ended, too. Where connections,
+ * descriptors or memory end, those that are only waiting for that end and then TCP connections that
+ * have asked nothing for longest make room, and that is logged once a minute; a Unix socket has a
+ * descriptor in reserve, for one at a time.
  * Serves the public listeners and the local API alike; who asks on a Unix socket is in struct httpd_peer.
  */
 #include <stdbool.h>

@@ -134,9 +134,18 @@ static bool is_operator(const struct httpd_peer *p)
 	return p->is_unix && (p->uid == 0 || p->uid == geteuid());
 }
 
+static unsigned int origin_count(const struct httpd_conn *list, const struct httpd_peer *p)
+{
+	unsigned int n = 0;
+
+	for (; list; list = list->next)
+		n += same_origin(&list->peer, p);
+	return n;
+}
+
 static bool over_limit(const struct httpd *h, const struct httpd_peer *p)
 {
-	unsigned int same = 0, most = h->o.max_conns_per_addr;
+	unsigned int most = h->o.max_conns_per_addr;
 
 	if (h->n_conns >= h->o.max_conns)
 		return true;
@@ -150,9 +159,7 @@ static bool over_limit(const struct httpd *h, const struct httpd_peer *p)
 		most = MIN(most, h->o.max_conns / 4);
 	else if (addr_is_loopback(&p->remote.addr))
 		return false;
-	for (const struct httpd_conn *c = h->conns; c; c = c->next)
-		same += same_origin(&c->peer, p);
-	return same >= most;
+	return origin_count(h->conns, p) + origin_count(h->ending, p) >= most;
 }
 
 /* Once a minute: it is the operator's limit that is too low, or somebody's flood. */
@@ -166,20 +173,33 @@ static void say_short(struct httpd *h, const char *why)
 	log_warning("no room for new connections (%s): they wait, and the oldest that ask nothing are closed", why);
 }
 
-/* Who is honest asks within a round trip or two: who has asked nothing for longest makes room, so that silent
- * connections do not keep others out. */
-static bool make_room(struct httpd *h)
+static bool may_go(const struct httpd_conn *c, uint64_t now)
 {
-	uint64_t now = loop_now(h->loop);
-	struct httpd_conn *c = h->conns;
+	if (now - c->since_usec < ROOM_AGE_USEC)
+		return false;
+	if (c->state == CONN_STATE_ENDING && !stream_pending(c->s))
+		return true;
+	return c->state != CONN_STATE_BUSY && !c->peer.is_unix;
+}
 
+static bool make_room_of(struct httpd_conn *c, uint64_t now)
+{
 	for (int i = 0; c && i < ROOM_LOOKS_MAX; i++, c = c->next) {
-		if (c->state == CONN_STATE_BUSY || c->peer.is_unix || now - c->since_usec < ROOM_AGE_USEC)
+		if (!may_go(c, now))
 			continue;
 		httpd_conn_abort(c);
 		return true;
 	}
 	return false;
+}
+
+/* Who is honest asks within a round trip or two: who has been answered and does not hang up, and then who has asked
+ * nothing for longest makes room, so that silent connections do not keep others out. */
+static bool make_room(struct httpd *h)
+{
+	uint64_t now = loop_now(h->loop);
+
+	return make_room_of(h->ending, now) || make_room_of(h->conns, now);
 }
 
 /* The last descriptor is for the operator: any other user could hold it. The rest of the answer is not waited for. */

@@ -13,8 +13,8 @@ struct httpd {
 	struct httpd_opts o;
 	char *server;
 	struct httpd_listener *listeners;
-	struct httpd_conn *conns; /* by since_usec */
-	unsigned int n_conns, burst; /* burst: the most there were since they were few */
+	struct httpd_conn *conns, *ending; /* by since_usec */
+	unsigned int n_conns, burst; /* of both; burst: the most there were since they were few */
 	struct loop_timer *calm;     /* a while after a burst */
 	uint64_t short_said_usec;
 	struct httpd_route_entry *routes;
@@ -27,6 +27,7 @@ enum conn_state {
 	CONN_STATE_HEAD, /* part of a head is here */
 	CONN_STATE_BODY,
 	CONN_STATE_BUSY, /* the handler has it */
+	CONN_STATE_ENDING, /* in httpd.ending: the stream writes what is left, and waits for the other side's end */
 };
 
 struct httpd_conn {
@@ -36,7 +37,7 @@ struct httpd_conn {
 	struct loop_timer *timer;
 	struct httpd_peer peer;
 	enum conn_state state;
-	uint64_t since_usec; /* accepted, or the last request answered */
+	uint64_t since_usec; /* accepted, the last request answered, or ENDING */
 	struct httpd_req *q;
 	size_t unsent; /* of an answer, when the idle timer was set */
 	bool dead;

@@ -35,6 +35,8 @@ struct stream {
 	struct loop_timer *timer; /* handshake, later finish */
 	struct loop_defer *turn;
 	struct loop_orphan *orphan; /* while finishing: the loop may end first */
+	loop_fn *gone;		    /* told when it has finished */
+	void *gone_data;
 	unsigned int due;
 	const struct stream_ops *ops;
 	void *data;
@@ -55,6 +57,7 @@ struct stream {
 static __thread uint8_t scratch[SCRATCH_BYTES + 1]; /* buf_str() */
 
 static void stream_down(struct stream *s, int error, const char *why);
+static void stream_finished(struct stream *s);
 static void turn_event(void *data);
 
 /* ---- what we wait for */
@@ -238,7 +241,7 @@ static void linger(struct stream *s)
 		return;
 	s->shut = true;
 	if (s->ended) { /* nothing unread can come */
-		stream_free(s);
+		stream_finished(s);
 		return;
 	}
 	/* Closing with unread input would reset the connection and take our last words with it. */
@@ -435,7 +438,7 @@ static void timer_event(void *data)
 	struct stream *s = data;
 
 	if (s->finishing)
-		stream_free(s);
+		stream_finished(s);
 	else
 		stream_down(s, -ETIMEDOUT, "TLS handshake timed out");
 }
@@ -449,7 +452,7 @@ static void stream_down(struct stream *s, int error, const char *why)
 	s->io = NULL;
 	loop_timer_stop(s->timer);
 	if (s->finishing)
-		stream_free(s);
+		stream_finished(s);
 	else
 		s->ops->on_closed(s->data, s, error, why);
 }
@@ -529,6 +532,16 @@ int stream_new(struct loop *l, int fd, const struct stream_opts *o, struct strea
 	return 0;
 }
 
+static void stream_finished(struct stream *s)
+{
+	loop_fn *gone = s->gone;
+	void *data = s->gone_data;
+
+	stream_free(s);
+	if (gone)
+		gone(data);
+}
+
 static void stream_orphaned(void *p)
 {
 	stream_free(p);
@@ -546,12 +559,16 @@ static bool reopen(struct stream *s)
 	return true;
 }
 
-void stream_finish(struct stream *s)
+void stream_finish(struct stream *s, loop_fn *gone, void *data)
 {
-	if (!s || s->dead || s->finishing)
+	if (!s || s->dead)
+		return;
+	s->gone = gone;
+	s->gone_data = data;
+	if (s->finishing)
 		return;
 	if (s->fail || (s->closed && !reopen(s))) {
-		stream_free(s);
+		stream_finished(s);
 		return;
 	}
 	s->finishing = true;
@@ -562,14 +579,14 @@ void stream_finish(struct stream *s)
 		buf_done(&s->in);
 	if (loop_orphan_new(s->loop, stream_orphaned, s, &s->orphan) < 0 ||
 	    (!s->timer && loop_timer_new(s->loop, timer_event, s, &s->timer) < 0)) {
-		stream_free(s);
+		stream_finished(s);
 		return;
 	}
 	s->finish_until = loop_now(s->loop) + FINISH_ALL_USEC;
 	loop_timer_in(s->timer, FINISH_USEC);
 	if (s->ready) {
 		if (flush(s) < 0) {
-			stream_free(s);
+			stream_finished(s);
 			return;
 		}
 		if (s->out.len == 0)

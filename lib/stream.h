@@ -50,8 +50,10 @@ void stream_free(struct stream *s);
 DEFINE_CLEANUP(struct stream *, stream_free)
 /* Gives the stream up: what is queued is written (while something moves every 10 s, for two minutes), then it closes and
  * frees itself. No callback comes any more, input is thrown away. In on_closed with error 0, for the other side may
- * only have ended its own half, it does the same. */
-void stream_finish(struct stream *s);
+ * only have ended its own half, it does the same.
+ * gone (may be NULL) is told when it has freed itself, perhaps before this returns; until then stream_free() ends it at
+ * once, untold, and a second call names another to be told. */
+void stream_finish(struct stream *s, loop_fn *gone, void *data);
 
 /* A new owner. Unread input is announced to the new on_input on the loop's next turn. */
 void stream_set_ops(struct stream *s, const struct stream_ops *ops, void *data);

@@ -66,7 +66,7 @@ void put_text(struct conn *c, const char *s)
 
 void hang_up(struct conn *c)
 {
-	stream_finish(TAKE(c->s));
+	stream_finish(TAKE(c->s), NULL, NULL);
 	conn_end(c);
 }
 

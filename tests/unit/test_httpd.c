@@ -64,6 +64,12 @@ static void test_statuses(void **state)
 	}
 }
 
+static void turns(const struct world *w)
+{
+	for (int i = 0; i < 10; i++)
+		assert_true(loop_iterate(w->loop, USEC_PER_MSEC) >= 0);
+}
+
 static void test_pipeline(void **state)
 {
 	static const char two[] = "POST /echo HTTP/1.1\r\nContent-Length: 3\r\n\r\noneGET /nothing HTTP/1.1\r\n\r\n"
@@ -82,7 +88,7 @@ static void test_pipeline(void **state)
 	at = strstr(at, "HTTP/1.1 404");
 	assert_non_null(at);
 	assert_non_null(strstr(at, "\r\n\r\ntwo"));
-	assert_int_equal(httpd_conns(w.h), 0);
+	assert_int_equal(httpd_conns(w.h), 1); /* until the client ends, too */
 	close_world(&w);
 }
 
@@ -214,6 +220,7 @@ static void test_half_close(void **state)
 	assert_int_equal(w.raw_error, 0);
 	assert_in_range(w.in.len, BIG, BIG + 4096);
 	assert_memory_equal(buf_data(&w.in) + w.in.len - BIG, big, BIG);
+	turns(&w);
 	assert_int_equal(httpd_conns(w.h), 0);
 	close_world(&w);
 }
@@ -276,12 +283,6 @@ static int none_free(void)
 	if (fd >= 0)
 		close(fd);
 	return fd < 0 && errno == EMFILE;
-}
-
-static void turns(const struct world *w)
-{
-	for (int i = 0; i < 10; i++)
-		assert_true(loop_iterate(w->loop, USEC_PER_MSEC) >= 0);
 }
 
 /* -1: nothing yet; 0: the end; else the status. */
@@ -463,11 +464,85 @@ static void test_limits(void **state)
 	assert_int_equal(w.raw_closed, 1);
 	assert_memory_equal(w.in.data, "HTTP/1.1 200 ", 13);
 	assert_true(loop_clock() - from >= 250 * USEC_PER_MSEC);
-	assert_int_equal(httpd_conns(w.h), 1);
+	assert_int_equal(httpd_conns(w.h), 2);
 	assert_int_equal(recv(a, &c, 1, MSG_DONTWAIT), 0);
 	assert_int_equal(recv(b, &c, 1, MSG_DONTWAIT), -1);
 	close(a);
 	close(b);
+	close_world(&w);
+}
+
+/* Who was refused, or has been answered for the last time, and does not hang up has a place until it is taken away. */
+static void test_ending(void **state)
+{
+	static const char last[] = "GET /hello HTTP/1.1\r\nConnection: close\r\n\r\n", bad[] = "HELLO\r\n\r\n";
+	struct httpd_opts o = { .max_conns = 2 };
+	uint64_t from = loop_clock();
+	struct world w;
+	int a, b;
+
+	(void)state;
+	open_world(&w, &o);
+	listen_tcp(&w);
+	a = connect_raw(&w);
+	assert_int_equal(send(a, last, strlen(last), 0), strlen(last));
+	turns(&w);
+	assert_int_equal(httpd_conns(w.h), 1);
+	close(a);
+	turns(&w);
+	assert_int_equal(httpd_conns(w.h), 0);
+
+	a = connect_raw(&w);
+	assert_int_equal(send(a, last, strlen(last), 0), strlen(last));
+	turns(&w);
+	b = connect_raw(&w);
+	assert_int_equal(send(b, bad, strlen(bad), 0), strlen(bad));
+	turns(&w);
+	assert_int_equal(answer_at(a), 200);
+	assert_int_equal(answer_at(b), 400);
+	assert_int_equal(answer_at(a), 0);
+	assert_int_equal(httpd_conns(w.h), 2);
+	raw(&w, NULL, last);
+	assert_memory_equal(w.in.data, "HTTP/1.1 200 ", 13);
+	assert_true(loop_clock() - from >= 250 * USEC_PER_MSEC);
+	assert_int_equal(httpd_conns(w.h), 2);
+	assert_int_equal(send(a, "x", 1, MSG_NOSIGNAL), 1); /* answered by a reset: it made room */
+	assert_int_equal(send(a, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(send(b, "x", 1, MSG_NOSIGNAL), 1);
+	assert_int_equal(send(b, "x", 1, MSG_NOSIGNAL), 1);
+	close(a);
+	close(b);
+	close_world(&w);
+}
+
+/* Nobody gets past his share by connections that end: they have a descriptor for seconds more. */
+static void test_unix_share_ending(void **state)
+{
+	static const char bad[] = "HELLO\r\n\r\n";
+	const struct httpd_opts o = { .max_conns = 16 };
+	struct world w;
+	int fd[6];
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	open_world(&w, &o);
+	routes(&w);
+	assert_int_equal(chmod(w.dir, 0755), 0);
+	assert_int_equal(httpd_listen_unix(w.h, w.path, 0666), 0);
+	assert_int_equal(seteuid(65534), 0);
+	connect_unix(&w, fd, ARRAY_SIZE(fd));
+	assert_int_equal(seteuid(0), 0);
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
+		send(fd[i], bad, strlen(bad), MSG_NOSIGNAL);
+		turns(&w);
+		assert_int_equal(answer_at(fd[i]) == 400, i < 4);
+	}
+	assert_int_equal(httpd_conns(w.h), 4);
+	for (size_t i = 0; i < ARRAY_SIZE(fd); i++)
+		close(fd[i]);
+	turns(&w);
+	assert_int_equal(httpd_conns(w.h), 0);
 	close_world(&w);
 }
 
@@ -508,10 +583,12 @@ int main(void)
 		cmocka_unit_test(test_unix),
 		cmocka_unit_test(test_unix_stale),
 		cmocka_unit_test(test_limits),
+		cmocka_unit_test(test_ending),
 		cmocka_unit_test(test_timeouts),
 		cmocka_unit_test(test_unread),
 		cmocka_unit_test(test_half_close),
 		cmocka_unit_test(test_unix_share),
+		cmocka_unit_test(test_unix_share_ending),
 		cmocka_unit_test(test_no_descriptors),
 	};
 

@@ -250,7 +250,7 @@ static void farewell_server_ready(void *data, struct stream *s)
 
 	assert_int_equal(stream_write(s, big, f->n), 0);
 	f->full = stream_pending(s) > 0;
-	stream_finish(s);
+	stream_finish(s, NULL, NULL);
 	f->server = NULL;
 }
 
