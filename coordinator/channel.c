@@ -605,16 +605,6 @@ static unsigned int channels_of_strangers(struct channels *cs, const struct addr
 	return n;
 }
 
-/* What one customer of a provider has: an IPv4 address, or a /64. */
-static struct addr channel_site(const struct addr *a)
-{
-	struct addr site = *a;
-
-	if (site.family == 6)
-		memset(site.b + 8, 0, 8);
-	return site;
-}
-
 /* Behind a proxy on this host everybody comes from loopback. */
 static bool channel_counts(const struct httpd_peer *peer)
 {
@@ -623,7 +613,7 @@ static bool channel_counts(const struct httpd_peer *peer)
 
 static bool channels_full(struct channels *cs, const struct httpd_peer *peer)
 {
-	struct addr from = channel_site(&peer->remote.addr);
+	struct addr from = addr_site(&peer->remote.addr);
 
 	return cs->n >= CHANNEL_MAX ||
 	       (channel_counts(peer) && channels_of_strangers(cs, &from) >= CHANNEL_STRANGERS_MAX);
@@ -661,7 +651,7 @@ void channel_upgrade(void *data, struct httpd_req *q)
 	}
 	ch->cs = cs;
 	ch->counted = channel_counts(peer);
-	ch->from = channel_site(&peer->remote.addr);
+	ch->from = addr_site(&peer->remote.addr);
 	if (ts2021_conn_server(q, &cs->c->noise_key, true, &channel_conn_ops, ch, &ch->conn) < 0) {
 		free(ch);
 		return;

@@ -103,6 +103,15 @@ bool addr_is_tailnet(const struct addr *a)
 	       IN6(a, 48, 0xfd, 0x7a, 0x11, 0x5c, 0xa1, 0xe0);
 }
 
+struct addr addr_site(const struct addr *a)
+{
+	struct addr site = *a;
+
+	if (site.family == 6)
+		memset(site.b + 8, 0, 8);
+	return site;
+}
+
 struct addr addr_next(const struct addr *a)
 {
 	struct addr n = *a;

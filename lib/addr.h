@@ -62,6 +62,8 @@ bool addr_is_multicast(const struct addr *a);
 bool addr_is_unspecified(const struct addr *a);
 bool addr_is_cgnat(const struct addr *a);      /* 100.64.0.0/10 */
 bool addr_is_tailnet(const struct addr *a);    /* 100.64/10 without 100.115.92/23; fd7a:115c:a1e0::/48 */
+/* What one customer of a provider has, to count by: an IPv4 address itself, an IPv6 address's /64. */
+struct addr addr_site(const struct addr *a);
 /* The next address (for ranges and allocation); wraps to zero at the end. */
 struct addr addr_next(const struct addr *a);
 

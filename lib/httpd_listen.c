@@ -118,14 +118,16 @@ static void peer_fill(const struct httpd_listener *l, int fd, const struct socka
 	}
 }
 
-/* One user of this machine, or what one customer of a provider has: an IPv4 address, an IPv6 /64. */
+/* One user of this machine, or one customer of a provider. */
 static bool same_origin(const struct httpd_peer *a, const struct httpd_peer *b)
 {
-	const struct addr *x = &a->remote.addr, *y = &b->remote.addr;
+	struct addr x, y;
 
 	if (a->is_unix || b->is_unix)
 		return a->is_unix && b->is_unix && a->uid == b->uid;
-	return x->family == y->family && memcmp(x->b, y->b, x->family == 6 ? 8 : sizeof(x->b)) == 0;
+	x = addr_site(&a->remote.addr);
+	y = addr_site(&b->remote.addr);
+	return addr_equal(&x, &y);
 }
 
 /* Root and the user that we are may do more to us than to ask. */
