@@ -3,7 +3,7 @@
  * client: one client's connection to the relay, its key's set of connections, and who sent to whom.
  *
  * Inside of relay/ only. relay.c owns life and time (making, timers, limits); client.c reads frames
- * and writes them; peers.c keeps the keys. relay_client_drop() only marks a connection; it is taken
+ * and writes them; peers.c keeps the keys, site.c where clients come from. relay_client_drop() only marks a connection; it is taken
  * apart on the loop's next turn, so that nobody loses an object in hand, and one loss that leads to
  * the next (a notice that cannot be written) does not recurse.
  */
@@ -30,6 +30,7 @@
 #define RELAY_INFO_MAX	  (16u << 10)  /* ClientInfo we take; stock ones have 104 to 400 bytes */
 #define RELAY_BULK	  (16u << 20)
 #define RELAY_EDGES_ALL	       (1u << 20) /* of all, some 130 MiB: a thousand clients, each of which sends to each other */
+#define RELAY_KEY_CLIENTS	  16	       /* connections of one key */
 #define RELAY_EDGES_MAX	  16384	       /* senders remembered for one connection */
 
 enum client_state {
@@ -67,10 +68,21 @@ struct relay_peer {
 	UT_hash_handle hh;
 };
 
+/* Where clients come from: one customer of a provider (addr_site()). */
+struct relay_site {
+	struct addr at;
+	struct relay_client *clients; /* site_prev, site_next; the oldest first */
+	unsigned int n;
+	bool crowded; /* in relay->crowded */
+	struct relay_site *crowded_prev, *crowded_next;
+	UT_hash_handle hh;
+};
+
 struct relay_client {
 	struct relay *relay;
 	struct stream *stream;
 	struct relay_peer *peer; /* NULL before ACTIVE */
+	struct relay_site *site; /* NULL: it counts nowhere */
 	enum client_state state;
 	uint64_t id; /* also the admission ticket */
 	struct derp_reader reader;
@@ -102,6 +114,7 @@ struct relay_client {
 
 	struct relay_client *prev, *next; /* relay->clients */
 	struct relay_client *peer_prev, *peer_next;
+	struct relay_client *site_prev, *site_next;
 	struct relay_client *beat_prev, *beat_next;
 	struct relay_client *batch_prev, *batch_next;
 	struct relay_client *wait_prev, *wait_next; /* relay->greeting, later relay->blocked */
@@ -124,6 +137,7 @@ struct relay {
 	struct relay_client *clients;
 	struct relay_peer *peers;
 	struct relay_edge *edges;
+	struct relay_site *sites, *crowded; /* crowded: three at most */
 	struct relay_client *batch, *blocked, *throttled, *doomed;
 	struct relay_client *partial; /* whose frame began first is first */
 	bool bulky; /* so much was held for slow clients that the heap is to be given back afterwards */
@@ -155,6 +169,12 @@ void relay_client_throttle(struct relay_client *c);
 void relay_client_partial(struct relay_client *c, size_t bytes, bool fresh);
 void relay_client_beat(struct relay_client *c); /* its next KeepAlive is a period away */
 void relay_greeting_end(struct relay_client *c); /* leaves the list of those not yet admitted */
+
+/* site.c */
+int relay_site_join(struct relay_client *c); /* counts it, if it comes from elsewhere; -ENOMEM */
+void relay_site_leave(struct relay_client *c);
+/* Who gives up a place for one from there, all being taken; NULL: nobody. */
+struct relay_client *relay_site_yields(const struct relay *r, const struct addr *from);
 
 /* peers.c */
 struct relay_peer *relay_peer_find(const struct relay *r, const struct key *k);

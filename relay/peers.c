@@ -22,6 +22,34 @@ static void peer_count(struct relay *r, const struct relay_peer *p, unsigned int
 	r->stats.dup_keys += (p->n_clients > 1) - (was > 1);
 }
 
+static struct relay_client *peer_best(const struct relay_peer *p)
+{
+	struct relay_client *i, *best = NULL;
+
+	DL_FOREACH2(p->clients, i, peer_next)
+	if (!best || i->last_spoke > best->last_spoke)
+		best = i;
+	return best;
+}
+
+/* One key must not take everybody's places: who has been silent for longest goes. */
+static void peer_trim(struct relay_peer *p)
+{
+	struct relay_client *i, *silent = NULL;
+	unsigned int n = 0;
+
+	DL_FOREACH2(p->clients, i, peer_next)
+	{
+		if (i->state == CLIENT_STATE_DEAD)
+			continue;
+		n++;
+		if (!silent || i->last_spoke < silent->last_spoke)
+			silent = i;
+	}
+	if (n > RELAY_KEY_CLIENTS)
+		relay_client_drop(silent, "too many connections of one key");
+}
+
 int relay_peer_join(struct relay_client *c)
 {
 	struct relay *r = c->relay;
@@ -46,6 +74,7 @@ int relay_peer_join(struct relay_client *c)
 	p->active = c;
 	c->peer = p;
 	c->last_spoke = ++r->spoke;
+	peer_trim(p);
 	return 0;
 }
 
@@ -123,7 +152,6 @@ static void peer_gone(struct relay *r, struct relay_peer *p)
 
 void relay_peer_leave(struct relay_client *c)
 {
-	struct relay_client *i, *best = NULL;
 	struct relay_peer *p = c->peer;
 	struct relay *r = c->relay;
 
@@ -138,10 +166,6 @@ void relay_peer_leave(struct relay_client *c)
 		peer_gone(r, p);
 		return;
 	}
-	if (p->active != c)
-		return;
-	DL_FOREACH2(p->clients, i, peer_next)
-	if (!best || i->last_spoke > best->last_spoke)
-		best = i;
-	p->active = best;
+	if (p->active == c)
+		p->active = peer_best(p);
 }

@@ -50,6 +50,7 @@ void relay_client_drop(struct relay_client *c, const char *why)
 	if (c->state == CLIENT_STATE_ACTIVE && c->not_ideal)
 		r->stats.not_ideal_connections--;
 	relay_greeting_end(c);
+	relay_site_leave(c);
 	relay_client_unblock(c);
 	relay_client_partial(c, 0, false);
 	c->state = CLIENT_STATE_DEAD;
@@ -168,6 +169,7 @@ static void client_reap(struct relay_client *c)
 	struct relay *r = c->relay;
 
 	relay_greeting_end(c);
+	relay_site_leave(c);
 	relay_client_unblock(c);
 	relay_client_partial(c, 0, false);
 	client_beat_end(c);
@@ -374,11 +376,9 @@ static void client_start(struct relay *r, struct relay_client *c, struct httpd_r
 	const struct http_head *h = httpd_head(q);
 	bool fast = http_str_eq(http_find(h, "Derp-Fast-Start"), "1");
 
-	c->relay = r;
 	c->id = ++r->next_id;
 	c->state = CLIENT_STATE_GREETING;
 	c->since_usec = loop_now(r->loop);
-	c->remote = httpd_peer_of(q)->remote.addr;
 	c->not_ideal = http_find(h, "Ideal-Node").len > 0;
 	c->tokens = (int64_t)r->cfg.rate_burst_bytes;
 	c->tokens_usec = c->since_usec;
@@ -400,6 +400,29 @@ static void client_start(struct relay *r, struct relay_client *c, struct httpd_r
 	client_hello(c, fast);
 }
 
+/* Who is honest greets within a round trip: who has waited longest makes room, so that silent
+ * connections do not keep others out; and who comes a thousand times does so for the others. */
+static bool relay_room(struct relay *r, const struct addr *from)
+{
+	bool full = r->stats.connections >= r->cfg.max_clients;
+	struct relay_client *c = full ? relay_site_yields(r, from) : r->greeting;
+	char addr[ADDR_TEXT_MAX];
+
+	if (!full && r->stats.greeting < r->cfg.max_greeting)
+		return true;
+	r->stats.over_limit++;
+	if (!c) {
+		log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: others are refused",
+			   r->cfg.max_clients);
+		return false;
+	}
+	if (c->state == CLIENT_STATE_ACTIVE)
+		log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: the %u at %s make room",
+			   r->cfg.max_clients, c->site->n, addr_text(&c->remote, addr));
+	relay_client_drop(c, "another needs its place");
+	return true;
+}
+
 void relay_upgrade(void *data, struct httpd_req *q)
 {
 	struct http_str up = http_find(httpd_head(q), "Upgrade");
@@ -416,20 +439,17 @@ void relay_upgrade(void *data, struct httpd_req *q)
 		httpd_respond_text(q, 501, "DERP over WebSocket is not served here");
 		return;
 	}
-	/* Who is honest greets within a round trip: who has waited longest makes room, so that
-	 * silent connections do not keep others out. */
-	if (r->stats.connections >= r->cfg.max_clients || r->stats.greeting >= r->cfg.max_greeting) {
-		r->stats.over_limit++;
-		if (!r->greeting) {
-			log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: others are refused",
-				   r->cfg.max_clients);
-			httpd_respond_text(q, 503, "too many connections");
-			return;
-		}
-		relay_client_drop(r->greeting, "too many that have not greeted");
+	if (!relay_room(r, &httpd_peer_of(q)->remote.addr)) {
+		httpd_respond_text(q, 503, "too many connections");
+		return;
 	}
 	c = calloc(1, sizeof(*c));
-	if (!c) {
+	if (c) {
+		c->relay = r;
+		c->remote = httpd_peer_of(q)->remote.addr;
+	}
+	if (!c || relay_site_join(c) < 0) {
+		free(c);
 		httpd_respond_text(q, 503, "no memory");
 		return;
 	}

@@ -34,7 +34,9 @@ struct relay_config {
 	const struct key_pair *key; /* the server's; copied */
 	relay_admit_fn *admit;	    /* NULL: everybody may come */
 	void *admit_data;
-	unsigned int max_clients;    /* connections [65536] */
+	/* Connections [65536]; 16 of one key. While all are taken, an address or /64 that has more than a quarter of them
+	 * makes room for others (not loopback). */
+	unsigned int max_clients;
 	unsigned int max_greeting;   /* of these, not yet admitted [1024] */
 	unsigned int queue_packets;  /* for each client and kind (disco, other) [32] */
 	size_t queue_bytes;	     /* all that is queued for all clients [256 MiB] */

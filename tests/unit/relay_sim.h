@@ -23,6 +23,7 @@ struct server {
 	bool plain; /* the port beside TLS instead */
 	struct key_pair key;
 	struct endpoint at, stun;
+	struct endpoint from; /* of clients to come; none: loopback */
 	int stop;
 	atomic_bool up;
 	struct relay *relay; /* read only while the thread runs */
@@ -128,12 +129,15 @@ struct client {
 	uint8_t nonce[DERP_NONCE_LEN]; /* of the ServerInfo it got */
 };
 
-static int tcp(const struct endpoint *at)
+static int tcp(const struct server *s)
 {
 	union sockaddr_any sa;
-	socklen_t n = endpoint_to_sockaddr(at, &sa);
+	socklen_t n = endpoint_to_sockaddr(&s->from, &sa);
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
+	if (s->from.addr.family)
+		assert_int_equal(bind(fd, &sa.sa, n), 0);
+	n = endpoint_to_sockaddr(&s->at, &sa);
 	assert_int_equal(connect(fd, &sa.sa, n), 0);
 	return fd;
 }
@@ -191,7 +195,7 @@ static void client_dial(struct client *c, const struct server *s, bool fast)
 	static const char end[] = "\r\n\r\n";
 	size_t n = 0;
 
-	*c = (struct client){ .fd = tcp(&s->at) };
+	*c = (struct client){ .fd = tcp(s) };
 	do
 		key_pair_generate(&c->key);
 	while (!(c->key.pub.b[0] & 1)); /* admitted at once where anybody asks */

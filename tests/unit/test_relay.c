@@ -1,10 +1,13 @@
 /* relay: routing, notices, duplicate keys, slow readers, admission, what is refused. */
 #include <errno.h>
+#include <net/if.h>
 #include <poll.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include <cmocka.h>
 #include <sodium.h>
@@ -272,7 +275,7 @@ static void test_admission(void **state)
 
 static void http(const struct server *s, const char *request, char *answer, size_t max)
 {
-	int fd = tcp(&s->at);
+	int fd = tcp(s);
 	size_t n = 0;
 	ssize_t k;
 
@@ -490,6 +493,113 @@ static void test_keepalive(void **state)
 	assert_true(s.end.keepalives >= (uint64_t)heard);
 }
 
+/* One key has 16 connections: whichever of them has been silent for longest goes. */
+static void test_key_limit(void **state)
+{
+	struct server s = { 0 };
+	struct client c[17], a;
+	struct derp_frame f;
+
+	(void)state;
+	server_start(&s);
+	client_start(&a, &s, false);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++) {
+		client_dial(&c[i], &s, true);
+		c[i].key = c[0].key;
+		client_info(&c[i], &s);
+		client_welcome(&c[i], &s);
+		if (i == 1)
+			client_sync(&c[0]);
+	}
+	assert_int_equal(client_get(&c[1], PATIENCE_MSEC, &f), -ECONNRESET);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		if (i != 1)
+			client_sync(&c[i]);
+	client_sync(&a);
+	for (size_t i = 0; i < ARRAY_SIZE(c); i++)
+		client_done(&c[i]);
+	client_done(&a);
+	server_stop(&s);
+}
+
+/* A network of our own, where not all addresses are loopback. */
+static bool other_addresses(void)
+{
+	struct ifreq up = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd;
+
+	if (unshare(CLONE_NEWNET) < 0)
+		return false;
+	fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(ioctl(fd, SIOCSIFFLAGS, &up), 0);
+	for (unsigned char i = 1; i <= 2; i++) {
+		struct ifreq add = { 0 };
+		struct sockaddr_in *in = (struct sockaddr_in *)&add.ifr_addr;
+
+		snprintf(add.ifr_name, sizeof(add.ifr_name), "lo:%d", i);
+		in->sin_family = AF_INET;
+		in->sin_addr.s_addr = htonl(0xc0000200u + i);
+		assert_int_equal(ioctl(fd, SIOCSIFADDR, &add), 0);
+	}
+	close(fd);
+	return true;
+}
+
+static bool is_refused(const struct server *s)
+{
+	char a[1024];
+
+	http(s, "GET /derp HTTP/1.1\r\nHost: x\r\nUpgrade: DERP\r\n\r\n", a, sizeof(a));
+	return memcmp(a, "HTTP/1.1 503 ", 13) == 0;
+}
+
+/* While places are free, one address may have them all; then the newest that are too many make room for others, until
+ * these have a quarter and one, and nobody for more of their own. */
+static void test_sites(void **state)
+{
+	struct server s = { .cfg = { .max_clients = 8 } };
+	struct client many[8], other[3];
+	struct derp_frame f;
+
+	(void)state;
+	if (!other_addresses())
+		skip();
+	server_start(&s);
+	s.from.addr = addr_v4(192, 0, 2, 1);
+	for (int i = 0; i < 8; i++)
+		client_start(&many[i], &s, false);
+	assert_true(is_refused(&s));
+	s.from.addr = addr_v4(192, 0, 2, 2);
+	for (int i = 0; i < 3; i++) {
+		client_start(&other[i], &s, false);
+		assert_int_equal(client_get(&many[7 - i], PATIENCE_MSEC, &f), -ECONNRESET);
+		client_done(&many[7 - i]);
+		client_sync(&many[6 - i]);
+	}
+	assert_true(is_refused(&s));
+	s.from.addr = addr_v4(0, 0, 0, 0); /* from loopback, which is no site */
+	client_start(&many[7], &s, false);
+	assert_int_equal(client_get(&many[4], PATIENCE_MSEC, &f), -ECONNRESET);
+	client_sync(&many[7]);
+	client_done(&many[4]);
+	/* and nothing of it stays */
+	client_done(&other[0]);
+	client_sync(&other[1]);
+	poll(NULL, 0, 50);
+	s.from.addr = addr_v4(192, 0, 2, 1);
+	client_start(&many[4], &s, false);
+	assert_true(is_refused(&s));
+	for (int i = 0; i < 3; i++)
+		client_sync(&many[i]);
+	for (int i = 0; i < 5; i++)
+		client_done(&many[i]);
+	client_done(&many[7]);
+	client_done(&other[1]);
+	client_done(&other[2]);
+	server_stop(&s);
+	assert_int_equal(s.end.over_limit, 7);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -499,7 +609,8 @@ int main(void)
 		cmocka_unit_test(test_silent_ones), cmocka_unit_test(test_refused_frames),
 		cmocka_unit_test(test_rate),	    cmocka_unit_test(test_http),
 		cmocka_unit_test(test_plain_port),  cmocka_unit_test(test_stun),
-		cmocka_unit_test(test_keepalive),
+		cmocka_unit_test(test_keepalive),   cmocka_unit_test(test_key_limit),
+		cmocka_unit_test(test_sites), /* last: its network is not the machine's */
 	};
 
 	if (key_init() < 0)

@@ -168,7 +168,7 @@ static void sessions_replay(const char *one, const char *other)
 	assert_int_equal(key_public(&srv.key.priv, &srv.key.pub), 0);
 	server_start(&srv);
 	for (size_t i = 0; i < n; i++) {
-		s[i].c.fd = tcp(&srv.at);
+		s[i].c.fd = tcp(&srv);
 		derp_reader_init(&s[i].c.rd, DERP_ROLE_CLIENT);
 	}
 	while (moved) {
