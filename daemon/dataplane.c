@@ -542,6 +542,17 @@ int dataplane_local_addresses(struct dataplane *d, struct link_local_addr **ret,
 	return link_local_addresses(d->link, ret, ret_n);
 }
 
+void dataplane_ways(struct dataplane *d, struct link_path *ret_v4, struct link_path *ret_v6)
+{
+	/* Some address that nobody has a route of its own for: nothing is sent there. */
+	const struct addr v4 = addr_v4(2, 0, 0, 1), v6 = { .family = 6, .b = { 0x20, [15] = 1 } };
+
+	if (link_lookup(d->link, &v4, LINK_MARK, ret_v4) < 0)
+		*ret_v4 = (struct link_path){ 0 };
+	if (link_lookup(d->link, &v6, LINK_MARK, ret_v6) < 0)
+		*ret_v6 = (struct link_path){ 0 };
+}
+
 /* Events may have been lost, so that nothing is wrong after all: told is what was. */
 static int repair_rules(struct dataplane *d)
 {

@@ -113,3 +113,5 @@ int dataplane_relay_inject(struct dataplane *d, const struct endpoint *src, cons
 			   const void *p, size_t len);
 /* Local addresses for candidate endpoints; free() the list. */
 int dataplane_local_addresses(struct dataplane *d, struct link_local_addr **ret, size_t *ret_n);
+/* The way our own packets, outside the tunnel, take to the internet; zeros: there is none. */
+void dataplane_ways(struct dataplane *d, struct link_path *ret_v4, struct link_path *ret_v6);

@@ -599,9 +599,24 @@ static enum locals_change compare_locals(struct node *n)
 	return change;
 }
 
+static bool same_way(const struct link_path *a, const struct link_path *b)
+{
+	return a->ifindex == b->ifindex && addr_equal(&a->source, &b->source) && addr_equal(&a->gateway, &b->gateway);
+}
+
+/* A default route is told again with each router advertisement, where it is not the kernel that takes them. */
+static bool ways_moved(struct node *n)
+{
+	struct link_path v4 = n->way4, v6 = n->way6;
+
+	dataplane_ways(n->dp, &n->way4, &n->way6);
+	return !same_way(&v4, &n->way4) || !same_way(&v6, &n->way6);
+}
+
 void node_net_start(struct node *n)
 {
 	compare_locals(n);
+	ways_moved(n);
 	derpc_set_network(n->derpc, true);
 	update_endpoints(n);
 }
@@ -619,15 +634,17 @@ void node_net_stop(struct node *n)
 void node_net_link(struct node *n, unsigned int events)
 {
 	enum locals_change change;
+	bool moved;
 
 	if (!(events & (LINK_EVENT_ADDRESS | LINK_EVENT_LINK | LINK_EVENT_ROUTE)))
 		return;
 	change = compare_locals(n);
-	if (change == LOCALS_SAME && !(events & LINK_EVENT_ROUTE))
+	moved = ways_moved(n);
+	if (change == LOCALS_SAME && !moved)
 		return;
 	update_endpoints(n);
 	/* A path that is good by what there was goes on, and what is new is tried beside it. */
-	if (change == LOCALS_LOST || (events & LINK_EVENT_ROUTE))
+	if (change == LOCALS_LOST || moved)
 		paths_link_changed(n->paths, loop_clock());
 	else
 		paths_link_added(n->paths, loop_clock());

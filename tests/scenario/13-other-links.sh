@@ -42,6 +42,32 @@ check direct alice bob
 [ $(($(relayed_bytes) - bytes)) -lt 20000 ] || fail "$(($(relayed_bytes) - bytes)) bytes reached the relay's host"
 step "others' links: nothing happens"
 
+# As a daemon that takes router advertisements tells it: the same route, each time with another end.
+again() {
+	on alice ip -6 route replace default via fe80::1 dev eth0 proto ra expires "$1"
+	on alice ip route replace default via 198.51.100.10 dev eth0 proto dhcp
+}
+again 1800
+check wait_until 5 doubted
+check wait_until 10 direct alice bob
+sleep 1
+before=$(doubts)
+on alice ip -6 monitor route >"$LOGS/routes.log" 2>&1 &
+monitor=$!
+sleep 0.5
+for i in 1 2 3 4; do
+	again $((1800 - i))
+	sleep 0.4
+done
+kill $monitor
+[ "$(grep -c '^default via fe80::1' "$LOGS/routes.log")" -ge 3 ] || fail "no such events: $(cat "$LOGS/routes.log")"
+[ "$(doubts)" = "$before" ] || fail "the path was doubted: $(grep 'link changed' "$LOGS/alice.log")"
+on alice ip route replace default via 198.51.100.12 dev eth0 proto dhcp
+check wait_until 5 doubted
+check wait_until 10 direct alice bob
+step "the same default route again is nothing; another one is"
+
+before=$(doubts)
 on alice ip address delete 192.0.2.1/24 dev c1
 check wait_until 5 doubted
 check wait_until 10 direct alice bob
