@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "coordinator/relaykeep.h"
 #include "lib/httpc.h"
@@ -324,6 +325,7 @@ static int relays_embed(struct relays *r, struct tls_ctx *tls, char why[static S
 	const struct settings *cfg = &r->c->cfg;
 	struct relay_config rc = { 0 };
 	struct key_pair key;
+	struct rlimit l;
 	uint8_t cert[METACERT_MAX];
 	int e = keyfile_load(cfg->derp.private_key_path, KEYFILE_LINE, &key);
 
@@ -333,6 +335,9 @@ static int relays_embed(struct relays *r, struct tls_ctx *tls, char why[static S
 		return e;
 	}
 	rc.key = &key;
+	/* The rest of the descriptors is for nodes and people. */
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0)
+		rc.max_clients = (unsigned int)MIN(l.rlim_cur / 2, (rlim_t)RELAY_CLIENTS_MAX);
 	if (cfg->derp.verify_clients) {
 		rc.admit = relays_admit;
 		rc.admit_data = r;

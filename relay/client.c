@@ -276,14 +276,19 @@ void relay_client_admitted(struct relay_client *c)
 	char text[80];
 
 	relay_greeting_end(c);
+	if (!relay_client_place(c)) {
+		relay_client_drop(c, "no place");
+		return;
+	}
 	randombytes_buf(nonce, sizeof(nonce));
 	if (derp_put_server_info(&b, &info, &r->key.priv, &c->key, nonce) < 0 || b.bad ||
-	    relay_peer_join(c) < 0) {
+	    relay_site_join(c) < 0 || relay_peer_join(c) < 0) {
 		buf_done(&b);
 		relay_client_drop(c, "no memory");
 		return;
 	}
 	c->state = CLIENT_STATE_ACTIVE;
+	r->n_active++;
 	c->since_usec = loop_now(r->loop);
 	c->gone_usec = c->since_usec;
 	c->gone_tokens = 3;

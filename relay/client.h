@@ -30,6 +30,7 @@
 #define RELAY_INFO_MAX	  (16u << 10)  /* ClientInfo we take; stock ones have 104 to 400 bytes */
 #define RELAY_BULK	  (16u << 20)
 #define RELAY_EDGES_ALL	       (1u << 20) /* of all, some 130 MiB: a thousand clients, each of which sends to each other */
+#define RELAY_GREETERS_MORE	  64	       /* that may greet while all places are taken */
 #define RELAY_KEY_CLIENTS	  16	       /* connections of one key */
 #define RELAY_EDGES_MAX	  16384	       /* senders remembered for one connection */
 
@@ -82,7 +83,7 @@ struct relay_client {
 	struct relay *relay;
 	struct stream *stream;
 	struct relay_peer *peer; /* NULL before ACTIVE */
-	struct relay_site *site; /* NULL: it counts nowhere */
+	struct relay_site *site; /* NULL: it counts nowhere; so before ACTIVE */
 	enum client_state state;
 	uint64_t id; /* also the admission ticket */
 	struct derp_reader reader;
@@ -132,6 +133,7 @@ struct relay {
 	struct relay_stats stats;
 	struct packet_pool pool;
 	uint64_t next_id, spoke;
+	unsigned int n_active;
 
 	struct relay_client *greeting; /* not yet admitted, oldest first */
 	struct relay_client *clients;
@@ -169,11 +171,12 @@ void relay_client_throttle(struct relay_client *c);
 void relay_client_partial(struct relay_client *c, size_t bytes, bool fresh);
 void relay_client_beat(struct relay_client *c); /* its next KeepAlive is a period away */
 void relay_greeting_end(struct relay_client *c); /* leaves the list of those not yet admitted */
+bool relay_client_place(struct relay_client *c); /* one for it, which has greeted, as far as there is */
 
 /* site.c */
-int relay_site_join(struct relay_client *c); /* counts it, if it comes from elsewhere; -ENOMEM */
+int relay_site_join(struct relay_client *c); /* admitted; one from this host counts nowhere; -ENOMEM */
 void relay_site_leave(struct relay_client *c);
-/* Who gives up a place for one from there, all being taken; NULL: nobody. */
+/* Who gives up his place for one from there, all being taken; NULL: nobody. */
 struct relay_client *relay_site_yields(const struct relay *r, const struct addr *from);
 
 /* peers.c */

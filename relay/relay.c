@@ -47,8 +47,10 @@ void relay_client_drop(struct relay_client *c, const char *why)
 	(void)why;
 	if (c->state == CLIENT_STATE_DEAD)
 		return;
-	if (c->state == CLIENT_STATE_ACTIVE && c->not_ideal)
-		r->stats.not_ideal_connections--;
+	if (c->state == CLIENT_STATE_ACTIVE) {
+		r->n_active--;
+		r->stats.not_ideal_connections -= c->not_ideal;
+	}
 	relay_greeting_end(c);
 	relay_site_leave(c);
 	relay_client_unblock(c);
@@ -62,6 +64,32 @@ void relay_client_drop(struct relay_client *c, const char *why)
 static uint64_t relay_held(const struct relay *r)
 {
 	return r->pool.bytes + r->stats.blocked_bytes + r->stats.partial_bytes;
+}
+
+static void say_full(const struct relay *r)
+{
+	log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: others are refused",
+		   r->cfg.max_clients);
+}
+
+bool relay_client_place(struct relay_client *c)
+{
+	struct relay *r = c->relay;
+	struct relay_client *yields;
+	char addr[ADDR_TEXT_MAX];
+
+	if (r->n_active < r->cfg.max_clients)
+		return true;
+	r->stats.over_limit++;
+	yields = relay_site_yields(r, &c->remote);
+	if (!yields) {
+		say_full(r);
+		return false;
+	}
+	log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: the %u at %s make room",
+		   r->cfg.max_clients, yields->site->n, addr_text(&yields->remote, addr));
+	relay_client_drop(yields, "another needs its place");
+	return true;
 }
 
 /* What it has comes back on the loop's next turn. */
@@ -295,7 +323,7 @@ int relay_new(struct loop *l, const struct relay_config *cfg, struct relay **ret
 	r->key = *cfg->key;
 	r->cfg.key = NULL;
 	if (!r->cfg.max_clients)
-		r->cfg.max_clients = 65536;
+		r->cfg.max_clients = RELAY_CLIENTS_MAX;
 	if (!r->cfg.max_greeting)
 		r->cfg.max_greeting = 1024;
 	if (!r->cfg.queue_packets)
@@ -376,9 +404,11 @@ static void client_start(struct relay *r, struct relay_client *c, struct httpd_r
 	const struct http_head *h = httpd_head(q);
 	bool fast = http_str_eq(http_find(h, "Derp-Fast-Start"), "1");
 
+	c->relay = r;
 	c->id = ++r->next_id;
 	c->state = CLIENT_STATE_GREETING;
 	c->since_usec = loop_now(r->loop);
+	c->remote = httpd_peer_of(q)->remote.addr;
 	c->not_ideal = http_find(h, "Ideal-Node").len > 0;
 	c->tokens = (int64_t)r->cfg.rate_burst_bytes;
 	c->tokens_usec = c->since_usec;
@@ -401,25 +431,20 @@ static void client_start(struct relay *r, struct relay_client *c, struct httpd_r
 }
 
 /* Who is honest greets within a round trip: who has waited longest makes room, so that silent
- * connections do not keep others out; and who comes a thousand times does so for the others. */
+ * connections do not keep others out. Nobody who is admitted goes for one who is not. */
 static bool relay_room(struct relay *r, const struct addr *from)
 {
-	bool full = r->stats.connections >= r->cfg.max_clients;
-	struct relay_client *c = full ? relay_site_yields(r, from) : r->greeting;
-	char addr[ADDR_TEXT_MAX];
+	unsigned int n = (unsigned int)r->stats.connections, most = r->cfg.max_clients;
 
-	if (!full && r->stats.greeting < r->cfg.max_greeting)
+	if (r->stats.greeting < r->cfg.max_greeting &&
+	    (n < most || (n < most + RELAY_GREETERS_MORE && relay_site_yields(r, from))))
 		return true;
 	r->stats.over_limit++;
-	if (!c) {
-		log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: others are refused",
-			   r->cfg.max_clients);
+	if (!r->greeting) {
+		say_full(r);
 		return false;
 	}
-	if (c->state == CLIENT_STATE_ACTIVE)
-		log_remote(LOG_LEVEL_WARNING, "%u clients are connected, as many as are allowed: the %u at %s make room",
-			   r->cfg.max_clients, c->site->n, addr_text(&c->remote, addr));
-	relay_client_drop(c, "another needs its place");
+	relay_client_drop(r->greeting, "too many that have not greeted");
 	return true;
 }
 
@@ -444,12 +469,7 @@ void relay_upgrade(void *data, struct httpd_req *q)
 		return;
 	}
 	c = calloc(1, sizeof(*c));
-	if (c) {
-		c->relay = r;
-		c->remote = httpd_peer_of(q)->remote.addr;
-	}
-	if (!c || relay_site_join(c) < 0) {
-		free(c);
+	if (!c) {
 		httpd_respond_text(q, 503, "no memory");
 		return;
 	}

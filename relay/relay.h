@@ -17,6 +17,8 @@
 #include "lib/key.h"
 #include "lib/loop.h"
 
+#define RELAY_CLIENTS_MAX 65536 /* where nobody says otherwise */
+
 struct relay;
 
 enum relay_verdict {
@@ -34,10 +36,10 @@ struct relay_config {
 	const struct key_pair *key; /* the server's; copied */
 	relay_admit_fn *admit;	    /* NULL: everybody may come */
 	void *admit_data;
-	/* Connections [65536]; 16 of one key. While all are taken, an address or /64 that has more than a quarter of them
-	 * makes room for others (not loopback). */
+	/* Connections [RELAY_CLIENTS_MAX]; 16 of one key. While all are taken, the address or /64 (not loopback) that has the most of
+	 * them, if more than a quarter, makes room for those that have fewer; 64 more may be greeting then. */
 	unsigned int max_clients;
-	unsigned int max_greeting;   /* of these, not yet admitted [1024] */
+	unsigned int max_greeting;   /* not yet admitted [1024] */
 	unsigned int queue_packets;  /* for each client and kind (disco, other) [32] */
 	size_t queue_bytes;	     /* all that is queued for all clients [256 MiB] */
 	size_t blocked_bytes;	     /* all that full sockets left over; who is blocked for longest makes room [128 MiB] */

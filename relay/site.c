@@ -1,6 +1,7 @@
 /*
- * site: who shares the places of a relay: clients are counted by where they come from, and while all places are taken,
- * a site with more than a quarter of them gives one up for another's.
+ * site: who shares the places of a relay: clients that are admitted are counted by where they come from, and while all
+ * places are taken, the site with the most of them, if they are more than a quarter, gives one up for a site that has
+ * fewer.
  *
  * While places are free nobody is refused: a whole company may come from one address.
  */
@@ -11,7 +12,7 @@
 
 static bool site_is_crowded(const struct relay *r, const struct relay_site *s)
 {
-	return s->n > r->cfg.max_clients / 4;
+	return s->n > MAX(r->cfg.max_clients / 4, 1);
 }
 
 static struct relay_site *site_find(const struct relay *r, const struct addr *at)
@@ -81,11 +82,13 @@ void relay_site_leave(struct relay_client *c)
 struct relay_client *relay_site_yields(const struct relay *r, const struct addr *from)
 {
 	struct addr at = addr_site(from);
-	const struct relay_site *own = site_counts(&at) ? site_find(r, &at) : NULL;
+	const struct relay_site *own = site_counts(&at) ? site_find(r, &at) : NULL, *s, *most = NULL;
 
-	if (own && own->crowded) /* it has its share: only its own who have not greeted make room */
-		return r->greeting && r->greeting->site == own ? r->greeting : NULL;
-	if (r->crowded)
-		return r->crowded->clients->site_prev; /* its newest: a flood goes before those who were there */
-	return r->greeting;
+	DL_FOREACH2(r->crowded, s, crowded_next)
+	if (!most || s->n > most->n)
+		most = s;
+	/* With fewer than it would have here, or two sites would push each other out for ever. */
+	if (!most || most->n <= (own ? own->n + 1 : 1))
+		return NULL;
+	return most->clients->site_prev; /* the newest: a flood goes before those who were there */
 }
