@@ -601,7 +601,8 @@ static enum locals_change compare_locals(struct node *n)
 
 static bool same_way(const struct link_path *a, const struct link_path *b)
 {
-	return a->ifindex == b->ifindex && addr_equal(&a->source, &b->source) && addr_equal(&a->gateway, &b->gateway);
+	/* Not by the source: a new temporary IPv6 address is one, and what it was before is still good. */
+	return a->ifindex == b->ifindex && addr_equal(&a->gateway, &b->gateway);
 }
 
 /* A default route is told again with each router advertisement, where it is not the kernel that takes them. */
@@ -636,7 +637,7 @@ void node_net_link(struct node *n, unsigned int events)
 	enum locals_change change;
 	bool moved;
 
-	if (!(events & (LINK_EVENT_ADDRESS | LINK_EVENT_LINK | LINK_EVENT_ROUTE)))
+	if (!(events & (LINK_EVENT_ADDRESS | LINK_EVENT_LINK | LINK_EVENT_DEFAULT)))
 		return;
 	change = compare_locals(n);
 	moved = ways_moved(n);

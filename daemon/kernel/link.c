@@ -626,7 +626,7 @@ static unsigned int route_events(const struct link *l, const struct nlmsghdr *nl
 		return 0;
 	if (oif == l->ifindex)
 		return nlh->nlmsg_type == RTM_DELROUTE ? LINK_EVENT_ROUTE : 0;
-	return prefix_is_default(&rec.route.dst) ? LINK_EVENT_ROUTE : 0;
+	return prefix_is_default(&rec.route.dst) ? LINK_EVENT_DEFAULT : 0;
 }
 
 static unsigned int link_events(const struct link *l, const struct nlmsghdr *nlh)
@@ -692,7 +692,7 @@ static void events_ready(void *data, int fd, uint32_t events)
 	(void)events;
 	if (r < 0) /* some were lost: any of them may have happened */
 		l->pending |= LINK_EVENT_ADDRESS | LINK_EVENT_LINK | LINK_EVENT_ROUTE | LINK_EVENT_RULE |
-			      LINK_EVENT_FORWARDING | LINK_EVENT_OURS;
+			      LINK_EVENT_FORWARDING | LINK_EVENT_OURS | LINK_EVENT_DEFAULT;
 	if (l->pending && !loop_timer_armed(l->timer))
 		loop_timer_in(l->timer, DEBOUNCE_USEC);
 }

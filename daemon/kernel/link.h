@@ -74,10 +74,11 @@ int link_lookup(struct link *l, const struct addr *to, uint32_t mark, struct lin
 enum link_event {
 	LINK_EVENT_ADDRESS = 1 << 0, /* some address came or went: gather endpoints again */
 	LINK_EVENT_LINK = 1 << 1,    /* some interface came, went, got or lost carrier */
-	LINK_EVENT_ROUTE = 1 << 2,   /* a default route or one of our routes changed */
+	LINK_EVENT_ROUTE = 1 << 2,   /* a route of ours was deleted */
 	LINK_EVENT_RULE = 1 << 3,    /* a rule of ours was deleted: set them again */
 	LINK_EVENT_FORWARDING = 1 << 4,
 	LINK_EVENT_OURS = 1 << 5, /* our interface itself was deleted, set down or lost an address */
+	LINK_EVENT_DEFAULT = 1 << 6, /* a default route came or went, or was only told again */
 };
 typedef void link_event_fn(void *data, unsigned int events);
 /* Gathers events for 250 ms from the first one on, then calls fn once. What this link sent itself

@@ -181,6 +181,16 @@ bool link_msg_read_route(const struct nlmsghdr *nlh, struct link_route_record *r
 	return rtm->rtm_type == RTN_UNICAST || rtm->rtm_type == RTN_THROW;
 }
 
+/* A next hop of the other family. */
+static void read_via(const struct nlattr *attr, struct addr *ret)
+{
+	const struct rtvia *via = mnl_attr_get_payload(attr);
+	size_t len = mnl_attr_get_payload_len(attr);
+
+	if (len == sizeof(*via) + 16 && via->rtvia_family == AF_INET6)
+		*ret = addr_from16(via->rtvia_addr);
+}
+
 int link_msg_read_path(void *data, const struct nlmsghdr *nlh)
 {
 	const struct rtmsg *rtm = mnl_nlmsg_get_payload(nlh);
@@ -198,6 +208,8 @@ int link_msg_read_path(void *data, const struct nlmsghdr *nlh)
 			read_addr(attr, rtm->rtm_family, &p->source);
 		else if (type == RTA_GATEWAY)
 			read_addr(attr, rtm->rtm_family, &p->gateway);
+		else if (type == RTA_VIA)
+			read_via(attr, &p->gateway);
 	}
 	return 0;
 }
