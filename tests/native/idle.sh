@@ -28,16 +28,14 @@ came 5 carol dave
 all_wakes() {
 	local p
 
-	for p in empty coordinator relay alone; do wakes $p; done
+	for p in empty coordinator relay alone; do echo "$p $(wakes $p)"; done
 }
 asleep() {
-	local seen
-
 	seen=$(all_wakes)
 	sleep 2
 	[ "$(all_wakes)" = "$seen" ]
 }
-wait_until 20 asleep || fail "they do not come to rest" # what came with the connections is written
+wait_until 20 asleep || fail "they do not come to rest: wake-ups" "$seen" "then" "$(all_wakes)" # what came with the connections is written
 declare -A before=() most=([empty]=1 [coordinator]=4 [relay]=4 [alone]=1)
 for p in "${!most[@]}"; do before[$p]=$(wakes "$p"); done
 sleep $SECS
