@@ -99,7 +99,7 @@ struct node {
 	struct own_endpoints_cache own_cache;
 	struct link_local_addr *locals; /* as of the last event of a link */
 	size_t n_locals;
-	struct link_path way4, way6;
+	struct link_path way4, way6; /* to the internet, as of then */
 	struct lookup *lookups; /* node_net.c */
 	struct probe *probes;
 

@@ -30,7 +30,6 @@
 #define RELAY_INFO_MAX	  (16u << 10)  /* ClientInfo we take; stock ones have 104 to 400 bytes */
 #define RELAY_BULK	  (16u << 20)
 #define RELAY_EDGES_ALL	       (1u << 20) /* of all, some 130 MiB: a thousand clients, each of which sends to each other */
-#define RELAY_GREETERS_MORE	  64	       /* that may greet while all places are taken */
 #define RELAY_KEY_CLIENTS	  16	       /* connections of one key */
 #define RELAY_EDGES_MAX	  16384	       /* senders remembered for one connection */
 

@@ -30,7 +30,7 @@
 
 #define ASKING_MAX  16384 /* connections that have not asked for anything yet */
 #define VERIFY_MAX  256
-#define FILES_OWN   88 /* sockets, standard streams, files that are read again, and RELAY_GREETERS_MORE */
+#define FILES_OWN   24 /* sockets, standard streams, files that are read again */
 
 enum tls_mode {
 	TLS_MODE_SELF,
@@ -489,7 +489,7 @@ static int share_out(const struct options *o, rlim_t files, struct shares *ret)
 {
 	struct shares s = { .asking = (unsigned int)MIN(files / 8, (rlim_t)ASKING_MAX),
 			    .verify = o->verify_url ? (unsigned int)MIN(files / 8, (rlim_t)VERIFY_MAX) : 0 };
-	rlim_t others = FILES_OWN + s.verify + s.asking * (o->http_on ? 2 : 1);
+	rlim_t others = FILES_OWN + RELAY_GREETERS_MORE + s.verify + s.asking * (o->http_on ? 2 : 1);
 	unsigned int want = o->max_clients ? o->max_clients : RELAY_CLIENTS_MAX;
 
 	if (files < others + 8) {

@@ -17,7 +17,8 @@
 #include "lib/key.h"
 #include "lib/loop.h"
 
-#define RELAY_CLIENTS_MAX 65536 /* where nobody says otherwise */
+#define RELAY_CLIENTS_MAX   65536 /* where nobody says otherwise */
+#define RELAY_GREETERS_MORE 64	  /* that may greet while all places are taken */
 
 struct relay;
 
@@ -37,7 +38,7 @@ struct relay_config {
 	relay_admit_fn *admit;	    /* NULL: everybody may come */
 	void *admit_data;
 	/* Connections [RELAY_CLIENTS_MAX]; 16 of one key. While all are taken, the address or /64 (not loopback) that has the most of
-	 * them, if more than a quarter, makes room for those that have fewer; 64 more may be greeting then. */
+	 * them, if more than a quarter, makes room for those that have fewer; RELAY_GREETERS_MORE may be greeting then. */
 	unsigned int max_clients;
 	unsigned int max_greeting;   /* not yet admitted [1024] */
 	unsigned int queue_packets;  /* for each client and kind (disco, other) [32] */

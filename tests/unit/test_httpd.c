@@ -225,6 +225,15 @@ static void test_half_close(void **state)
 	close_world(&w);
 }
 
+/* A Unix socket for every user. */
+static void open_for_all(struct world *w, const struct httpd_opts *o)
+{
+	open_world(w, o);
+	routes(w);
+	assert_int_equal(chmod(w->dir, 0755), 0);
+	assert_int_equal(httpd_listen_unix(w->h, w->path, 0666), 0);
+}
+
 static void connect_unix(const struct world *w, int *fd, int n)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -246,10 +255,7 @@ static void test_unix_share(void **state)
 	(void)state;
 	if (geteuid() != 0)
 		skip();
-	open_world(&w, &o);
-	routes(&w);
-	assert_int_equal(chmod(w.dir, 0755), 0);
-	assert_int_equal(httpd_listen_unix(w.h, w.path, 0666), 0);
+	open_for_all(&w, &o);
 	assert_int_equal(seteuid(65534), 0);
 	connect_unix(&w, fd, 6);
 	assert_int_equal(seteuid(0), 0);
@@ -316,10 +322,7 @@ static void test_no_descriptors(void **state)
 
 	(void)state;
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
-	open_world(&w, NULL);
-	routes(&w);
-	assert_int_equal(chmod(w.dir, 0755), 0);
-	assert_int_equal(httpd_listen_unix(w.h, w.path, 0666), 0);
+	open_for_all(&w, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(at); i++)
 		at[i] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	few = (struct rlimit){ ARRAY_SIZE(fd), was.rlim_max };
@@ -524,10 +527,7 @@ static void test_unix_share_ending(void **state)
 	(void)state;
 	if (geteuid() != 0)
 		skip();
-	open_world(&w, &o);
-	routes(&w);
-	assert_int_equal(chmod(w.dir, 0755), 0);
-	assert_int_equal(httpd_listen_unix(w.h, w.path, 0666), 0);
+	open_for_all(&w, &o);
 	for (size_t i = 0; i < ARRAY_SIZE(fd); i++) {
 		assert_int_equal(seteuid(65534), 0);
 		connect_unix(&w, fd + i, 1);
