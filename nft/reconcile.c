@@ -294,7 +294,7 @@ int nft_probe(struct nft *n)
 	snprintf(c.table, sizeof(c.table), "kernscale-%u", netlink_portid(n->nl));
 	r = try_ruleset(n, &c);
 	if (r < 0)
-		return is_moment(r) ? r : 0;
+		return is_moment(r) || r == -ENOMEM ? r : 0;
 	has |= NFT_HAS_TABLES;
 	c.share_port = true;
 	if (try_ruleset(n, &c) == 0)
@@ -439,6 +439,31 @@ static bool is_of_other(const struct nft *n, const struct nft_table_seen *seen)
 	return (seen->flags & NFT_OWNER) && seen->owner && seen->owner != netlink_portid(n->nl);
 }
 
+static int check_ours(struct nft *n, const char *table, const struct nft_table_seen *seen)
+{
+	if (seen->there && !seen->ours) {
+		snprintf(n->error, sizeof(n->error), "table inet %s exists and is not ours", table);
+		return -EEXIST;
+	}
+	if (is_of_other(n, seen)) {
+		snprintf(n->error, sizeof(n->error),
+			 "table inet %s is held by another process's netlink socket (port %u): is another "
+			 "kernscaled or its unit active?",
+			 table, seen->owner);
+		return -EPERM;
+	}
+	return 0;
+}
+
+int nft_may_have(struct nft *n, const char *table)
+{
+	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
+	int r = read_table(n, table, &seen);
+
+	n->error[0] = '\0';
+	return r < 0 ? fail(n, r) : check_ours(n, table, &seen);
+}
+
 int nft_apply(struct nft *n, const struct nft_config *c)
 {
 	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
@@ -453,17 +478,9 @@ int nft_apply(struct nft *n, const struct nft_config *c)
 		r = read_table(n, c->table, &seen);
 	if (r < 0)
 		return fail(n, r);
-	if (seen.there && !seen.ours) {
-		snprintf(n->error, sizeof(n->error), "table inet %s exists and is not ours", c->table);
-		return -EEXIST;
-	}
-	if (is_of_other(n, &seen)) {
-		snprintf(n->error, sizeof(n->error),
-			 "table inet %s is held by another process's netlink socket (port %u): is another "
-			 "kernscaled or its unit active?",
-			 c->table, seen.owner);
-		return -EPERM;
-	}
+	r = check_ours(n, c->table, &seen);
+	if (r < 0)
+		return r;
 	memcpy(n->table, rs.table, sizeof(n->table));
 	r = is_same(&rs, &seen) ? keep(n, &rs, &seen) : -EAGAIN;
 	if (r != -EAGAIN)
@@ -477,7 +494,7 @@ int nft_stands(struct nft *n, const char *table)
 	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
 	int r = read_table(n, table, &seen);
 
-	return r < 0 ? fail(n, r) : (seen.there && seen.ours) || seen.copied;
+	return r < 0 ? fail(n, r) : (seen.there && seen.ours && seen.rules.len > 0) || seen.copied;
 }
 
 int nft_remove(struct nft *n, const char *table)
@@ -485,7 +502,8 @@ int nft_remove(struct nft *n, const char *table)
 	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
 	int r = read_table(n, table, &seen);
 
-	n->table[0] = '\0';
+	if (strcmp(n->table, table) == 0)
+		n->table[0] = '\0'; /* what becomes of it now is no news */
 	if (r < 0)
 		return fail(n, r);
 	if ((seen.there && seen.ours) || seen.copied)

@@ -36,13 +36,15 @@ void nft_set_kept(struct nft *n, bool kept);
 /* The table would go with the last who has the socket. */
 bool nft_goes_with_owner(const struct nft *n);
 /* What this kernel can, tried without changing anything; loads modules. Of enum nft_support. */
-/* -ENOBUFS, -EBUSY: it cannot be found out now. */
+/* -ENOBUFS, -EBUSY, -ENOMEM: it cannot be found out now. */
 int nft_probe(struct nft *n);
 /* Makes the table what c asks for. 1: something was sent; 0: it was so already. -EEXIST: a table of
  * that name is somebody else's; -EOPNOTSUPP, -ENOENT: the kernel lacks something. Nothing has
  * changed after an error. */
 int nft_apply(struct nft *n, const struct nft_config *c);
-/* 1: a table of that name stands and is ours, or its copy, of whatever contents; 0: neither. */
+/* Whether nft_apply() may have that name: 0, or its -EEXIST or -EPERM. */
+int nft_may_have(struct nft *n, const char *table);
+/* 1: a table of that name stands and is ours, with rules whatever they are, or its copy; 0: neither. */
 int nft_stands(struct nft *n, const char *table);
 /* And its copy. 0 also when there is none. */
 int nft_remove(struct nft *n, const char *table);

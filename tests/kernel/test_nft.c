@@ -168,6 +168,8 @@ static void test_foreign(struct nft **n)
 	CHECK_OK(nft_open(-1, &other));
 	if (persist)
 		CHECK_EQ(nft_apply(other, &d), -EPERM);
+	if (persist)
+		CHECK_EQ(nft_may_have(other, "kernscale"), -EPERM);
 	/* A dead one's table is found as it was, and adopted. */
 	nft_close(*n);
 	CHECK(sh("nft list table inet kernscale | grep -q tproxy") == 0);
@@ -179,6 +181,7 @@ static void test_foreign(struct nft **n)
 	CHECK_OK(nft_remove(other, "kernscale"));
 	CHECK(sh("nft add table inet kernscale") == 0);
 	CHECK_EQ(nft_apply(other, &c), -EEXIST);
+	CHECK_EQ(nft_may_have(other, "kernscale"), -EEXIST);
 	CHECK(strstr(nft_error(other), "not ours"));
 	CHECK_EQ(nft_remove(other, "kernscale"), -EEXIST);
 	CHECK(sh("nft delete table inet kernscale") == 0);
@@ -223,6 +226,7 @@ static void test_kept(struct nft **n)
 	CHECK_OK(nft_open(-1, n));
 	nft_set_kept(*n, true);
 	CHECK_EQ(nft_stands(*n, "kernscale"), 1);
+	CHECK_OK(nft_may_have(*n, "kernscale"));
 	CHECK_EQ(nft_apply(*n, &c), 1);
 	if (persist) /* an orphan is taken as it is */
 		CHECK(sh("nft -a list chain inet kernscale forward | cmp -s - /run/before") == 0);
@@ -231,6 +235,15 @@ static void test_kept(struct nft **n)
 	CHECK_OK(nft_remove(*n, "kernscale"));
 	CHECK_EQ(nft_stands(*n, "kernscale"), 0);
 	step("handed over and taken back");
+	/* One that was emptied filters nothing. */
+	CHECK_EQ(nft_apply(*n, &c), 1);
+	nft_close(*n);
+	CHECK_OK(sh("nft flush table inet kernscale"));
+	CHECK_OK(nft_open(-1, n));
+	CHECK_EQ(nft_stands(*n, "kernscale"), 0);
+	CHECK_OK(nft_may_have(*n, "kernscale"));
+	CHECK_OK(nft_remove(*n, "kernscale"));
+	step("emptied: does not stand");
 }
 
 /* The table's and its copy's texts differ in the name and the owner alone. */
