@@ -77,7 +77,7 @@ int claim_take(const char *interface, int *ret_fd, char error[static CLAIM_ERROR
 		if (r > 0 && (who.uid == 0 || who.uid == geteuid())) {
 			snprintf(error, CLAIM_ERROR_MAX,
 				 "another kernscaled has interface %s: stop it or give --interface, --port, --table, "
-				 "--statedir and --socket of its own", interface);
+				 "--route-table, --rule-base, --statedir and --runtimedir of its own", interface);
 			return -EBUSY;
 		}
 		if (r > 0 && !told)

@@ -25,19 +25,21 @@ void state_done(struct state *s)
 	free(s->login);
 	for (size_t i = 0; i < s->n_pins; i++)
 		free(s->pin[i].url);
-	*s = (struct state){ .lock_fd = -1 };
+	*s = (struct state){ .lock_fd = -1, .runtime_lock_fd = -1 };
 }
 
 void state_free(struct state *s)
 {
-	int fd;
+	int fd, runtime_fd;
 
 	if (!s)
 		return;
 	free(s->dir);
 	free(s->runtime_dir);
 	fd = s->lock_fd;
+	runtime_fd = s->runtime_lock_fd;
 	state_done(s);
+	fd_close(runtime_fd);
 	fd_close(fd);
 	free(s);
 }
@@ -228,7 +230,7 @@ static int read_any(struct json_slice name, struct json_slice v, struct state *s
 
 static void defaults(struct state *s)
 {
-	s->lock_fd = -1;
+	s->lock_fd = s->runtime_lock_fd = -1;
 	prefs_default(&s->prefs);
 }
 
@@ -393,6 +395,7 @@ static int load_or_make(struct state *s)
 			loaded.dir = s->dir;
 			loaded.runtime_dir = s->runtime_dir;
 			loaded.lock_fd = s->lock_fd;
+			loaded.runtime_lock_fd = s->runtime_lock_fd;
 			*s = loaded;
 			sodium_memzero(&loaded, sizeof(loaded));
 		}
@@ -410,6 +413,17 @@ static int make_dir(const char *path)
 	if (stat(path, &st) < 0)
 		return -errno;
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
+}
+
+/* Where the disco key and the names of what is in the kernel are. */
+static int take_runtime_lock(struct state *s)
+{
+	s->runtime_lock_fd = open(s->runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (s->runtime_lock_fd < 0)
+		return -errno;
+	if (flock(s->runtime_lock_fd, LOCK_EX | LOCK_NB) < 0)
+		return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
+	return 0;
 }
 
 static int take_lock(struct state *s)
@@ -446,6 +460,8 @@ int state_open(const char *dir, const char *runtime_dir, struct state **ret)
 		r = make_dir(runtime_dir);
 	if (r == 0)
 		r = take_lock(s);
+	if (r == 0)
+		r = take_runtime_lock(s);
 	if (r == 0)
 		r = load_or_make(s);
 	if (r == 0)

@@ -39,11 +39,12 @@ struct state {
 	bool want_running; /* up, as far as the user is concerned */
 	struct prefs prefs; /* all members set */
 	char *dir, *runtime_dir;
-	int lock_fd;
+	int lock_fd, runtime_lock_fd;
 };
 
 /*
- * Makes the folders (0700) and the file when missing, takes the lock. -EBUSY: another daemon has it;
+ * Makes the folders (0700) and the file when missing, takes the lock. -EBUSY: another daemon has it; -EADDRINUSE: another has
+ * the runtime folder;
  * -EBADMSG: the file cannot be read, and is left as it is, since the machine's identity is in it.
  */
 int state_open(const char *dir, const char *runtime_dir, struct state **ret);

@@ -32,6 +32,13 @@ second() {
 expect 1 second "$W/alice/state"
 said "another kernscaled has the state folder $W/alice/state"
 
+runtime() {
+	timeout 10 ip netns exec "${P}alice" "$BIN/kernscaled" --statedir "$W/other/state" --runtimedir "$W/alice/run" \
+		--interface kernscale1 --ca-file "$W/tls.pem" --user "$NODE_USER"
+}
+expect 1 runtime
+said "another kernscaled has the runtime folder $W/alice/run: stop it or give --runtimedir"
+
 for _ in 1 2 3 4; do
 	expect 1 second "$W/other/state"
 	said 'another kernscaled has interface kernscale0'

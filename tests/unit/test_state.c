@@ -14,7 +14,7 @@
 #include "lib/json.h"
 
 struct folder {
-	char dir[64], run[96], state[96], disco[128], lock[96];
+	char dir[64], other[96], run[96], state[96], disco[128], lock[128];
 };
 
 static int set_up(void **state)
@@ -24,6 +24,7 @@ static int set_up(void **state)
 	strcpy(f->dir, "/tmp/ks-state-XXXXXX");
 	if (!mkdtemp(f->dir))
 		return -1;
+	snprintf(f->other, sizeof(f->other), "%s/other", f->dir);
 	snprintf(f->run, sizeof(f->run), "%s/run", f->dir);
 	snprintf(f->state, sizeof(f->state), "%s/state.json", f->dir);
 	snprintf(f->disco, sizeof(f->disco), "%s/disco.key", f->run);
@@ -39,6 +40,9 @@ static int tear_down(void **state)
 	unlink(f->disco);
 	unlink(f->state);
 	unlink(f->lock);
+	snprintf(f->lock, sizeof(f->lock), "%s/lock", f->other);
+	unlink(f->lock);
+	rmdir(f->other);
 	rmdir(f->run);
 	rmdir(f->dir);
 	free(f);
@@ -56,6 +60,8 @@ static void test_made_once(void **state)
 	umask(0);
 	assert_int_equal(state_open(f->dir, f->run, &s), 0);
 	assert_int_equal(state_open(f->dir, f->run, &second), -EBUSY);
+	assert_int_equal(mkdir(f->other, 0700), 0);
+	assert_int_equal(state_open(f->other, f->run, &second), -EADDRINUSE);
 	assert_int_equal(stat(f->state, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_int_equal(stat(f->disco, &st), 0);
