@@ -172,8 +172,8 @@ static int check_names(const struct config *c, char *error)
 			 c->route_table);
 		return -EINVAL;
 	}
-	if (c->rule_base == 0 || c->rule_base > 32000) {
-		snprintf(error, CONFIG_ERROR_MAX, "rule-base: must be 1 to 32000");
+	if (c->rule_base == 0 || c->rule_base > CONFIG_RULE_BASE_MAX) {
+		snprintf(error, CONFIG_ERROR_MAX, "rule-base: must be 1 to %d", CONFIG_RULE_BASE_MAX);
 		return -EINVAL;
 	}
 	return 0;

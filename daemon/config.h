@@ -20,6 +20,7 @@
 #define CONFIG_PORT	  41641
 #define CONFIG_ROUTE_TABLE 52
 #define CONFIG_RULE_BASE   5200
+#define CONFIG_RULE_BASE_MAX 32000 /* before the main table's */
 
 struct config {
 	char file[CONFIG_PATH_MAX];
