@@ -5,24 +5,25 @@
 #include <string.h>
 
 #include "daemon/claim.h"
+#include "daemon/journal.h"
 #include "lib/cleanup.h"
 #include "lib/log.h"
 #include "nft/reconcile.h"
 
-static int say(int held, const struct config *cfg, const struct nft *n)
+static int say(int held, const char *table, const struct nft *n)
 {
 	if (held == NFT_HELD_COPY)
-		log_info("nftables table %s: a copy without an owner holds its place", cfg->table);
+		log_info("nftables table %s: a copy without an owner holds its place", table);
 	else if (held == NFT_HELD_CLOSED)
 		log_warning("nftables table %s cannot be copied: what holds its place lets in replies only",
-			    cfg->table);
+			    table);
 	else if (held < 0)
-		log_err("nftables table %s: nothing can hold its place: %s", cfg->table,
+		log_err("nftables table %s: nothing can hold its place: %s", table,
 			nft_error(n)[0] ? nft_error(n) : strerror(-held));
 	return held < 0 ? held : 0;
 }
 
-int hold_filter(const struct config *cfg)
+static int hold(const struct config *cfg, const struct journal_names *names)
 {
 	CLEANUP(nft_close) struct nft *n = NULL;
 	CLEANUP(fd_close) int claim = -1;
@@ -30,12 +31,12 @@ int hold_filter(const struct config *cfg)
 	struct nft_config closed = { .port = cfg->port ? cfg->port : CONFIG_PORT, .forwarding = true };
 	int r;
 
-	closed.ifindex = if_nametoindex(cfg->interface);
+	closed.ifindex = if_nametoindex(names->interface);
 	if (!closed.ifindex) /* no tunnel, nothing to filter */
 		return 0;
-	snprintf(closed.table, sizeof(closed.table), "%s", cfg->table);
-	snprintf(closed.ifname, sizeof(closed.ifname), "%s", cfg->interface);
-	r = claim_take(cfg->interface, &claim, error);
+	snprintf(closed.table, sizeof(closed.table), "%s", names->table);
+	snprintf(closed.ifname, sizeof(closed.ifname), "%s", names->interface);
+	r = claim_take(names->interface, &claim, error);
 	if (r < 0) {
 		log_err("%s", error);
 		return r;
@@ -43,5 +44,24 @@ int hold_filter(const struct config *cfg)
 	r = nft_open(-1, &n);
 	if (r < 0)
 		return log_err_errno(r, "cannot talk to nf_tables");
-	return say(nft_hold(n, &closed), cfg, n);
+	return say(nft_hold(n, &closed), names->table, n);
+}
+
+int hold_filter(const struct config *cfg)
+{
+	struct journal_names now = { .rule_base = cfg->rule_base };
+	struct journal j;
+	int r = 0;
+
+	snprintf(now.interface, sizeof(now.interface), "%s", cfg->interface);
+	snprintf(now.table, sizeof(now.table), "%s", cfg->table);
+	/* The settings may have other names by now than those in use. */
+	if (journal_load(cfg->runtimedir, &j) < 0)
+		journal_add(&j, &now);
+	for (size_t i = 0; i < j.n; i++) {
+		int e = hold(cfg, &j.names[i]);
+
+		r = e < 0 ? e : r;
+	}
+	return r;
 }
