@@ -23,8 +23,7 @@ int dataplane_fail(char *error, int r, const char *fmt, ...)
 	return r;
 }
 
-/* Ends our use of the kernel's objects; they stay. */
-static void dataplane_let_go(struct dataplane *d)
+void dataplane_let_go(struct dataplane *d)
 {
 	loop_timer_stop(d->table_timer);
 	tsmp_socket_close(TAKE(d->tsmp));
@@ -77,6 +76,9 @@ int dataplane_new(struct loop *l, const struct config *cfg, const struct datapla
 	if (d->claim >= 0 && claim_watch(l, d->claim, &d->claim_io) < 0)
 		return dataplane_fail(error, -ENOMEM, "no memory");
 	d->kept = notify_take(DATAPLANE_KEPT);
+	r = dataplane_load_journal(d);
+	if (r < 0)
+		return dataplane_fail(error, r, "cannot read %s: %s", cfg->runtimedir, strerror(-r));
 	*ret = TAKE(d);
 	return 0;
 }
@@ -139,12 +141,17 @@ static int adopt_addresses(struct dataplane *d)
 	return r;
 }
 
+static int port_taken(uint16_t port, char *error)
+{
+	return dataplane_fail(error, -EADDRINUSE, "UDP port %u is taken: stop who has it or give --port", port);
+}
+
 static int up_link(struct dataplane *d, uint16_t port, char *error)
 {
 	int r = link_up(d->link, LINK_MTU);
 
 	if (r == -EADDRINUSE)
-		return dataplane_fail(error, r, "UDP port %u is taken: stop who has it or give --port", port);
+		return port_taken(port, error);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot bring interface %s up: %s", d->cfg->interface, strerror(-r));
 	return 0;
@@ -191,12 +198,17 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
+	r = dataplane_clear_devices(d, error);
+	if (r < 0 && !*ret_adopted)
+		return r;
 	r = wg_get_device(d->wg, &now);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot read interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	if (want.port == 0) /* any port: the one it has, or had before */
 		want.port = now.port ? now.port : *port;
 	r = wg_set_device(d->wg, &now, &want);
+	if (r == -EADDRINUSE) /* of one that is up */
+		return port_taken(want.port, error);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot set up interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	r = adopt_sources(d, &now);
@@ -220,7 +232,7 @@ static const char *why_not(struct dataplane *d)
 	return d->why;
 }
 
-static int up_rules(struct dataplane *d)
+size_t dataplane_rules(const struct dataplane *d, struct link_rule out[LINK_RULES_MAX])
 {
 	struct link_rules_config c = { .base = d->cfg->rule_base,
 				       .table = d->cfg->route_table,
@@ -229,8 +241,14 @@ static int up_rules(struct dataplane *d)
 				       .lan_first = d->cfg->lan_first,
 				       .v4 = true,
 				       .v6 = true };
+
+	return link_rules_wanted(&c, out);
+}
+
+static int up_rules(struct dataplane *d)
+{
 	struct link_rule rules[LINK_RULES_MAX];
-	size_t n = link_rules_wanted(&c, rules);
+	size_t n = dataplane_rules(d, rules);
 	int r = link_set_rules(d->link, d->cfg->rule_base, rules, n);
 
 	if (r < 0 && r != d->rules_error)
@@ -274,14 +292,16 @@ static int up_extras(struct dataplane *d, char *error)
 int dataplane_up(struct dataplane *d, const struct key *node_private, struct dataplane_ports *ports,
 		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX])
 {
-	bool adopted = false;
+	bool adopted = false, noted;
 	int r;
 
 	d->left = 0;
+	d->going = false;
 	/* Before anything is touched: who cannot see whether the tunnel is filtered must not judge it. */
 	r = dataplane_open_nft(d);
 	if (is_shortage(r))
 		return dataplane_fail(error, r, "cannot talk to nf_tables: %s", strerror(-r));
+	noted = dataplane_note_names(d);
 	r = up_device(d, node_private, &ports->wireguard, &adopted, error);
 	if (r == 0)
 		r = up_relay(d, &ports->relay, error);
@@ -301,27 +321,10 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, struct dat
 		wg_device_delete(d->wg);
 	else if (d->link)
 		dataplane_leave_link(d);
+	if (noted && !adopted && !d->udp && !(d->wg && wg_ifindex(d->wg))) /* nothing was made */
+		dataplane_unnote_names(d);
 	dataplane_let_go(d);
 	return r;
-}
-
-void dataplane_down(struct dataplane *d)
-{
-	int r;
-
-	if (!d->up)
-		return;
-	/* Addresses and routes go with it; the filter after it. */
-	r = wg_device_delete(d->wg);
-	if (r < 0 && r != -ENODEV)
-		log_err("cannot remove interface %s, so its packet filter stays: %s", d->cfg->interface,
-			wg_error(d->wg));
-	else if (nft_remove(d->nft, d->cfg->table) < 0)
-		log_err("cannot remove nftables table %s%s%s", d->cfg->table, nft_error(d->nft)[0] ? ": " : "",
-			nft_error(d->nft));
-	link_set_rules(d->link, d->cfg->rule_base, NULL, 0);
-	dataplane_let_go(d);
-	d->filter = NFT_FILTER_REPLIES_ONLY;
 }
 
 int dataplane_set_key(struct dataplane *d, const struct key *node_private)

@@ -36,7 +36,8 @@ struct dataplane_ops {
 };
 
 /* Claims the interface's name, and what the service manager has kept for us; nothing in the kernel
- * changes yet. -EBUSY: another daemon has it. */
+ * changes yet. -EBUSY: another daemon has it.
+ * What it makes is noted in the runtime folder (journal.h). */
 int dataplane_new(struct loop *l, const struct config *cfg, const struct dataplane_ops *ops,
 		  void *data, struct dataplane **ret, char error[static DATAPLANE_ERROR_MAX]);
 void dataplane_close(struct dataplane *d);
@@ -55,9 +56,15 @@ struct dataplane_ports {
 int dataplane_up(struct dataplane *d, const struct key *node_private, struct dataplane_ports *ports,
 		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX]);
 bool dataplane_is_up(const struct dataplane *d);
-/* Removes device, rules, routes and table. The table goes last, and stays if the device does: nothing
- * comes out of the tunnel unfiltered. */
-void dataplane_down(struct dataplane *d);
+/* Removes device, rules, routes and table, whoever made them: what the journal names, and only that. The table
+ * goes last, and stays if the device does: nothing comes out of the tunnel unfiltered. On failure error has one
+ * line, and dataplane_clear() goes on with it. */
+int dataplane_down(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX]);
+/* Whether something may be in the kernel that this node made, now or before. */
+bool dataplane_made(const struct dataplane *d);
+/* Whether dataplane_clear() has something to do: dataplane_down() failed, or there are names that were given up. */
+bool dataplane_is_left(const struct dataplane *d);
+int dataplane_clear(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX]);
 /* Before an end that is meant: what keeps the table over our death will be let go as well. A table
  * that would go with it is exchanged for one without an owner, in one transaction. */
 void dataplane_hand_over(struct dataplane *d);

@@ -1,10 +1,12 @@
 #pragma once
 /*
- * What the parts of dataplane share: dataplane.c has the device, its peers, addresses and routes, and
- * dataplane_table.c the filter, the port that stands behind it, and the link that is down without one.
+ * What the parts of dataplane share: dataplane.c has the device, its peers, addresses and routes,
+ * dataplane_table.c the filter, the port that stands behind it, and the link that is down without one, and
+ * dataplane_left.c what is taken away.
  */
 #include "daemon/claim.h"
 #include "daemon/dataplane.h"
+#include "daemon/journal.h"
 #include "daemon/kernel/udp.h"
 #include "daemon/relay/shuttle.h"
 #include "nft/reconcile.h"
@@ -27,6 +29,9 @@ struct dataplane {
 	struct shuttle *shuttle;
 	struct tsmp_socket *tsmp;
 	bool up;
+	struct journal journal; /* names under which something may be in the kernel; those in use among them */
+	bool journal_unsaved;
+	bool going; /* all of it shall go; until it is to come up again */
 	unsigned int left; /* interface that could not be adopted, with its table */
 	bool closed; /* the link is down because nothing would filter it */
 	bool stood;  /* the table, when it was seen last */
@@ -48,6 +53,23 @@ struct dataplane {
 
 /* One line into error; r. */
 __attribute__((format(printf, 3, 4))) int dataplane_fail(char *error, int r, const char *fmt, ...);
+
+/* Ends our use of the kernel's objects; they stay. */
+void dataplane_let_go(struct dataplane *d);
+/* The routing rules that are wanted; their number. */
+size_t dataplane_rules(const struct dataplane *d, struct link_rule out[LINK_RULES_MAX]);
+
+/* ---- dataplane_left.c */
+
+int dataplane_load_journal(struct dataplane *d);
+/* Those in use, before the first thing is made. true: they were not there. */
+bool dataplane_note_names(struct dataplane *d);
+void dataplane_unnote_names(struct dataplane *d);
+/* For a new device, before it has its port: those of names that were given up go. Negative: one that has to go first
+ * cannot, or what is wanted in its place cannot be had. */
+int dataplane_clear_devices(struct dataplane *d, char *error);
+/* Whether a table filters our interface that was made when it had another name. */
+bool dataplane_stands_before(struct dataplane *d);
 
 /* ---- dataplane_table.c */
 

@@ -24,7 +24,7 @@ static bool is_filtered(struct dataplane *d)
 	int r = d->nft ? nft_stands(d->nft, d->cfg->table) : 0;
 
 	if (r >= 0) {
-		d->stood = r > 0;
+		d->stood = r > 0 || (d->nft && dataplane_stands_before(d));
 		d->unseen = 0;
 	} else if (++d->unseen > UNSEEN_MAX) {
 		d->stood = false;
@@ -37,16 +37,17 @@ static void close_link(struct dataplane *d)
 {
 	int r;
 
-	if (d->closed || is_filtered(d))
+	if (is_filtered(d))
 		return;
-	r = link_down(d->link);
+	r = link_down(d->link); /* each time: it may have been set up by somebody */
 	if (r < 0) {
 		log_remote(LOG_LEVEL_ERR, "cannot set interface %s down, which nothing filters: %s",
 			   d->cfg->interface, strerror(-r));
 		return;
 	}
+	if (!d->closed)
+		log_notice("interface %s is down: nothing would filter it", d->cfg->interface);
 	d->closed = true;
-	log_notice("interface %s is down: nothing would filter it", d->cfg->interface);
 }
 
 static void open_link(struct dataplane *d)

@@ -51,7 +51,7 @@ void journal_decode(const char *text, size_t len, struct journal *ret)
 		if (n < sizeof(line) && !memchr(text, '\0', n)) {
 			memcpy(line, text, n);
 			line[n] = '\0';
-			/* nine digits do not overflow */
+			/* NOLINTNEXTLINE(cert-err34-c): nine digits do not overflow */
 			if (sscanf(line, "%15[a-zA-Z0-9_-] %31[a-zA-Z0-9_-] %9u%n", names.interface, names.table,
 				   &names.rule_base, &used) == 3 &&
 			    used == (int)n && names.rule_base >= 1 && names.rule_base <= CONFIG_RULE_BASE_MAX)

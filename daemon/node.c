@@ -16,6 +16,7 @@
 #define MESH_AGAIN_USEC	    USEC_PER_SEC /* doubled */
 #define MESH_AGAIN_MAX_USEC (UINT64_C(30) * USEC_PER_SEC)
 #define STATE_AGAIN_USEC    (UINT64_C(10) * USEC_PER_SEC)
+#define LEFT_AGAIN_USEC	    (UINT64_C(5) * USEC_PER_SEC)
 
 enum api_backend_state node_backend_state(const struct node *n)
 {
@@ -217,6 +218,8 @@ static int on_node_key(void *data, const struct key_pair *node, const struct key
 	if (!key_equal(&n->state->node.pub, &node->pub))
 		n->state->registered = false;
 	n->state->node = *node;
+	if (key_is_zero(&node->pub)) /* logged out; the mesh goes, now or at the next start */
+		n->state->want_running = false;
 	r = node_state_save(n);
 	if (r < 0 && !key_is_zero(&node->pub)) { /* it will not be used; but who logs out has none from now on */
 		n->state->node = was;
@@ -374,6 +377,30 @@ void node_new_disco(struct node *n)
 		control_set_disco(n->control, &n->state->disco.pub);
 }
 
+/* Said once; what is left of what shall not be in the kernel any more is tried again until it is gone. */
+static void look_left(struct node *n, int r, const char *error)
+{
+	if (r < 0 && strcmp(n->left_error, error) != 0) {
+		log_remote(LOG_LEVEL_ERR, "%s", error);
+		snprintf(n->left_error, sizeof(n->left_error), "%s", error);
+	}
+	if (r == 0)
+		n->left_error[0] = '\0';
+	if (dataplane_is_left(n->dp))
+		loop_timer_in(n->left_timer, LEFT_AGAIN_USEC);
+	else
+		loop_timer_stop(n->left_timer);
+}
+
+static void clear_left(void *data)
+{
+	struct node *n = data;
+	char error[DATAPLANE_ERROR_MAX];
+	int r = dataplane_clear(n->dp, error);
+
+	look_left(n, r, error);
+}
+
 static void mesh_failed(struct node *n, const char *error)
 {
 	uint64_t again = MESH_AGAIN_USEC << MIN(n->mesh_failures, 10U);
@@ -408,6 +435,7 @@ void node_mesh_start(struct node *n)
 	n->mesh_failures = 0;
 	node_up_begins(n);
 	loop_timer_stop(n->sync_timer); /* it may be armed for the next attempt */
+	clear_left(n);
 	if (!adopted)
 		node_new_disco(n);
 	keep_ports(n, &ports);
@@ -422,15 +450,17 @@ void node_mesh_start(struct node *n)
 		node_map_changed(n, NULL, true);
 }
 
-void node_mesh_stop(struct node *n)
+int node_mesh_stop(struct node *n, char error[static DATAPLANE_ERROR_MAX])
 {
+	int r = 0;
+
 	n->old_key_serves = false;
 	node_net_stop(n);
 	node_peers_clear(n);
-	if (dataplane_is_up(n->dp)) {
-		dataplane_down(n->dp);
-		log_notice("interface %s removed", n->cfg->interface);
-	}
+	if (dataplane_is_up(n->dp) || dataplane_made(n->dp))
+		r = dataplane_down(n->dp, error);
+	look_left(n, r, error);
+	return r;
 }
 
 void node_forget(struct node *n)
@@ -462,6 +492,7 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 	     char error[static NODE_ERROR_MAX])
 {
 	CLEANUP(node_free) struct node *n = calloc(1, sizeof(*n));
+	char why[DATAPLANE_ERROR_MAX];
 	struct api_options api = { cfg->socket, "kernscale", KERNSCALE_VERSION };
 	int r;
 
@@ -482,8 +513,10 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 				       "--statedir" :
 			 r == -EBADMSG ? "the state in %.200s cannot be read: it holds this machine's "
 					 "identity, so restore it, or move it away to join as a new machine" :
+			 r == -EADDRINUSE ? "another kernscaled has the runtime folder %.200s: stop it or give "
+					    "--runtimedir" :
 					 "cannot use the state folder %.200s: %s",
-			 cfg->statedir, strerror(-r));
+			 r == -EADDRINUSE ? cfg->runtimedir : cfg->statedir, strerror(-r));
 		return r;
 	}
 	r = dataplane_new(l, cfg, &node_dataplane_ops, n, &n->dp, error);
@@ -534,6 +567,9 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 		}
 		if (r == 0)
 			control_start(n->control);
+	} else if (!n->state->want_running && dataplane_made(n->dp)) {
+		log_notice("the one before ended on its way down");
+		(void)node_mesh_stop(n, why); /* tried again */
 	}
 	*ret = TAKE(n);
 	return 0;
@@ -551,6 +587,8 @@ static int open_timers(struct node *n)
 		r = loop_timer_new(n->loop, node_map_save, n, &n->save_timer);
 	if (r == 0)
 		r = loop_timer_new(n->loop, state_again, n, &n->state_timer);
+	if (r == 0)
+		r = loop_timer_new(n->loop, clear_left, n, &n->left_timer);
 	if (r == 0)
 		r = filewriter_new(n->loop, node_map_saved, n, &n->map_file);
 	if (r == 0)
@@ -588,6 +626,7 @@ void node_free(struct node *n)
 	loop_timer_free(n->dump_timer);
 	loop_timer_free(n->save_timer);
 	loop_timer_free(n->state_timer);
+	loop_timer_free(n->left_timer);
 	filewriter_free(n->map_file);
 	loop_timer_free(n->expiry_timer);
 	clockstep_free(n->clockstep);

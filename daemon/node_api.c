@@ -10,6 +10,7 @@
 
 #define HEALTH_MAX 10
 #define TRYING	   "check --login-server and the network; kernscaled goes on trying"
+#define LEFT_REMEDY "kernscaled goes on trying"
 
 static void op_state(void *data, struct api_state *ret)
 {
@@ -184,6 +185,8 @@ static void list_health(struct node *n, const struct control_status *c)
 	op_state(n, &now);
 	if (n->state->want_running && !dataplane_is_up(n->dp) && now.error.text[0])
 		health(a, "%s", now.error.text);
+	if (n->left_error[0])
+		health(a, "%s", n->left_error);
 	if (!dataplane_is_up(n->dp))
 		return;
 	if (n->save_error < 0)
@@ -363,6 +366,7 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 	bool changed = false, was = n->state->want_running;
 	enum api_backend_state before = node_backend_state(n);
 	CLEANUP(free) struct prefs *old = NULL;
+	char error[DATAPLANE_ERROR_MAX];
 	int r;
 
 	if (n->logout) {
@@ -386,7 +390,7 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 	node_up_begins(n);
 	if (old->login_server[0] && strcmp(old->login_server, n->state->prefs.login_server) != 0) {
 		/* Another server: nothing of the old one is worth keeping. */
-		node_mesh_stop(n);
+		(void)node_mesh_stop(n, error); /* tried again until the new server has taken us */
 		node_forget(n);
 	}
 	r = node_control_open(n);
@@ -418,11 +422,21 @@ static void reply_changed(struct api_request *later, bool changed)
 	api_reply(later, json_pack("{s:b}", "changed", changed));
 }
 
+static void fail_with(struct api_request *later, enum api_code code, const char *remedy, const char *text)
+{
+	struct api_error err;
+
+	api_error_set(&err, code, remedy, "%s", text);
+	api_fail(later, &err);
+}
+
 static void op_down(void *data, struct api_request *later)
 {
 	struct node *n = data;
-	bool was = n->state->want_running, changed = was || dataplane_is_up(n->dp);
+	bool was = n->state->want_running, changed = was || dataplane_made(n->dp);
+	char error[DATAPLANE_ERROR_MAX];
 	struct api_error err;
+	int r;
 
 	n->state->want_running = false;
 	if (save_state(n, &err) < 0) {
@@ -432,10 +446,13 @@ static void op_down(void *data, struct api_request *later)
 	}
 	if (n->control)
 		control_stop(n->control);
-	node_mesh_stop(n);
+	r = node_mesh_stop(n, error);
 	node_up_begins(n);
 	n->fresh_login = false;
-	reply_changed(later, changed);
+	if (r < 0)
+		fail_with(later, API_CODE_FAILED, LEFT_REMEDY, error);
+	else
+		reply_changed(later, changed);
 	api_changed(n->api);
 }
 
@@ -452,19 +469,23 @@ static void logout_end(void *data)
 {
 	struct logout *l = data;
 	struct node *n = l->n;
+	char error[DATAPLANE_ERROR_MAX];
 	struct api_error err;
+	int left;
 
 	if (!n) {
 		free(l);
 		return;
 	}
 	n->state->want_running = n->fresh_login = false;
-	node_mesh_stop(n);
+	left = node_mesh_stop(n, error);
 	/* The way out when a server's operator has changed its key: what it shows at the next login counts. */
 	state_pin_drop(n->state, n->control_url);
 	node_forget(n);
 	if (save_state(n, &err) < 0)
 		api_fail(l->later, &err);
+	else if (left < 0)
+		fail_with(l->later, API_CODE_FAILED, LEFT_REMEDY, error);
 	else
 		api_reply(l->later, json_pack("{s:b,s:b}", "changed", l->changed, "server_told", !l->unheard));
 	n->logout = NULL;
@@ -598,14 +619,6 @@ static void ping_pong(void *data, const struct paths_pong *pong)
 	if (pong)
 		paths_ping_cancel(p->n->paths, p->handle);
 	free(p);
-}
-
-static void fail_with(struct api_request *later, enum api_code code, const char *remedy, const char *text)
-{
-	struct api_error err;
-
-	api_error_set(&err, code, remedy, "%s", text);
-	api_fail(later, &err);
 }
 
 static void op_ping(void *data, const struct api_ping *ping, struct api_request *later)

@@ -335,6 +335,7 @@ void node_sync(void *data)
 	struct node *n = data;
 	CLEANUP(wanted_done) struct wanted w = { 0 };
 	uint64_t before = loop_clock();
+	char error[DATAPLANE_ERROR_MAX];
 	int r, not_reset = 0;
 	bool more = false;
 
@@ -344,7 +345,7 @@ void node_sync(void *data)
 	}
 	if (dataplane_repair(n->dp, 0) == -ENODEV) {
 		log_warning("interface %s was removed by somebody else: making it anew", n->cfg->interface);
-		node_mesh_stop(n);
+		(void)node_mesh_stop(n, error); /* what is left is adopted */
 		node_mesh_start(n);
 		return;
 	}

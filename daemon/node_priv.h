@@ -67,11 +67,12 @@ struct node {
 
 	struct node_peer *peers_by_index, *peers_by_id;
 
-	struct loop_timer *paths_timer, *sync_timer, *removal_timer, *dump_timer, *save_timer, *state_timer,
+	struct loop_timer *paths_timer, *sync_timer, *removal_timer, *dump_timer, *save_timer, *state_timer, *left_timer,
 		*expiry_timer, *netcheck_timer;
 	struct clockstep *clockstep;
 	unsigned int mesh_failures;	    /* to come up, in a row */
 	unsigned int sync_failures;	    /* in a row */
+	char left_error[DATAPLANE_ERROR_MAX]; /* why something is in the kernel that shall go; "" = nothing is */
 	int key_error;			    /* why the kernel does not have our key; 0 = it has */
 	uint64_t sync_took_usec, sync_done; /* the kernel is asked for everything each time: not too often */
 	uint64_t dumped;		    /* loop time of the last dump */
@@ -128,7 +129,8 @@ void node_up_begins(struct node *n);
 void node_new_disco(struct node *n);
 /* Brings the data plane up as soon as there is reason to. */
 void node_mesh_start(struct node *n);
-void node_mesh_stop(struct node *n); /* takes it down, `wgctl down` */
+/* Takes it down, `wgctl down`: all that this node ever made. On failure error has one line, and it is tried again. */
+int node_mesh_stop(struct node *n, char error[static DATAPLANE_ERROR_MAX]);
 void node_forget(struct node *n);    /* logged out: keys, map, cache */
 
 /* node_clock.c */

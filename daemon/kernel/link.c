@@ -425,7 +425,7 @@ static int collect_rule(void *data, const struct nlmsghdr *nlh)
 	uint8_t protocol;
 
 	if (nlh->nlmsg_type != RTM_NEWRULE || !link_msg_read_rule(nlh, &r, &protocol) ||
-	    protocol != LINK_PROTOCOL || r.priority < d->base || r.priority >= d->base + 100)
+	    protocol != LINK_PROTOCOL || r.priority < d->base || r.priority >= d->base + LINK_RULES_ROOM)
 		return 0;
 	return list_add(&d->list, &r);
 }

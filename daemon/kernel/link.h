@@ -41,7 +41,7 @@ int link_set_addresses(struct link *l, const struct addr *wanted, size_t n);
 int link_addresses(struct link *l, struct addr **ret, size_t *ret_n);
 /* Exactly these routes of ours shall be in the table, out of our interface. Any order. */
 int link_set_routes(struct link *l, uint32_t table, const struct link_route *wanted, size_t n);
-/* Exactly these rules of ours shall exist at priorities [base, base + 100). n = 0 removes ours. */
+/* Exactly these rules of ours shall exist at priorities [base, base + LINK_RULES_ROOM). n = 0 removes ours. */
 int link_set_rules(struct link *l, uint32_t base, const struct link_rule *wanted, size_t n);
 
 /* src_valid_mark = 1 on IPv4 interfaces with strict reverse path filtering (kernel.md 5), so that a

@@ -14,6 +14,7 @@
 #define LINK_PROTOCOL  107 /* rtm_protocol and FRA_PROTOCOL of what we make */
 #define LINK_TABLE     52
 #define LINK_RULE_BASE 5200
+#define LINK_RULES_ROOM 100 /* priorities from there on that are ours */
 #define LINK_MARK      0x80000U
 #define LINK_MARK_MASK 0xff0000U
 

@@ -220,6 +220,26 @@ int wg_device_create(struct wg *w, const char *ifname, const struct key *private
 	return 0;
 }
 
+int wg_device_find(struct wg *w, const char *ifname)
+{
+	struct link_seen s = { 0 };
+	int r = look_up_link(w, ifname, &s);
+
+	if (r == 0 && strcmp(s.kind, "wireguard") != 0)
+		r = -ENODEV;
+	if (r < 0)
+		return keep_error(w, w->route, r);
+	w->ifindex = s.ifindex;
+	r = resolve_family(w);
+	if (r < 0)
+		keep_error(w, w->genl, r);
+	else
+		r = check_ours(w, ifname, &s, NULL);
+	if (r < 0)
+		w->ifindex = 0;
+	return r;
+}
+
 bool wg_device_is_gone(struct wg *w, const char *ifname)
 {
 	struct link_seen s = { 0 };

@@ -32,6 +32,9 @@ uint64_t wg_changes_sent(const struct wg *w);
  * -EOPNOTSUPP: this kernel has no WireGuard. The link is left as it is (a new one: down). */
 int wg_device_create(struct wg *w, const char *ifname, const struct key *private_key,
 		     bool *ret_adopted);
+/* The device of that name, for wg_device_delete(). -ENODEV: there is no WireGuard device of that name; -EEXIST: it is
+ * not ours. */
+int wg_device_find(struct wg *w, const char *ifname);
 /* Whether nothing has that name any more, or another device. What cannot be found out is not so. */
 bool wg_device_is_gone(struct wg *w, const char *ifname);
 /* Deletes the device that wg_device_create() made or adopted. */

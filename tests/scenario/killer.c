@@ -2,19 +2,24 @@
  * killer: for LD_PRELOAD: ends its process, as kill -9 does, in the middle of what it changes.
  *
  * KILL_AT=N: at the N-th netlink message that it sends, once the kernel has acted on it and before the
- * answer is read. Every message is noted as one byte in the file KILL_COUNT.
+ * answer is read; KILL_FROM=PATH: they count from when that file is there. Every message is noted as one byte in the
+ * file KILL_COUNT.
  *
  * KILL_FILE_AT=N: at the N-th call that changes a file below the folder KILL_BELOW (write, fsync, rename,
  * unlink, truncate), once it is done; of a write the first half.
+ *
+ * KEEP_LINK=PATH: while that file is there no request to delete an interface gets out.
  *
  * NO_PERSIST=1: the kernel refuses NFT_TABLE_F_PERSIST, as kernels before 6.9 do: a flag that it does
  * not know goes with it.
  */
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
+#include <linux/rtnetlink.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -84,6 +89,24 @@ static const void *spoil(const void *p, size_t n)
 	return copy;
 }
 
+static bool keeps_link(const void *p, size_t n)
+{
+	const char *path = getenv("KEEP_LINK");
+	struct nlmsghdr h;
+
+	if (!path || n < sizeof(h))
+		return false;
+	memcpy(&h, p, sizeof(h));
+	return h.nlmsg_type == RTM_DELLINK && access(path, F_OK) == 0;
+}
+
+static bool counts(void)
+{
+	const char *from = getenv("KILL_FROM");
+
+	return !from || access(from, F_OK) == 0;
+}
+
 ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr *to, socklen_t len)
 {
 	static sendto_fn *real;
@@ -93,13 +116,17 @@ ssize_t sendto(int fd, const void *p, size_t n, int flags, const struct sockaddr
 
 	if (!real)
 		real = (sendto_fn *)next("sendto");
+	if (to && to->sa_family == AF_NETLINK && keeps_link(p, n)) {
+		errno = ENOBUFS;
+		return -1;
+	}
 	if (to && to->sa_family == AF_NETLINK && getenv("NO_PERSIST"))
 		p = spoil(p, n);
 	r = real(fd, p, n, flags, to, len);
 	if (!to || to->sa_family != AF_NETLINK)
 		return r;
 	note();
-	if (at && ++sent == atol(at))
+	if (at && counts() && ++sent == atol(at))
 		kill(getpid(), SIGKILL);
 	return r;
 }
