@@ -199,7 +199,7 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
 	r = dataplane_clear_devices(d, error);
-	if (r < 0 && !*ret_adopted)
+	if (r < 0)
 		return r;
 	r = wg_get_device(d->wg, &now);
 	if (r < 0)
@@ -292,11 +292,11 @@ static int up_extras(struct dataplane *d, char *error)
 int dataplane_up(struct dataplane *d, const struct key *node_private, struct dataplane_ports *ports,
 		 bool *ret_adopted, char error[static DATAPLANE_ERROR_MAX])
 {
-	bool adopted = false, noted;
+	bool adopted = false, noted, unmade = false;
 	int r;
 
 	d->left = 0;
-	d->going = false;
+	d->going = d->gone = false;
 	/* Before anything is touched: who cannot see whether the tunnel is filtered must not judge it. */
 	r = dataplane_open_nft(d);
 	if (is_shortage(r))
@@ -318,10 +318,12 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, struct dat
 	}
 	/* A device that was there before is somebody's mesh: it stays. */
 	if (d->wg && !adopted && wg_ifindex(d->wg))
-		wg_device_delete(d->wg);
+		unmade = wg_device_delete(d->wg) == 0;
 	else if (d->link)
 		dataplane_leave_link(d);
-	if (noted && !adopted && !d->udp && !(d->wg && wg_ifindex(d->wg))) /* nothing was made */
+	else /* it was another's, or none can be */
+		unmade = r == -EEXIST || r == -EPERM || r == -EOPNOTSUPP;
+	if (noted && unmade && !d->udp) /* nor was there a table yet */
 		dataplane_unnote_names(d);
 	dataplane_let_go(d);
 	return r;

@@ -65,6 +65,8 @@ bool dataplane_made(const struct dataplane *d);
 /* Whether dataplane_clear() has something to do: dataplane_down() failed, or there are names that were given up. */
 bool dataplane_is_left(const struct dataplane *d);
 int dataplane_clear(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX]);
+/* What dataplane_down() has left is wanted again. */
+void dataplane_keep(struct dataplane *d);
 /* Before an end that is meant: what keeps the table over our death will be let go as well. A table
  * that would go with it is exchanged for one without an owner, in one transaction. */
 void dataplane_hand_over(struct dataplane *d);

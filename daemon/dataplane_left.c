@@ -42,7 +42,7 @@ bool dataplane_note_names(struct dataplane *d)
 	struct journal_names now = names_now(d);
 	bool added = journal_add(&d->journal, &now);
 
-	if (added)
+	if (added || d->journal_unsaved)
 		save_journal(d);
 	return added;
 }
@@ -94,63 +94,39 @@ static int remove_device(const struct dataplane *d, const struct journal_names *
 
 static int remove_table(struct dataplane *d, const struct journal_names *was, char *error)
 {
-	const char *why;
 	int r = dataplane_open_nft(d);
+	char why[DATAPLANE_ERROR_MAX / 2];
 
 	if (r == -EPROTONOSUPPORT) /* no nfnetlink, no tables */
 		return 0;
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot remove nftables table %s: %s", was->table, strerror(-r));
 	r = nft_remove(d->nft, was->table);
-	if (r == 0 || r == -EEXIST || nft_probe(d->nft) == 0) /* another's, or none can be there */
+	if (r == 0 || r == -EEXIST) /* another's */
 		return 0;
-	why = nft_error(d->nft);
-	return dataplane_fail(error, r, "cannot remove nftables table %s: %s", was->table, *why ? why : strerror(-r));
+	snprintf(why, sizeof(why), "%s", nft_error(d->nft)[0] ? nft_error(d->nft) : strerror(-r));
+	if ((r == -EINVAL || r == -ENOENT || r == -EOPNOTSUPP) && nft_probe(d->nft) == 0) /* none can be there */
+		return 0;
+	return dataplane_fail(error, r, "cannot remove nftables table %s: %s", was->table, why);
 }
 
 /* Those in use may be in the same range: they stay. */
 static int remove_rules(struct dataplane *d, const struct journal_names *was, char *error)
 {
 	CLEANUP(link_close) struct link *l = NULL;
-	struct link_rule rules[LINK_RULES_MAX];
-	size_t n = d->up ? dataplane_rules(d, rules) : 0, k = 0;
+	struct link_rule keep[LINK_RULES_MAX];
 	int r = link_open(was->interface, 0, &l);
 
-	for (size_t i = 0; i < n; i++)
-		if (rules[i].priority >= was->rule_base && rules[i].priority < was->rule_base + LINK_RULES_ROOM)
-			rules[k++] = rules[i];
 	if (r == 0)
-		r = link_set_rules(l, was->rule_base, rules, k);
+		r = link_remove_rules(l, was->rule_base, keep, d->up ? dataplane_rules(d, keep) : 0);
 	if (r == 0 || r == -EOPNOTSUPP) /* a kernel without rules */
 		return 0;
 	return dataplane_fail(error, r, "cannot remove the routing rules from %u on: %s", was->rule_base, strerror(-r));
 }
 
-/* Another daemon may have the interface by now: then all of that is its own. */
-static bool is_anothers(const struct dataplane *d, const struct journal_names *was)
+static bool has_our_interface(const struct dataplane *d, const struct journal_names *names)
 {
-	CLEANUP(fd_close) int claim = -1;
-	char error[CLAIM_ERROR_MAX];
-
-	return strcmp(was->interface, d->cfg->interface) != 0 && claim_take(was->interface, &claim, error) == -EBUSY;
-}
-
-/* The filter goes when the device has gone: nothing comes out of the tunnel unfiltered. What is in use now stays. */
-static int clear_names(struct dataplane *d, const struct journal_names *was, char *error)
-{
-	bool keep_device = d->up && strcmp(was->interface, d->cfg->interface) == 0;
-	bool keep_table = d->up && strcmp(was->table, d->cfg->table) == 0;
-	char other[DATAPLANE_ERROR_MAX];
-	int r = 0, e;
-
-	if (is_anothers(d, was))
-		return 0;
-	if (!keep_device)
-		r = remove_device(d, was, error);
-	if (r == 0 && !keep_table)
-		r = remove_table(d, was, error);
-	e = remove_rules(d, was, r < 0 ? other : error);
-	return r < 0 ? r : e;
+	return strcmp(names->interface, d->cfg->interface) == 0;
 }
 
 static bool is_in_use(const struct dataplane *d, const struct journal_names *names)
@@ -160,60 +136,139 @@ static bool is_in_use(const struct dataplane *d, const struct journal_names *nam
 	return d->up && journal_names_equal(names, &now);
 }
 
+/* The device of a set of names; DONE: there is none any more, or it is the one in use. */
+enum cleared { FAILED, ANOTHERS, DONE };
+
+/* Another daemon may have the interface by now: then all of that is left to it. Nobody else takes it meanwhile. */
+static enum cleared clear_device(struct dataplane *d, const struct journal_names *was, int *ret_claim, char *error)
+{
+	char why[CLAIM_ERROR_MAX];
+	int r;
+
+	if (has_our_interface(d, was))
+		return d->up || d->gone || remove_device(d, was, error) == 0 ? DONE : FAILED;
+	r = claim_take(was->interface, ret_claim, why);
+	if (r == -EBUSY)
+		return ANOTHERS;
+	if (r < 0) {
+		dataplane_fail(error, r, "cannot remove interface %s: %s", was->interface, why);
+		return FAILED;
+	}
+	return remove_device(d, was, error) == 0 ? DONE : FAILED;
+}
+
+/* The first of the names with that interface decides, and has the claim. */
+static size_t first_with(const struct journal *j, const char *interface)
+{
+	size_t i = 0;
+
+	while (strcmp(j->names[i].interface, interface) != 0)
+		i++;
+	return i;
+}
+
+/* A device that stands may be filtered by it: of ours, or one that could not be removed. */
+static bool is_needed(const struct dataplane *d, const char *table, const enum cleared *how)
+{
+	if (d->up && strcmp(table, d->cfg->table) == 0)
+		return true;
+	for (size_t i = 0; i < d->journal.n; i++)
+		if (how[i] == FAILED && strcmp(d->journal.names[i].table, table) == 0)
+			return true;
+	return false;
+}
+
+/* All devices, and then the tables: nothing comes out of a tunnel unfiltered. What is in use now stays. */
 int dataplane_clear(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX])
 {
-	size_t before = d->journal.n, i = 0;
-	int r = 0, e;
+	enum cleared how[JOURNAL_MAX] = { FAILED };
+	int claims[JOURNAL_MAX], r = 0;
+	struct journal left = { 0 };
 
-	while (i < d->journal.n && (d->up || d->going)) {
-		e = is_in_use(d, &d->journal.names[i]) ? 1 : clear_names(d, &d->journal.names[i], error);
-		if (e == 0)
-			journal_drop(&d->journal, i);
-		else
-			i++;
-		r = e < 0 ? e : r;
+	for (size_t i = 0; i < JOURNAL_MAX; i++)
+		claims[i] = -1;
+	if (!d->up && !d->going)
+		left = d->journal;
+	for (size_t i = left.n; i < d->journal.n; i++) {
+		const struct journal_names *was = &d->journal.names[i];
+		size_t first = first_with(&d->journal, was->interface);
+
+		how[i] = is_in_use(d, was)		       ? ANOTHERS :
+			 first < i && !has_our_interface(d, was) ? how[first] :
+								 clear_device(d, was, &claims[i], error);
 	}
-	if (d->journal.n != before || d->journal_unsaved)
+	for (size_t i = left.n; i < d->journal.n; i++) {
+		const struct journal_names *was = &d->journal.names[i];
+		bool keep = is_in_use(d, was) || how[i] == FAILED;
+
+		if (how[i] != ANOTHERS && remove_rules(d, was, error) < 0)
+			keep = true;
+		if (how[i] == DONE && !is_needed(d, was->table, how) && remove_table(d, was, error) < 0)
+			keep = true;
+		if (keep)
+			journal_add(&left, was);
+		if (keep && !is_in_use(d, was))
+			r = -EIO;
+	}
+	for (size_t i = 0; i < JOURNAL_MAX; i++)
+		fd_close(claims[i]);
+	if (left.n != d->journal.n || d->journal_unsaved) {
+		d->journal = left;
 		save_journal(d);
+	}
 	return r;
 }
 
 /* The devices of other names have our port, and our addresses. What cannot be had is said while they still stand. */
 int dataplane_clear_devices(struct dataplane *d, char *error)
 {
-	int r = 0;
-
 	for (size_t i = 0; i < d->journal.n; i++) {
 		const struct journal_names *was = &d->journal.names[i];
+		CLEANUP(fd_close) int claim = -1;
+		int r;
 
-		if (strcmp(was->interface, d->cfg->interface) == 0 || is_anothers(d, was))
+		if (has_our_interface(d, was))
 			continue;
 		r = d->nft ? nft_may_have(d->nft, d->cfg->table) : 0;
 		if (r < 0)
 			return dataplane_fail(error, r, "nftables table %s: %s", d->cfg->table, nft_error(d->nft));
-		r = remove_device(d, was, error);
-		if (r < 0)
-			return r;
+		if (clear_device(d, was, &claim, error) == FAILED)
+			return -EIO;
 	}
 	return 0;
 }
 
-bool dataplane_stands_before(struct dataplane *d)
+int dataplane_stands_before(struct dataplane *d)
 {
-	for (size_t i = 0; i < d->journal.n; i++)
-		if (strcmp(d->journal.names[i].interface, d->cfg->interface) == 0 &&
-		    strcmp(d->journal.names[i].table, d->cfg->table) != 0 &&
-		    nft_stands(d->nft, d->journal.names[i].table) > 0)
-			return true;
-	return false;
+	int r = 0;
+
+	for (size_t i = 0; i < d->journal.n && r == 0; i++)
+		if (has_our_interface(d, &d->journal.names[i]) && strcmp(d->journal.names[i].table, d->cfg->table) != 0)
+			r = nft_stands(d->nft, d->journal.names[i].table);
+	return r;
+}
+
+void dataplane_keep(struct dataplane *d)
+{
+	d->going = false;
 }
 
 int dataplane_down(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX])
 {
+	unsigned int ifindex = d->up ? wg_ifindex(d->wg) : 0;
+	int r;
+
 	d->going = true;
-	if (d->up && wg_device_delete(d->wg) == 0) /* ours whatever it is called now */
-		log_notice("interface %s removed", d->cfg->interface);
+	if (d->up) { /* ours whatever it is called now */
+		r = wg_device_delete(d->wg);
+		if (r == 0)
+			log_notice("interface %s removed", d->cfg->interface);
+		d->gone = r == 0 || r == -ENODEV;
+	}
 	dataplane_let_go(d);
 	d->filter = NFT_FILTER_REPLIES_ONLY;
-	return dataplane_clear(d, error);
+	r = dataplane_clear(d, error);
+	if (r < 0 && !d->gone)
+		d->left = ifindex;
+	return r;
 }

@@ -32,6 +32,7 @@ struct dataplane {
 	struct journal journal; /* names under which something may be in the kernel; those in use among them */
 	bool journal_unsaved;
 	bool going; /* all of it shall go; until it is to come up again */
+	bool gone;  /* and the device has, whatever has its name now */
 	unsigned int left; /* interface that could not be adopted, with its table */
 	bool closed; /* the link is down because nothing would filter it */
 	bool stood;  /* the table, when it was seen last */
@@ -68,8 +69,8 @@ void dataplane_unnote_names(struct dataplane *d);
 /* For a new device, before it has its port: those of names that were given up go. Negative: one that has to go first
  * cannot, or what is wanted in its place cannot be had. */
 int dataplane_clear_devices(struct dataplane *d, char *error);
-/* Whether a table filters our interface that was made when it had another name. */
-bool dataplane_stands_before(struct dataplane *d);
+/* Whether a table filters our interface that was made when it had another name; as nft_stands(). */
+int dataplane_stands_before(struct dataplane *d);
 
 /* ---- dataplane_table.c */
 

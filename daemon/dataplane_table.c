@@ -23,8 +23,10 @@ static bool is_filtered(struct dataplane *d)
 {
 	int r = d->nft ? nft_stands(d->nft, d->cfg->table) : 0;
 
+	if (r == 0 && d->nft)
+		r = dataplane_stands_before(d);
 	if (r >= 0) {
-		d->stood = r > 0 || (d->nft && dataplane_stands_before(d));
+		d->stood = r > 0;
 		d->unseen = 0;
 	} else if (++d->unseen > UNSEEN_MAX) {
 		d->stood = false;

@@ -56,7 +56,7 @@ int hold_filter(const struct config *cfg)
 	snprintf(now.interface, sizeof(now.interface), "%s", cfg->interface);
 	snprintf(now.table, sizeof(now.table), "%s", cfg->table);
 	/* The settings may have other names by now than those in use. */
-	if (journal_load(cfg->runtimedir, &j) < 0)
+	if (journal_load(cfg->runtimedir, &j) < 0 || j.n == 0)
 		journal_add(&j, &now);
 	for (size_t i = 0; i < j.n; i++) {
 		int e = hold(cfg, &j.names[i]);

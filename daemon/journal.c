@@ -75,6 +75,8 @@ int journal_load(const char *dir, struct journal *ret)
 	*ret = (struct journal){ 0 };
 	if (r == 0)
 		r = file_read(path, FILE_MAX_BYTES, &b);
+	if (r == -ENOBUFS) /* too big to be ours: no want of memory */
+		r = -EFBIG;
 	if (r == 0)
 		journal_decode((const char *)buf_data(&b), b.len, ret);
 	return r;

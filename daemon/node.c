@@ -380,12 +380,14 @@ void node_new_disco(struct node *n)
 /* Said once; what is left of what shall not be in the kernel any more is tried again until it is gone. */
 static void look_left(struct node *n, int r, const char *error)
 {
-	if (r < 0 && strcmp(n->left_error, error) != 0) {
-		log_remote(LOG_LEVEL_ERR, "%s", error);
-		snprintf(n->left_error, sizeof(n->left_error), "%s", error);
-	}
 	if (r == 0)
-		n->left_error[0] = '\0';
+		error = "";
+	if (strcmp(n->left_error, error) != 0) {
+		if (*error)
+			log_remote(LOG_LEVEL_ERR, "%s", error);
+		snprintf(n->left_error, sizeof(n->left_error), "%s", error);
+		api_changed(n->api);
+	}
 	if (dataplane_is_left(n->dp))
 		loop_timer_in(n->left_timer, LEFT_AGAIN_USEC);
 	else
@@ -457,7 +459,7 @@ int node_mesh_stop(struct node *n, char error[static DATAPLANE_ERROR_MAX])
 	n->old_key_serves = false;
 	node_net_stop(n);
 	node_peers_clear(n);
-	if (dataplane_is_up(n->dp) || dataplane_made(n->dp))
+	if (dataplane_made(n->dp))
 		r = dataplane_down(n->dp, error);
 	look_left(n, r, error);
 	return r;
@@ -487,6 +489,14 @@ void node_forget(struct node *n)
 }
 
 static int open_timers(struct node *n);
+
+/* By `wgctl down` or logout, perhaps not to the end. A state folder that is new has not been asked for that. */
+static bool went_down(const struct state *s)
+{
+	bool nobody = key_is_zero(&s->node.priv) && key_is_zero(&s->old_node.priv);
+
+	return !s->fresh && (!s->want_running || nobody);
+}
 
 int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 	     char error[static NODE_ERROR_MAX])
@@ -557,6 +567,10 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 		snprintf(error, NODE_ERROR_MAX, "cannot read the map in %.200s: %s", cfg->statedir, strerror(-r));
 		return r;
 	}
+	if (went_down(n->state) && dataplane_made(n->dp)) {
+		log_notice("what was made is not wanted any more: taking it away");
+		(void)node_mesh_stop(n, why); /* tried again */
+	}
 	if (n->state->want_running && n->state->prefs.login_server[0]) {
 		/* What the kernel has goes on with it at once; the server comes after. */
 		node_mesh_start(n);
@@ -567,9 +581,6 @@ int node_new(struct loop *l, const struct config *cfg, struct node **ret,
 		}
 		if (r == 0)
 			control_start(n->control);
-	} else if (!n->state->want_running && dataplane_made(n->dp)) {
-		log_notice("the one before ended on its way down");
-		(void)node_mesh_stop(n, why); /* tried again */
 	}
 	*ret = TAKE(n);
 	return 0;

@@ -388,6 +388,7 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 		return r;
 	}
 	node_up_begins(n);
+	dataplane_keep(n->dp);
 	if (old->login_server[0] && strcmp(old->login_server, n->state->prefs.login_server) != 0) {
 		/* Another server: nothing of the old one is worth keeping. */
 		(void)node_mesh_stop(n, error); /* tried again until the new server has taken us */

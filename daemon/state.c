@@ -386,6 +386,7 @@ static int load_or_make(struct state *s)
 		r = file_read(path, STATE_BYTES_MAX - 1, &b);
 	if (r == -ENOENT) {
 		key_pair_generate(&s->machine);
+		s->fresh = true;
 		r = state_save(s);
 	} else if (r == 0) {
 		struct state loaded;
@@ -415,30 +416,18 @@ static int make_dir(const char *path)
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
-/* Where the disco key and the names of what is in the kernel are. */
-static int take_runtime_lock(struct state *s)
-{
-	s->runtime_lock_fd = open(s->runtime_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (s->runtime_lock_fd < 0)
-		return -errno;
-	if (flock(s->runtime_lock_fd, LOCK_EX | LOCK_NB) < 0)
-		return errno == EWOULDBLOCK ? -EADDRINUSE : -errno;
-	return 0;
-}
-
-static int take_lock(struct state *s)
+/* A file of our own: whoever may open it, the folder even, could have the lock. */
+static int take_lock(const char *dir, const char *name, int *ret_fd)
 {
 	char path[PATH_MAX];
-	int r;
 
-	r = state_path(s, "lock", path, sizeof(path));
-	if (r < 0)
-		return r;
+	if (snprintf(path, sizeof(path), "%s/%s", dir, name) >= (int)sizeof(path))
+		return -ENAMETOOLONG;
 	/* For reading: a folder that has become read-only does not keep the mesh down. */
-	s->lock_fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-	if (s->lock_fd < 0)
+	*ret_fd = open(path, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (*ret_fd < 0)
 		return -errno;
-	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0)
+	if (flock(*ret_fd, LOCK_EX | LOCK_NB) < 0)
 		return errno == EWOULDBLOCK ? -EBUSY : -errno;
 	return 0;
 }
@@ -459,9 +448,11 @@ int state_open(const char *dir, const char *runtime_dir, struct state **ret)
 	if (r == 0)
 		r = make_dir(runtime_dir);
 	if (r == 0)
-		r = take_lock(s);
-	if (r == 0)
-		r = take_runtime_lock(s);
+		r = take_lock(dir, "lock", &s->lock_fd);
+	if (r == 0) { /* the disco key is there, and the names of what is in the kernel; it may be the same folder */
+		r = take_lock(runtime_dir, "runtime-lock", &s->runtime_lock_fd);
+		r = r == -EBUSY ? -EADDRINUSE : is_shortage(r) ? r : 0; /* one that cannot be had keeps nobody down */
+	}
 	if (r == 0)
 		r = load_or_make(s);
 	if (r == 0)

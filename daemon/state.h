@@ -37,6 +37,7 @@ struct state {
 	struct state_pin pin[STATE_PINS_MAX];
 	size_t n_pins;
 	bool want_running; /* up, as far as the user is concerned */
+	bool fresh; /* there was none: it says nothing of what was wanted before */
 	struct prefs prefs; /* all members set */
 	char *dir, *runtime_dir;
 	int lock_fd, runtime_lock_fd;

@@ -467,6 +467,23 @@ int link_set_rules(struct link *l, uint32_t base, const struct link_rule *wanted
 	return r;
 }
 
+int link_remove_rules(struct link *l, uint32_t base, const struct link_rule *keep, size_t n)
+{
+	CLEANUP(list_done) struct list left = { .size = sizeof(struct link_rule) };
+	struct rule_dump d = { { .size = sizeof(struct link_rule) }, base };
+	int r = dump_rules(l, &d);
+	const struct link_rule *has = d.list.p;
+
+	for (size_t i = 0; i < d.list.n; i++)
+		for (size_t k = 0; k < n && r == 0; k++)
+			if (link_rule_cmp(&has[i], &keep[k]) == 0)
+				r = list_add(&left, &has[i]);
+	if (r == 0)
+		r = reconcile(l, &left, &d.list, link_rule_cmp, put_new_rule, put_del_rule);
+	free(d.list.p);
+	return r;
+}
+
 /* Sysctls by netlink */
 
 static int get_netconf_all(struct link *l, uint8_t af, uint32_t values[NETCONFA_MAX + 1])

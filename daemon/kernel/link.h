@@ -44,6 +44,9 @@ int link_set_routes(struct link *l, uint32_t table, const struct link_route *wan
 /* Exactly these rules of ours shall exist at priorities [base, base + LINK_RULES_ROOM). n = 0 removes ours. */
 int link_set_rules(struct link *l, uint32_t base, const struct link_rule *wanted, size_t n);
 
+/* None of ours shall be there, but what is of keep. */
+int link_remove_rules(struct link *l, uint32_t base, const struct link_rule *keep, size_t n);
+
 /* src_valid_mark = 1 on IPv4 interfaces with strict reverse path filtering (kernel.md 5), so that a
  * route in our table does not make the kernel drop the peers' outer packets. Not on ours, never on
  * "all". Needed while table 52 holds more than peers' own addresses. */

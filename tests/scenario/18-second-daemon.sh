@@ -6,7 +6,7 @@
 #   pub 198.51.100.10 (coordinator, relay) - inet - alice 198.51.100.11
 #                                                 - bob   198.51.100.12
 . "$(dirname "$0")/lib.sh"
-need wg setpriv
+need wg setpriv flock
 hosts alice bob carol
 start_coordinator
 
@@ -18,7 +18,12 @@ squat() {
 
 squat alice kernscaled/kernscale0 kernscaled/kernscale0/0
 on alice sysctl -qw net.core.somaxconn=1 # who was refused must not take the place of who is to be
+# Nor does a lock on her folder, which anybody can read.
+node_folders alice
+start locker alice setpriv --reuid 4712 --regid 4712 --clear-groups flock -s "$W/alice/run" sleep 100
 join alice
+check running locker
+stop locker
 check grep -q "user 4712 (process ${PIDS[squatter-alice]}) calls itself the kernscaled of interface kernscale0" "$LOGS/alice.log"
 before=$(key_of alice)
 

@@ -42,6 +42,9 @@ move kernscale0 kernscale 5260
 move kernscale0 kernscale 5220
 move kernscale0 mesh 5220
 move mesh1 mesh 5220
+# Names of a start that came to nothing, with the same interface.
+echo "mesh1 mesh 7000" >>"$W/alice/run/kernel-objects"
+check ip -n "${P}alice" rule add priority 7010 table 52 protocol 107
 move mesh2 site 6000
 
 step "names that cannot be had"

@@ -115,3 +115,37 @@ check wait_until 15 gone
 nothing_left alice
 [ ! -e "$W/alice/run/kernel-objects" ] || fail "the names are still noted"
 check another_stands
+
+step "somebody has made an interface of his own with our name"
+check up alice
+check wait_until 10 stands
+kill -STOP "${PIDS[alice]}"
+ip -n "${P}alice" -batch - <<-EOF || fail "no interface of another"
+	link del kernscale0
+	link add kernscale0 type wireguard
+EOF
+wg genkey >"$W/foreign.key"
+check on alice wg set kernscale0 private-key "$W/foreign.key"
+foreign=$(key_of alice)
+kill -CONT "${PIDS[alice]}"
+told() { wgctl alice status | grep -q 'kernscale0 exists'; }
+check wait_until 10 told
+expect 0 wgctl alice down
+[ "$(key_of alice)" = "$foreign" ] || fail "the interface of another was touched"
+check ip -n "${P}alice" link del kernscale0
+nothing_left alice
+check another_stands
+
+step "a state folder that is new has not been told to take the mesh down"
+expect 0 wgctl alice up
+check wait_until 10 stands
+stop alice
+mkdir "$W/alice/fresh"
+chown "$NODE_USER" "$W/alice/fresh"
+start_node alice --statedir "$W/alice/fresh"
+sleep 2
+check stands
+check table_stands alice
+expect 0 wgctl alice down
+nothing_left alice
+check another_stands

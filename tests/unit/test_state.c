@@ -35,12 +35,17 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
+	static const char *const files[] = { "lock", "runtime-lock", "state.json", "disco.key" };
 	struct folder *f = *state;
 
 	unlink(f->disco);
 	unlink(f->state);
 	unlink(f->lock);
-	snprintf(f->lock, sizeof(f->lock), "%s/lock", f->other);
+	for (size_t i = 0; i < ARRAY_SIZE(files); i++) {
+		snprintf(f->lock, sizeof(f->lock), "%s/%s", f->other, files[i]);
+		unlink(f->lock);
+	}
+	snprintf(f->lock, sizeof(f->lock), "%s/runtime-lock", f->run);
 	unlink(f->lock);
 	rmdir(f->other);
 	rmdir(f->run);
@@ -62,6 +67,9 @@ static void test_made_once(void **state)
 	assert_int_equal(state_open(f->dir, f->run, &second), -EBUSY);
 	assert_int_equal(mkdir(f->other, 0700), 0);
 	assert_int_equal(state_open(f->other, f->run, &second), -EADDRINUSE);
+	assert_int_equal(state_open(f->other, f->other, &second), 0);
+	state_free(second);
+	second = NULL;
 	assert_int_equal(stat(f->state, &st), 0);
 	assert_int_equal(st.st_mode & 07777, 0600);
 	assert_int_equal(stat(f->disco, &st), 0);
