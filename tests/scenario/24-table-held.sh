@@ -50,6 +50,10 @@ end_alice KILL
 wait_until 15 there kernscale-held || fail "no copy"
 check owned
 [ "$(filter kernscale-held)" = "$stands" ] || fail "another copy: $(filter kernscale-held)"
+# The settings may have been changed meanwhile.
+check on alice nft delete table inet kernscale-held
+expect 0 on alice "$BIN/kernscaled" --hold-filter --interface another0 --table another --runtimedir "$W/alice/run" --user "$NODE_USER"
+[ "$(filter kernscale-held)" = "$stands" ] || fail "another copy, with other settings: $(filter kernscale-held)"
 sleep 1
 rm "$W/alice/manager/hold"
 back
