@@ -64,6 +64,7 @@ int dataplane_down(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX]);
 bool dataplane_made(const struct dataplane *d);
 /* Whether dataplane_clear() has something to do: dataplane_down() failed, or there are names that were given up. */
 bool dataplane_is_left(const struct dataplane *d);
+/* 0; -EIO: something is still left, and error has one line. */
 int dataplane_clear(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX]);
 /* What dataplane_down() has left is wanted again. */
 void dataplane_keep(struct dataplane *d);

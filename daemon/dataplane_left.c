@@ -7,15 +7,6 @@
 
 #include "lib/log.h"
 
-static struct journal_names names_now(const struct dataplane *d)
-{
-	struct journal_names now = { .rule_base = d->cfg->rule_base };
-
-	snprintf(now.interface, sizeof(now.interface), "%s", d->cfg->interface);
-	snprintf(now.table, sizeof(now.table), "%s", d->cfg->table);
-	return now;
-}
-
 int dataplane_load_journal(struct dataplane *d)
 {
 	int r = journal_load(d->cfg->runtimedir, &d->journal);
@@ -39,7 +30,7 @@ static void save_journal(struct dataplane *d)
 
 bool dataplane_note_names(struct dataplane *d)
 {
-	struct journal_names now = names_now(d);
+	struct journal_names now = journal_names_of(d->cfg);
 	bool added = journal_add(&d->journal, &now);
 
 	if (added || d->journal_unsaved)
@@ -49,7 +40,7 @@ bool dataplane_note_names(struct dataplane *d)
 
 void dataplane_unnote_names(struct dataplane *d)
 {
-	struct journal_names now = names_now(d);
+	struct journal_names now = journal_names_of(d->cfg);
 
 	for (size_t i = 0; i < d->journal.n; i++)
 		if (journal_names_equal(&d->journal.names[i], &now)) {
@@ -73,9 +64,13 @@ bool dataplane_is_left(const struct dataplane *d)
 
 /* ---- one set of names; 0: nothing of ours is there any more ---- */
 
+static bool has_our_interface(const struct dataplane *d, const struct journal_names *names)
+{
+	return strcmp(names->interface, d->cfg->interface) == 0;
+}
+
 static int remove_device(const struct dataplane *d, const struct journal_names *was, char *error)
 {
-	bool given_up = strcmp(was->interface, d->cfg->interface) != 0;
 	CLEANUP(wg_close) struct wg *w = NULL;
 	int r = wg_open(&w);
 
@@ -86,7 +81,7 @@ static int remove_device(const struct dataplane *d, const struct journal_names *
 		r = wg_device_delete(w);
 	if (r == 0)
 		log_notice("interface %s removed", was->interface);
-	else if (r != -ENODEV && (r != -EEXIST || !given_up)) /* another's by now */
+	else if (r != -ENODEV && (r != -EEXIST || has_our_interface(d, was))) /* of a name given up: another's by now */
 		return dataplane_fail(error, r, "cannot remove interface %s, so its packet filter stays: %s",
 				      was->interface, wg_error(w));
 	return 0;
@@ -124,30 +119,22 @@ static int remove_rules(struct dataplane *d, const struct journal_names *was, ch
 	return dataplane_fail(error, r, "cannot remove the routing rules from %u on: %s", was->rule_base, strerror(-r));
 }
 
-static bool has_our_interface(const struct dataplane *d, const struct journal_names *names)
-{
-	return strcmp(names->interface, d->cfg->interface) == 0;
-}
-
 static bool is_in_use(const struct dataplane *d, const struct journal_names *names)
 {
-	struct journal_names now = names_now(d);
+	struct journal_names now = journal_names_of(d->cfg);
 
 	return d->up && journal_names_equal(names, &now);
 }
 
-/* The device of a set of names; DONE: there is none any more, or it is the one in use. */
-enum cleared { FAILED, ANOTHERS, DONE };
+/* The device of a set of names. DONE: there is none any more, or it has other names besides. */
+enum cleared { FAILED, IN_USE, ANOTHERS, DONE };
 
 /* Another daemon may have the interface by now: then all of that is left to it. Nobody else takes it meanwhile. */
-static enum cleared clear_device(struct dataplane *d, const struct journal_names *was, int *ret_claim, char *error)
+static enum cleared clear_other_device(struct dataplane *d, const struct journal_names *was, int *ret_claim, char *error)
 {
 	char why[CLAIM_ERROR_MAX];
-	int r;
+	int r = claim_take(was->interface, ret_claim, why);
 
-	if (has_our_interface(d, was))
-		return d->up || d->gone || remove_device(d, was, error) == 0 ? DONE : FAILED;
-	r = claim_take(was->interface, ret_claim, why);
 	if (r == -EBUSY)
 		return ANOTHERS;
 	if (r < 0) {
@@ -157,14 +144,19 @@ static enum cleared clear_device(struct dataplane *d, const struct journal_names
 	return remove_device(d, was, error) == 0 ? DONE : FAILED;
 }
 
-/* The first of the names with that interface decides, and has the claim. */
-static size_t first_with(const struct journal *j, const char *interface)
+/* how, claims: of the names before; the first that has an interface decides, and has its claim. */
+static enum cleared clear_device(struct dataplane *d, size_t i, const enum cleared *how, int *claims, char *error)
 {
-	size_t i = 0;
+	const struct journal_names *was = &d->journal.names[i];
 
-	while (strcmp(j->names[i].interface, interface) != 0)
-		i++;
-	return i;
+	if (is_in_use(d, was))
+		return IN_USE;
+	if (has_our_interface(d, was))
+		return d->up || d->gone || remove_device(d, was, error) == 0 ? DONE : FAILED;
+	for (size_t k = 0; k < i; k++)
+		if (strcmp(d->journal.names[k].interface, was->interface) == 0)
+			return how[k];
+	return clear_other_device(d, was, &claims[i], error);
 }
 
 /* A device that stands may be filtered by it: of ours, or one that could not be removed. */
@@ -179,44 +171,44 @@ static bool is_needed(const struct dataplane *d, const char *table, const enum c
 }
 
 /* All devices, and then the tables: nothing comes out of a tunnel unfiltered. What is in use now stays. */
-int dataplane_clear(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX])
+static int clear_all(struct dataplane *d, char *error)
 {
 	enum cleared how[JOURNAL_MAX] = { FAILED };
+	const size_t n = d->journal.n;
 	int claims[JOURNAL_MAX], r = 0;
 	struct journal left = { 0 };
 
-	for (size_t i = 0; i < JOURNAL_MAX; i++)
+	for (size_t i = 0; i < n; i++) {
 		claims[i] = -1;
-	if (!d->up && !d->going)
-		left = d->journal;
-	for (size_t i = left.n; i < d->journal.n; i++) {
-		const struct journal_names *was = &d->journal.names[i];
-		size_t first = first_with(&d->journal, was->interface);
-
-		how[i] = is_in_use(d, was)		       ? ANOTHERS :
-			 first < i && !has_our_interface(d, was) ? how[first] :
-								 clear_device(d, was, &claims[i], error);
+		how[i] = clear_device(d, i, how, claims, error);
 	}
-	for (size_t i = left.n; i < d->journal.n; i++) {
+	for (size_t i = 0; i < n; i++) {
 		const struct journal_names *was = &d->journal.names[i];
-		bool keep = is_in_use(d, was) || how[i] == FAILED;
+		bool failed = how[i] == FAILED;
 
-		if (how[i] != ANOTHERS && remove_rules(d, was, error) < 0)
-			keep = true;
-		if (how[i] == DONE && !is_needed(d, was->table, how) && remove_table(d, was, error) < 0)
-			keep = true;
-		if (keep)
+		if (how[i] == FAILED || how[i] == DONE)
+			failed |= remove_rules(d, was, error) < 0;
+		if (how[i] == DONE && !is_needed(d, was->table, how))
+			failed |= remove_table(d, was, error) < 0;
+		if (failed || how[i] == IN_USE)
 			journal_add(&left, was);
-		if (keep && !is_in_use(d, was))
+		if (failed)
 			r = -EIO;
 	}
-	for (size_t i = 0; i < JOURNAL_MAX; i++)
+	for (size_t i = 0; i < n; i++)
 		fd_close(claims[i]);
-	if (left.n != d->journal.n || d->journal_unsaved) {
+	if (left.n != n) {
 		d->journal = left;
 		save_journal(d);
 	}
 	return r;
+}
+
+int dataplane_clear(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX])
+{
+	if (d->journal_unsaved)
+		save_journal(d);
+	return d->up || d->going ? clear_all(d, error) : 0;
 }
 
 /* The devices of other names have our port, and our addresses. What cannot be had is said while they still stand. */
@@ -232,7 +224,7 @@ int dataplane_clear_devices(struct dataplane *d, char *error)
 		r = d->nft ? nft_may_have(d->nft, d->cfg->table) : 0;
 		if (r < 0)
 			return dataplane_fail(error, r, "nftables table %s: %s", d->cfg->table, nft_error(d->nft));
-		if (clear_device(d, was, &claim, error) == FAILED)
+		if (clear_other_device(d, was, &claim, error) == FAILED)
 			return -EIO;
 	}
 	return 0;

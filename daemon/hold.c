@@ -49,12 +49,10 @@ static int hold(const struct config *cfg, const struct journal_names *names)
 
 int hold_filter(const struct config *cfg)
 {
-	struct journal_names now = { .rule_base = cfg->rule_base };
+	struct journal_names now = journal_names_of(cfg);
 	struct journal j;
 	int r = 0;
 
-	snprintf(now.interface, sizeof(now.interface), "%s", cfg->interface);
-	snprintf(now.table, sizeof(now.table), "%s", cfg->table);
 	/* The settings may have other names by now than those in use. */
 	if (journal_load(cfg->runtimedir, &j) < 0 || j.n == 0)
 		journal_add(&j, &now);

@@ -13,6 +13,15 @@
 #define LINE_MAX_BYTES 80
 #define FILE_MAX_BYTES ((size_t)4096)
 
+struct journal_names journal_names_of(const struct config *cfg)
+{
+	struct journal_names names = { .rule_base = cfg->rule_base };
+
+	snprintf(names.interface, sizeof(names.interface), "%s", cfg->interface);
+	snprintf(names.table, sizeof(names.table), "%s", cfg->table);
+	return names;
+}
+
 bool journal_names_equal(const struct journal_names *a, const struct journal_names *b)
 {
 	return strcmp(a->interface, b->interface) == 0 && strcmp(a->table, b->table) == 0 &&

@@ -25,6 +25,9 @@ struct journal {
 	struct journal_names names[JOURNAL_MAX];
 };
 
+struct config;
+/* What the settings say. */
+struct journal_names journal_names_of(const struct config *cfg);
 bool journal_names_equal(const struct journal_names *a, const struct journal_names *b);
 /* true: they were not in it. */
 bool journal_add(struct journal *j, const struct journal_names *names);

@@ -416,7 +416,7 @@ static int make_dir(const char *path)
 	return S_ISDIR(st.st_mode) ? 0 : -ENOTDIR;
 }
 
-/* A file of our own: whoever may open it, the folder even, could have the lock. */
+/* A file that only we can open: flock() asks for no right to write, so that anybody could lock the folder itself. */
 static int take_lock(const char *dir, const char *name, int *ret_fd)
 {
 	char path[PATH_MAX];
