@@ -219,7 +219,7 @@ static int on_node_key(void *data, const struct key_pair *node, const struct key
 		n->state->registered = false;
 	n->state->node = *node;
 	if (key_is_zero(&node->pub)) /* logged out; the mesh goes, now or at the next start */
-		n->state->want_running = false;
+		state_want(n->state, false);
 	r = node_state_save(n);
 	if (r < 0 && !key_is_zero(&node->pub)) { /* it will not be used; but who logs out has none from now on */
 		n->state->node = was;

@@ -187,13 +187,13 @@ static void list_health(struct node *n, const struct control_status *c)
 		health(a, "%s", now.error.text);
 	if (n->left_error[0])
 		health(a, "%s", n->left_error);
+	if (n->state_error < 0)
+		health(a, "The state cannot be written in %s: %s", n->cfg->statedir, strerror(-n->state_error));
 	if (!dataplane_is_up(n->dp))
 		return;
 	if (n->save_error < 0)
 		health(a, "The map cannot be kept in %s: %s; a restart without the server would use an older one",
 		       n->cfg->statedir, strerror(-n->save_error));
-	if (n->state_error < 0)
-		health(a, "The state cannot be written in %s: %s", n->cfg->statedir, strerror(-n->state_error));
 	if (n->disco_error < 0)
 		health(a, "The disco key cannot be kept in %s: %s; after a restart peers would have to learn a new one",
 		       n->cfg->runtimedir, strerror(-n->disco_error));
@@ -363,7 +363,7 @@ static int start_login(struct node *n, const struct api_up *up, struct api_error
 static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct api_error *err)
 {
 	struct node *n = data;
-	bool changed = false, was = n->state->want_running;
+	bool changed = false, was = n->state->want_running, was_fresh = n->state->fresh;
 	enum api_backend_state before = node_backend_state(n);
 	CLEANUP(free) struct prefs *old = NULL;
 	char error[DATAPLANE_ERROR_MAX];
@@ -380,15 +380,17 @@ static int op_up(void *data, const struct api_up *up, bool *ret_changed, struct 
 	r = merge_prefs(n, &up->prefs, up->reset, up->force_reauth, &changed, err);
 	if (r < 0)
 		return r;
-	n->state->want_running = true;
+	state_want(n->state, true);
 	r = save_state(n, err);
 	if (r < 0) {
 		n->state->want_running = was;
+		n->state->fresh = was_fresh;
 		n->state->prefs = *old;
 		return r;
 	}
 	node_up_begins(n);
-	dataplane_keep(n->dp);
+	if (node_self(n)) /* else what is left is of who was logged in before */
+		dataplane_keep(n->dp);
 	if (old->login_server[0] && strcmp(old->login_server, n->state->prefs.login_server) != 0) {
 		/* Another server: nothing of the old one is worth keeping. */
 		(void)node_mesh_stop(n, error); /* tried again until the new server has taken us */
@@ -434,26 +436,29 @@ static void fail_with(struct api_request *later, enum api_code code, const char 
 static void op_down(void *data, struct api_request *later)
 {
 	struct node *n = data;
-	bool was = n->state->want_running, changed = was || dataplane_made(n->dp);
+	bool changed = n->state->want_running || dataplane_made(n->dp);
 	char error[DATAPLANE_ERROR_MAX];
 	struct api_error err;
-	int r;
+	int r, kept;
 
-	n->state->want_running = false;
-	if (save_state(n, &err) < 0) {
-		n->state->want_running = was;
-		api_fail(later, &err);
-		return;
-	}
+	/* A disk that is full does not keep a mesh up. */
+	state_want(n->state, false);
+	kept = node_state_save(n);
 	if (n->control)
 		control_stop(n->control);
 	r = node_mesh_stop(n, error);
 	node_up_begins(n);
 	n->fresh_login = false;
-	if (r < 0)
+	if (r < 0) {
 		fail_with(later, API_CODE_FAILED, LEFT_REMEDY, error);
-	else
+	} else if (kept < 0) {
+		api_error_set(&err, API_CODE_FAILED, "make room or mend the folder; it is tried again every few seconds",
+			      "the mesh is down, but a restart would bring it up: cannot write the state in %s: %s",
+			      n->cfg->statedir, strerror(-kept));
+		api_fail(later, &err);
+	} else {
 		reply_changed(later, changed);
+	}
 	api_changed(n->api);
 }
 
@@ -478,7 +483,8 @@ static void logout_end(void *data)
 		free(l);
 		return;
 	}
-	n->state->want_running = n->fresh_login = false;
+	state_want(n->state, false);
+	n->fresh_login = false;
 	left = node_mesh_stop(n, error);
 	/* The way out when a server's operator has changed its key: what it shows at the next login counts. */
 	state_pin_drop(n->state, n->control_url);

@@ -96,7 +96,8 @@ int state_encode(const struct state *s, struct buf *out)
 	put_json(out, "wireguard_port", json_integer(s->wireguard_port));
 	put_json(out, "last_home", json_integer(s->last_home));
 	put_json(out, "server_keys", pins);
-	put_json(out, "want_running", json_boolean(s->want_running));
+	if (!s->fresh)
+		put_json(out, "want_running", json_boolean(s->want_running));
 	put_json(out, "prefs", prefs_to_json(&s->prefs));
 	buf_put_str(out, "\n}\n");
 	return out->bad ? -ENOMEM : 0;
@@ -206,8 +207,10 @@ static int read_member(struct json_slice name, json_t *j, struct state *s)
 	}
 	if (json_slice_is(name, "server_keys"))
 		return read_pins(j, s);
-	if (json_slice_is(name, "want_running"))
+	if (json_slice_is(name, "want_running")) {
+		s->fresh = false;
 		return read_bool(j, &s->want_running);
+	}
 	if (json_slice_is(name, "prefs"))
 		return read_prefs(j, &s->prefs);
 	return 0; /* of a later version: it goes at the next save */
@@ -243,6 +246,7 @@ int state_decode(struct json_slice text, struct state *ret)
 	int r;
 
 	defaults(&s);
+	s.fresh = true;
 	r = json_scan_object(text, &scan);
 	while (r == 0 && json_scan_member(&scan, &name, &v)) {
 		version |= json_slice_is(name, "version");
@@ -257,6 +261,12 @@ int state_decode(struct json_slice text, struct state *ret)
 	*ret = s;
 	sodium_memzero(&s, sizeof(s));
 	return 0;
+}
+
+void state_want(struct state *s, bool running)
+{
+	s->want_running = running;
+	s->fresh = false;
 }
 
 /* ---- pins, keys ---- */

@@ -36,8 +36,8 @@ struct state {
 	int last_home;	     /* home relay region of the last run; 0 = none */
 	struct state_pin pin[STATE_PINS_MAX];
 	size_t n_pins;
-	bool want_running; /* up, as far as the user is concerned */
-	bool fresh; /* there was none: it says nothing of what was wanted before */
+	bool want_running; /* up, as far as the user is concerned: state_want() */
+	bool fresh; /* nobody has said so yet: it tells nothing of what was wanted before it was made */
 	struct prefs prefs; /* all members set */
 	char *dir, *runtime_dir;
 	int lock_fd, runtime_lock_fd;
@@ -52,6 +52,8 @@ int state_open(const char *dir, const char *runtime_dir, struct state **ret);
 void state_free(struct state *s);
 DEFINE_CLEANUP(struct state *, state_free)
 
+/* What the user wants, for the next save. */
+void state_want(struct state *s, bool running);
 /* Writes and syncs. What was changed may be used once this has returned 0. */
 int state_save(const struct state *s);
 /* A new disco key: when the kernel device is made anew. Below 0: it is made, but not on disk. */

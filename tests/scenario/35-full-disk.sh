@@ -61,3 +61,20 @@ check wait_until 10 grep -qE 'cannot (keep the map|write the state) .*Read-only'
 
 all_answered traffic
 [ "$(grep -c 'cannot keep the map' "$LOGS/alice.log")" -lt 20 ] || fail "the log is full of it"
+
+step "down is down all the same, and kept when it can be"
+expect 1 wgctl alice down
+said 'the mesh is down, but a restart would bring it up: cannot write the state in .*: Read-only'
+said 'make room or mend the folder'
+nothing_left alice
+expect 3 wgctl alice status
+said 'The state cannot be written in .*: Read-only'
+check mount -o remount,rw "$state"
+check nsenter -t "${PIDS[alice]}" -m mount -o remount,rw "$state" # its mounts are a copy of when it was read-only
+check wait_until 20 grep -q '"want_running": false' "$state/state.json"
+expect 3 wgctl alice status
+! grep -q 'cannot be written' <<<"$SAID" || fail "status does not know that it is kept"
+stop alice
+start_node alice
+expect 3 wgctl alice status
+nothing_left alice

@@ -110,31 +110,47 @@ NODE_UNDER=$(preload killer "KEEP_LINK=$W/alice/kept") start_node alice
 expect 1 wgctl alice logout
 said 'cannot remove interface kernscale0'
 check stands
+echo 0123456789abcdef0123456789abcdef0123456789abcdef >"$W/bad"
+expect 6 up_with bad alice # it is still of who was logged in
+sleep 6
+wgctl alice status >"$W/status" 2>&1
+check grep -q 'cannot remove interface kernscale0' "$W/status"
 rm "$W/alice/kept"
 check wait_until 15 gone
 nothing_left alice
 [ ! -e "$W/alice/run/kernel-objects" ] || fail "the names are still noted"
 check another_stands
 
-step "somebody has made an interface of his own with our name"
-check up alice
-check wait_until 10 stands
-kill -STOP "${PIDS[alice]}"
-ip -n "${P}alice" -batch - <<-EOF || fail "no interface of another"
-	link del kernscale0
-	link add kernscale0 type wireguard
-EOF
+step "somebody has made an interface of his own with our name, while the daemon runs and while it is dead"
 wg genkey >"$W/foreign.key"
-check on alice wg set kernscale0 private-key "$W/foreign.key"
-foreign=$(key_of alice)
-kill -CONT "${PIDS[alice]}"
+foreign() {
+	ip -n "${P}alice" -batch - <<-EOF || fail "no interface of another"
+		link del kernscale0
+		link add kernscale0 type wireguard
+	EOF
+	check on alice wg set kernscale0 private-key "$W/foreign.key"
+	foreign=$(key_of alice)
+}
 told() { wgctl alice status | grep -q 'kernscale0 exists'; }
-check wait_until 10 told
-expect 0 wgctl alice down
-[ "$(key_of alice)" = "$foreign" ] || fail "the interface of another was touched"
-check ip -n "${P}alice" link del kernscale0
-nothing_left alice
-check another_stands
+for when in alive dead; do
+	check up alice
+	check wait_until 10 stands
+	if [ $when = alive ]; then
+		kill -STOP "${PIDS[alice]}"
+		foreign
+		kill -CONT "${PIDS[alice]}"
+	else
+		stop alice KILL
+		foreign
+		start_node alice
+	fi
+	check wait_until 10 told
+	expect 0 wgctl alice down
+	[ "$(key_of alice)" = "$foreign" ] || fail "$when: the interface of another was touched"
+	check ip -n "${P}alice" link del kernscale0
+	nothing_left alice
+	check another_stands
+done
 
 step "a state folder that is new has not been told to take the mesh down"
 expect 0 wgctl alice up
@@ -142,10 +158,14 @@ check wait_until 10 stands
 stop alice
 mkdir "$W/alice/fresh"
 chown "$NODE_USER" "$W/alice/fresh"
+for _ in 1 2; do
+	start_node alice --statedir "$W/alice/fresh"
+	sleep 2
+	check stands
+	check table_stands alice
+	check stop alice
+done
 start_node alice --statedir "$W/alice/fresh"
-sleep 2
-check stands
-check table_stands alice
 expect 0 wgctl alice down
 nothing_left alice
 check another_stands

@@ -81,6 +81,11 @@ static void test_made_once(void **state)
 	assert_false(key_is_zero(&machine));
 	assert_true(key_is_zero(&s->node.priv));
 	assert_int_equal(s->prefs.set, PREFS_ALL);
+	assert_true(s->fresh);
+	/* Nor does a second start say that nothing was wanted. */
+	state_free(TAKE(s));
+	assert_int_equal(state_open(f->dir, f->run, &s), 0);
+	assert_true(s->fresh && !s->want_running);
 	key_pair_generate(&s->node);
 	s->relay_port = 41643;
 	s->disco_port = 41644;
@@ -89,7 +94,7 @@ static void test_made_once(void **state)
 	s->registered = true;
 	s->login = strdup("al\"ice");
 	strcpy(s->prefs.login_server, "https://hs.example.com");
-	s->want_running = true;
+	state_want(s, true);
 	s->prefs.n_routes = 1;
 	assert_int_equal(prefix_parse("10.0.0.0/8", 10, &s->prefs.routes[0]), 0);
 	assert_int_equal(state_pin_set(s, "https://hs.example.com", &pin), 0);
@@ -103,7 +108,7 @@ static void test_made_once(void **state)
 	assert_int_equal(s->disco_port, 41644);
 	assert_int_equal(s->wireguard_port, 41645);
 	assert_int_equal(s->last_home, 900);
-	assert_true(s->registered && s->want_running);
+	assert_true(s->registered && s->want_running && !s->fresh);
 	assert_string_equal(s->login, "al\"ice");
 	assert_int_equal(s->prefs.n_routes, 1);
 	assert_string_equal(s->prefs.login_server, "https://hs.example.com");
@@ -221,7 +226,7 @@ static void test_no_memory(void **state)
 	assert_int_equal(state_open(f->dir, f->run, &s), 0);
 	strcpy(s->prefs.login_server, "https://mesh.example");
 	strcpy(s->prefs.hostname, "box");
-	s->want_running = true;
+	state_want(s, true);
 	assert_int_equal(state_pin_set(s, "https://mesh.example", &s->machine.pub), 0);
 	assert_int_equal(state_encode(s, &text), 0);
 	state_free(s);
