@@ -152,22 +152,27 @@ static struct nlmsghdr *get(void *buf, uint16_t msg)
 	return nlh;
 }
 
+static int dump_rules(struct nft *n, struct reading *r)
+{
+	uint8_t buf[256] __attribute__((aligned(8)));
+	struct nlmsghdr *nlh = get(buf, NFT_MSG_GETRULE);
+
+	mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, r->table);
+	return netlink_dump(n->nl, nlh, forget_rules, on_rule, r);
+}
+
 /* The table, and if it is there and ours its chains and rules. */
 static int read_table(struct nft *n, const char *table, struct nft_table_seen *ret)
 {
 	struct reading r = { .table = table };
 	uint8_t buf[256] __attribute__((aligned(8)));
-	struct nlmsghdr *nlh;
 	int e;
 
 	e = netlink_dump(n->nl, get(buf, NFT_MSG_GETTABLE), forget_tables, on_table, &r);
 	if (e == 0 && r.seen.there && r.seen.ours)
 		e = netlink_dump(n->nl, get(buf, NFT_MSG_GETCHAIN), forget_chains, on_chain, &r);
-	if (e == 0 && r.seen.there && r.seen.ours) {
-		nlh = get(buf, NFT_MSG_GETRULE);
-		mnl_attr_put_strz(nlh, NFTA_RULE_TABLE, table);
-		e = netlink_dump(n->nl, nlh, forget_rules, on_rule, &r);
-	}
+	if (e == 0 && r.seen.there && r.seen.ours)
+		e = dump_rules(n, &r);
 	if (e < 0) {
 		nft_table_seen_done(&r.seen);
 		return e;
@@ -489,12 +494,31 @@ int nft_apply(struct nft *n, const struct nft_config *c)
 	return r < 0 ? r : 1;
 }
 
+/* Whether the copy has a rule: 1 or 0. */
+static int copy_has_rules(struct nft *n, const char *table)
+{
+	char copy[NFT_NAME_MAX];
+	struct reading r = { .table = copy };
+	int e = nft_copy_name(table, copy);
+
+	if (e == 0)
+		e = dump_rules(n, &r);
+	if (e == 0)
+		e = r.seen.rules.len > 0;
+	nft_table_seen_done(&r.seen);
+	return e;
+}
+
 int nft_stands(struct nft *n, const char *table)
 {
 	CLEANUP(nft_table_seen_done) struct nft_table_seen seen = { 0 };
 	int r = read_table(n, table, &seen);
 
-	return r < 0 ? fail(n, r) : (seen.there && seen.ours && seen.rules.len > 0) || seen.copied;
+	if (r == 0)
+		r = seen.there && seen.ours && seen.rules.len > 0;
+	if (r == 0 && seen.copied)
+		r = copy_has_rules(n, table);
+	return r < 0 ? fail(n, r) : r;
 }
 
 int nft_remove(struct nft *n, const char *table)

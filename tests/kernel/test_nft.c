@@ -335,6 +335,8 @@ static void test_held(struct nft **n)
 	CHECK_EQ(nft_stands(other, "kernscale"), 1);
 	CHECK_EQ(nft_hold(other, &c), NFT_HELD_NOTHING);
 	CHECK(sh("nft list table inet kernscale-held >/dev/null") == 0); /* not taken away for that */
+	CHECK_OK(sh("nft flush table inet kernscale-held"));
+	CHECK_EQ(nft_stands(other, "kernscale"), 0);
 	nft_set_kept(other, true);
 	CHECK_EQ(nft_apply(other, &c), 1);
 	CHECK(sh("! nft list table inet kernscale-held 2>/dev/null") == 0);
