@@ -53,9 +53,9 @@ int hold_filter(const struct config *cfg)
 	struct journal j;
 	int r = 0;
 
-	/* The settings may have other names by now than those in use. */
-	if (journal_load(cfg->runtimedir, &j) < 0 || j.n == 0)
-		journal_add(&j, &now);
+	/* The settings may have other names by now than those in use, and those in use could perhaps not be noted. */
+	journal_load(cfg->runtimedir, &j);
+	journal_add(&j, &now);
 	for (size_t i = 0; i < j.n; i++) {
 		int e = hold(cfg, &j.names[i]);
 

@@ -11,6 +11,7 @@
 #include "lib/file.h"
 
 #define LINE_MAX_BYTES 80
+#define LINE	       "%s %s %u"
 #define FILE_MAX_BYTES ((size_t)4096)
 
 struct journal_names journal_names_of(const struct config *cfg)
@@ -54,19 +55,20 @@ void journal_decode(const char *text, size_t len, struct journal *ret)
 		const char *stop = memchr(text, '\n', (size_t)(end - text));
 		size_t n = (size_t)((stop ? stop : end) - text);
 		struct journal_names names = { 0 };
-		char line[LINE_MAX_BYTES];
-		int used = -1;
+		char line[LINE_MAX_BYTES], again[LINE_MAX_BYTES];
 
 		if (n < sizeof(line) && !memchr(text, '\0', n)) {
 			memcpy(line, text, n);
 			line[n] = '\0';
 			/* NOLINTNEXTLINE(cert-err34-c): nine digits do not overflow */
-			if (sscanf(line, "%15[a-zA-Z0-9_-] %31[a-zA-Z0-9_-] %9u%n", names.interface, names.table,
-				   &names.rule_base, &used) == 3 &&
-			    used == (int)n && names.rule_base >= 1 && names.rule_base <= CONFIG_RULE_BASE_MAX)
+			if (sscanf(line, "%15[a-zA-Z0-9_-] %31[a-zA-Z0-9_-] %9u", names.interface, names.table,
+				   &names.rule_base) == 3 &&
+			    names.rule_base >= 1 && names.rule_base <= CONFIG_RULE_BASE_MAX &&
+			    snprintf(again, sizeof(again), LINE, names.interface, names.table, names.rule_base) > 0 &&
+			    strcmp(line, again) == 0)
 				journal_add(ret, &names);
 		}
-		text += n + 1;
+		text += stop ? n + 1 : n;
 	}
 }
 
@@ -102,7 +104,7 @@ int journal_save(const char *dir, const struct journal *j)
 	if (j->n == 0)
 		return unlink(path) < 0 && errno != ENOENT ? -errno : 0;
 	for (size_t i = 0; i < j->n; i++)
-		buf_printf(&b, "%s %s %u\n", j->names[i].interface, j->names[i].table, j->names[i].rule_base);
+		buf_printf(&b, LINE "\n", j->names[i].interface, j->names[i].table, j->names[i].rule_base);
 	/* The folder is in memory, and the file has no use after a power cut. */
 	return b.bad ? -ENOMEM : file_replace_unsynced(path, buf_data(&b), b.len, 0600);
 }

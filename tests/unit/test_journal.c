@@ -86,7 +86,7 @@ static void test_odd_text(void **state)
 		ROW("a b 1\na b 1\n", 1),
 		ROW("a b 32000\na b 32001\na b 0\na b -1\na b 4294967297\n", 1),
 		ROW("a b 1 2\na b\na\na b c\nc d 1\n", 1),
-		ROW("sixteen-letters- b 1\n", 0),
+		ROW("sixteen-letters- b 1\nsixteen-letters- 5\na  b 1\na b 01\n", 0),
 		ROW("a thirty-two-letters-and-one-more_ 1\n", 0),
 		ROW("a/b c 1\na.b c 1\n", 0),
 		ROW("a b\0 1\nc d 1\n", 1),
