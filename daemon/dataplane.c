@@ -36,7 +36,7 @@ void dataplane_let_go(struct dataplane *d)
 	wg_plan_done(&d->left_over);
 	d->n_peers = d->n_addrs = 0;
 	d->routes_error = d->rules_error = d->addrs_error = d->link_error = 0;
-	d->up = d->closed = d->stood = false;
+	d->up = d->closed = d->stood = d->table_may_be = false;
 	d->unseen = 0;
 }
 
@@ -141,7 +141,7 @@ static int adopt_addresses(struct dataplane *d)
 	return r;
 }
 
-static int port_taken(uint16_t port, char *error)
+int dataplane_port_taken(uint16_t port, char *error)
 {
 	return dataplane_fail(error, -EADDRINUSE, "UDP port %u is taken: stop who has it or give --port", port);
 }
@@ -151,7 +151,7 @@ static int up_link(struct dataplane *d, uint16_t port, char *error)
 	int r = link_up(d->link, LINK_MTU);
 
 	if (r == -EADDRINUSE)
-		return port_taken(port, error);
+		return dataplane_port_taken(port, error);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot bring interface %s up: %s", d->cfg->interface, strerror(-r));
 	return 0;
@@ -192,23 +192,24 @@ static int up_device(struct dataplane *d, const struct key *priv, uint16_t *port
 	if (r == -EPERM)
 		return dataplane_fail(error, r, "not allowed to make interface %s (CAP_NET_ADMIN): start "
 				      "kernscaled as root or by its unit", d->cfg->interface);
+	d->gone = r == -EEXIST; /* ours, if there was one: this is somebody else's */
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot make interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	/* First of all: one that was there and fails in what follows is set down unless a table of ours stands. */
 	r = link_open(d->cfg->interface, wg_ifindex(d->wg), &d->link);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot use interface %s: %s", d->cfg->interface, strerror(-r));
-	r = dataplane_clear_devices(d, error);
-	if (r < 0)
-		return r;
 	r = wg_get_device(d->wg, &now);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot read interface %s: %s", d->cfg->interface, wg_error(d->wg));
+	r = dataplane_clear_devices(d, &now, error);
+	if (r < 0)
+		return r;
 	if (want.port == 0) /* any port: the one it has, or had before */
 		want.port = now.port ? now.port : *port;
 	r = wg_set_device(d->wg, &now, &want);
 	if (r == -EADDRINUSE) /* of one that is up */
-		return port_taken(want.port, error);
+		return dataplane_port_taken(want.port, error);
 	if (r < 0)
 		return dataplane_fail(error, r, "cannot set up interface %s: %s", d->cfg->interface, wg_error(d->wg));
 	r = adopt_sources(d, &now);
@@ -323,7 +324,8 @@ int dataplane_up(struct dataplane *d, const struct key *node_private, struct dat
 		dataplane_leave_link(d);
 	else /* it was another's, or none can be */
 		unmade = r == -EEXIST || r == -EPERM || r == -EOPNOTSUPP;
-	if (noted && unmade && !d->udp) /* nor was there a table yet */
+	/* A device that stays is noted under the names that it had, if any are known. */
+	if (noted && !d->table_may_be && (unmade || dataplane_has_other_names(d)))
 		dataplane_unnote_names(d);
 	dataplane_let_go(d);
 	return r;

@@ -62,12 +62,22 @@ bool dataplane_is_left(const struct dataplane *d)
 	return d->up ? d->journal.n > 1 : d->going && d->journal.n > 0;
 }
 
-/* ---- one set of names; 0: nothing of ours is there any more ---- */
-
 static bool has_our_interface(const struct dataplane *d, const struct journal_names *names)
 {
 	return strcmp(names->interface, d->cfg->interface) == 0;
 }
+
+bool dataplane_has_other_names(const struct dataplane *d)
+{
+	struct journal_names now = journal_names_of(d->cfg);
+
+	for (size_t i = 0; i < d->journal.n; i++)
+		if (has_our_interface(d, &d->journal.names[i]) && !journal_names_equal(&d->journal.names[i], &now))
+			return true;
+	return false;
+}
+
+/* ---- one set of names; 0: nothing of ours is there any more ---- */
 
 static int remove_device(const struct dataplane *d, const struct journal_names *was, char *error)
 {
@@ -98,6 +108,8 @@ static int remove_table(struct dataplane *d, const struct journal_names *was, ch
 		return dataplane_fail(error, r, "cannot remove nftables table %s: %s", was->table, strerror(-r));
 	r = nft_remove(d->nft, was->table);
 	if (r == 0 || r == -EEXIST) /* another's */
+		return 0;
+	if (r == -EPERM && strcmp(was->table, d->cfg->table) != 0) /* of a name given up, which another daemon has by now */
 		return 0;
 	snprintf(why, sizeof(why), "%s", nft_error(d->nft)[0] ? nft_error(d->nft) : strerror(-r));
 	if ((r == -EINVAL || r == -ENOENT || r == -EOPNOTSUPP) && nft_probe(d->nft) == 0) /* none can be there */
@@ -159,13 +171,13 @@ static enum cleared clear_device(struct dataplane *d, size_t i, const enum clear
 	return clear_other_device(d, was, &claims[i], error);
 }
 
-/* A device that stands may be filtered by it: of ours, or one that could not be removed. */
+/* A device that stands may be filtered by it: ours, one that could not be removed, another daemon's. */
 static bool is_needed(const struct dataplane *d, const char *table, const enum cleared *how)
 {
 	if (d->up && strcmp(table, d->cfg->table) == 0)
 		return true;
 	for (size_t i = 0; i < d->journal.n; i++)
-		if (how[i] == FAILED && strcmp(d->journal.names[i].table, table) == 0)
+		if ((how[i] == FAILED || how[i] == ANOTHERS) && strcmp(d->journal.names[i].table, table) == 0)
 			return true;
 	return false;
 }
@@ -211,8 +223,33 @@ int dataplane_clear(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX])
 	return d->up || d->going ? clear_all(d, error) : 0;
 }
 
+/* Whether that device has the port: one that cannot be read may. */
+static bool may_have_port(const struct journal_names *was, uint16_t port)
+{
+	CLEANUP(wg_device_done) struct wg_device now = { 0 };
+	CLEANUP(wg_close) struct wg *w = NULL;
+	int r = wg_open(&w);
+
+	if (r == 0)
+		r = wg_device_find(w, was->interface);
+	if (r == 0)
+		r = wg_get_device(w, &now);
+	return r == 0 ? now.port == port : r != -ENODEV;
+}
+
+/* That nobody has the port but who is to go. */
+static bool can_have_port(const struct dataplane *d, const struct wg_device *now)
+{
+	if (!d->cfg->port || now->port == d->cfg->port || !udp_port_is_taken(d->cfg->port))
+		return true;
+	for (size_t i = 0; i < d->journal.n; i++)
+		if (!has_our_interface(d, &d->journal.names[i]) && may_have_port(&d->journal.names[i], d->cfg->port))
+			return true;
+	return false;
+}
+
 /* The devices of other names have our port, and our addresses. What cannot be had is said while they still stand. */
-int dataplane_clear_devices(struct dataplane *d, char *error)
+int dataplane_clear_devices(struct dataplane *d, const struct wg_device *now, char *error)
 {
 	for (size_t i = 0; i < d->journal.n; i++) {
 		const struct journal_names *was = &d->journal.names[i];
@@ -223,7 +260,10 @@ int dataplane_clear_devices(struct dataplane *d, char *error)
 			continue;
 		r = d->nft ? nft_may_have(d->nft, d->cfg->table) : 0;
 		if (r < 0)
-			return dataplane_fail(error, r, "nftables table %s: %s", d->cfg->table, nft_error(d->nft));
+			return dataplane_fail(error, r, "nftables table %s: %s", d->cfg->table,
+					      nft_error(d->nft)[0] ? nft_error(d->nft) : strerror(-r));
+		if (!can_have_port(d, now))
+			return dataplane_port_taken(d->cfg->port, error);
 		if (clear_other_device(d, was, &claim, error) == FAILED)
 			return -EIO;
 	}
@@ -260,7 +300,7 @@ int dataplane_down(struct dataplane *d, char error[static DATAPLANE_ERROR_MAX])
 	dataplane_let_go(d);
 	d->filter = NFT_FILTER_REPLIES_ONLY;
 	r = dataplane_clear(d, error);
-	if (r < 0 && !d->gone)
+	if (r < 0 && !d->gone && ifindex)
 		d->left = ifindex;
 	return r;
 }

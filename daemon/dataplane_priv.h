@@ -33,9 +33,10 @@ struct dataplane {
 	bool journal_unsaved;
 	bool going; /* all of it shall go; until it is to come up again */
 	bool gone;  /* and the device has, whatever has its name now */
-	unsigned int left; /* interface that could not be adopted, with its table */
+	unsigned int left; /* interface that could not be adopted, or removed, with its table */
 	bool closed; /* the link is down because nothing would filter it */
 	bool stood;  /* the table, when it was seen last */
+	bool table_may_be; /* made, or not known not to be */
 	unsigned int unseen; /* attempts to look at it that failed since */
 	bool may_tproxy; /* the kernel can, and the user has not said otherwise */
 	struct addr *addrs; /* own; sorted */
@@ -55,6 +56,9 @@ struct dataplane {
 /* One line into error; r. */
 __attribute__((format(printf, 3, 4))) int dataplane_fail(char *error, int r, const char *fmt, ...);
 
+/* The error of a port that another has. */
+int dataplane_port_taken(uint16_t port, char *error);
+
 /* Ends our use of the kernel's objects; they stay. */
 void dataplane_let_go(struct dataplane *d);
 /* The routing rules that are wanted; their number. */
@@ -66,9 +70,11 @@ int dataplane_load_journal(struct dataplane *d);
 /* Those in use, before the first thing is made. true: they were not there. */
 bool dataplane_note_names(struct dataplane *d);
 void dataplane_unnote_names(struct dataplane *d);
-/* For a new device, before it has its port: those of names that were given up go. Negative: one that has to go first
- * cannot, or what is wanted in its place cannot be had. */
-int dataplane_clear_devices(struct dataplane *d, char *error);
+/* Our interface is noted with another table or place of rules as well. */
+bool dataplane_has_other_names(const struct dataplane *d);
+/* For our device, which may be new, before it has its port: those of names that were given up go. Negative: one that has to
+ * go first cannot, or what is wanted in its place cannot be had. */
+int dataplane_clear_devices(struct dataplane *d, const struct wg_device *now, char *error);
 /* Whether a table filters our interface that was made when it had another name; as nft_stands(). */
 int dataplane_stands_before(struct dataplane *d);
 

@@ -8,6 +8,7 @@
 #include "lib/notify.h"
 
 #define TABLE_AGAIN_USEC USEC_PER_SEC
+#define HAND_OVER_TRIES	 5
 #define UNSEEN_MAX	 5 /* attempts, until a table that cannot be read is taken for one that is gone */
 
 static void on_udp(void *data, const struct udp_packet *p)
@@ -91,6 +92,8 @@ int dataplane_apply_table(struct dataplane *d)
 	c.forwarding = d->forwarding;
 	c.clamp_mss = c.forwarding;
 	r = nft_apply(d->nft, &c);
+	if (r != -EEXIST && r != -EPERM) /* another's, and nothing was made */
+		d->table_may_be = true;
 	if (r < 0) {
 		char why[160];
 
@@ -235,10 +238,12 @@ void dataplane_hand_over(struct dataplane *d)
 	if (!d->nft || !nft_goes_with_owner(d->nft))
 		return;
 	nft_set_kept(d->nft, false);
-	if (d->up && dataplane_apply_table(d) >= 0) {
-		log_info("nftables table %s stays without an owner", d->cfg->table);
-		return;
-	}
+	/* What was done may be told as if it were not: the next attempt sees that nothing is left to do. */
+	for (int i = 0; d->up && i < HAND_OVER_TRIES; i++)
+		if (dataplane_apply_table(d) >= 0) {
+			log_info("nftables table %s stays without an owner", d->cfg->table);
+			return;
+		}
 	if (!d->up && (!d->left || link_open(d->cfg->interface, d->left, &d->link) < 0))
 		return;
 	if (link_down(d->link) == 0)

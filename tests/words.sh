@@ -155,7 +155,7 @@ put() {
 
 # preload LIBRARY VARIABLE=VALUE…: prints the command below which tests/scenario/LIBRARY.so is at work (see there)
 preload() {
-	echo "env LD_PRELOAD=$BIN/tests/scenario/$1.so ${*:2}"
+	echo "env LD_PRELOAD=$BIN/tests/scenario/${1//:/.so:$BIN/tests/scenario/}.so ${*:2}"
 }
 
 # lies WORD…: what liar.so does from now on; each lie is noted in $W/told. The first `lies` comes before `liar`.

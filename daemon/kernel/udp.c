@@ -146,6 +146,20 @@ static int open_own(const struct udp *u, int family, uint16_t *port, int *ret)
 	return r;
 }
 
+/* As the kernel's WireGuard binds them. */
+bool udp_port_is_taken(uint16_t port)
+{
+	for (int family = 0; family < FAMILIES; family++) {
+		CLEANUP(fd_close) int fd = socket(domain[family], SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+		if (fd < 0 || (family == V6 && set(fd, IPPROTO_IPV6, IPV6_V6ONLY, 1) < 0))
+			continue;
+		if (bind_port(fd, family, &port) == -EADDRINUSE)
+			return true;
+	}
+	return false;
+}
+
 static void close_all(int fd[FAMILIES], struct loop_io *io[FAMILIES])
 {
 	for (int f = 0; f < FAMILIES; f++) {

@@ -49,6 +49,9 @@ int udp_open(struct loop *l, const struct udp_opts *o, struct udp **ret);
 void udp_close(struct udp *u);
 DEFINE_CLEANUP(struct udp *, udp_close)
 
+/* Whether somebody has that port, in either family. What cannot be tested counts as free. */
+bool udp_port_is_taken(uint16_t port);
+
 /* Q, for the nft rules; the same as long as it is open. */
 uint16_t udp_private_port(const struct udp *u);
 /* What is sent leaves from Q and needs nft_config.rewrite_source. */

@@ -55,14 +55,21 @@ check stop alice
 fails() {
 	wgctl alice status | grep -q "$1"
 }
-for names in "mesh3 others" "foreign kernscale"; do
+check on alice ip link add squat type wireguard
+check on alice wg set squat listen-port 5555
+check on alice ip link set squat up
+for what in "mesh3 others" "mesh2 others" "foreign kernscale" "mesh3 kernscale --port 5555"; do
 	# shellcheck disable=SC2086 # words
-	set -- $names
-	start_node alice --interface "$1" --table "$2"
-	wait_until 10 fails 'exists and is' || fail "$names: $(wgctl alice status)"
+	set -- $what
+	start_node alice --interface "$1" --table "$2" "${@:3}"
+	why='exists and is'
+	[ $# = 2 ] || why='port 5555 is taken'
+	wait_until 10 fails "$why" || fail "$what: $(wgctl alice status)"
 	check stop alice
 	check on alice nft list chain inet site forward >/dev/null
+	[ "$(cat "$W/alice/run/kernel-objects")" = "mesh2 site 6000" ] || fail "$what: noted: $(cat "$W/alice/run/kernel-objects")"
 done
+check on alice ip link del squat
 check on alice wg show mesh2 peers
 sleep 1
 all_answered traffic

@@ -76,11 +76,16 @@ expect 0 wgctl bob ping -c 3 --timeout 5s alice
 check on alice nft delete table inet twice
 step "the same rules twice"
 
+begin
+end_alice HUP
+back
 check stop alice
 check there kernscale
 check not there kernscale-held
+refute eval 'on alice nft list table inet kernscale | grep -q "flags owner"'
 old_kernel manage alice --limit 3
 back
+end "restarted and stopped in order: handed over without an owner, and taken back"
 begin
 for n in 1 2 3; do
 	wait_until 30 ready || fail "death number $n was the last"

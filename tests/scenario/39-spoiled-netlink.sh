@@ -96,5 +96,24 @@ done
 lies
 all_answered traffic
 check reach bob alice 4
+
+step "answers are lost while the table is handed over, where it would go with its owner"
+stop alice KILL
+lied_to=$(preload killer:liar NO_PERSIST=1 "LIES=$W/lies" "LIES_TOLD=$W/told" "LIES_BELOW=$W/alice/state")
+NODE_UNDER=$lied_to manage alice
+start traffic alice ping -i 0.05 -W 1 "$bob_ip"
+for spell in nobufs=5 nobufs=4 nobufs=3 nobufs=7; do
+	before=$(told n)
+	check wait_until 10 wgctl alice status
+	lies "$spell"
+	stop alice
+	lies
+	[ "$(told n)" -gt "$before" ] || fail "$spell: nothing was lost"
+	check table_stands alice
+	check link_is_up alice
+	NODE_UNDER=$lied_to manage alice
+done
+all_answered traffic
+check reach bob alice 4
 expect 0 wgctl alice down
 nothing_left alice
