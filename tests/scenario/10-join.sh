@@ -78,6 +78,8 @@ expect 0 wgctl alice logout
 [ -z "$SAID" ] || fail "there was something to say: $SAID"
 expect 4 wgctl alice status
 nothing_left alice
+[ ! -e "$W/alice/state/netmap.json" ] || fail "the map of before is still there"
+! grep -q '"node_key"' "$W/alice/state/state.json" || fail "the key of before is still there"
 wait_until 15 seen_by_bob '[^ ]+ .*offline.*; key expired' || fail "bob still sees alice: $(wgctl bob status)"
 logged_out() {
 	admin nodes list | grep -qE '100\.64\.0\.1,.* offline +\| yes *$'

@@ -73,6 +73,7 @@ sleep 10
 stop alice
 started_again alice
 sleep 5
+check wait_until 30 reach alice carol
 phase "both alive"
 start_node bob
 sleep 5

@@ -71,10 +71,23 @@ undo() {
 # take the place of the one below, and its last command that of the scenario's status.
 at_end() { :; }
 
+# Whether a private key or an auth key of this mesh stands in a log; the nodes log at debug level.
+leaks() {
+	{
+		grep -rhasoE 'privkey:[0-9a-f]{64}' "$W"/*/state "$W"/*/run "$W/coord" "$W/relay" | cut -d: -f2 | grep -v '^0*$'
+		grep -hsd skip '^hskey-auth-' "$W"/*
+	} | sort -u >"$W/leaks"
+	[ -s "$W/leaks" ] && grep -rlaF -f "$W/leaks" "$LOGS"
+}
+
 cleanup() {
 	local r=$?
 
 	trap '' INT TERM
+	if leaks; then
+		echo "FAIL: a secret stands in the files named above"
+		r=1
+	fi
 	at_end
 	undo
 	if [ -s "$LOGS/sanitizers.log" ]; then
