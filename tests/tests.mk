@@ -58,7 +58,7 @@ check-vm: deps
 	$(Q)scripts/deps vm
 	$(again) SANITIZE=undefined programs
 	$(again) SANITIZE=address,undefined programs
-	$(again) all
+	$(again) all $(B)/tests/scenario/killer.so
 	$(Q)KERNEL=vm tests/run scenario asan systemd
 
 # FUZZ=NAME picks one target; FUZZ_SECONDS (60) or FUZZ_RUNS says how long each runs. What it finds goes
