@@ -56,7 +56,7 @@ struct options {
 /* What each kind of connection may have of the descriptors: clients must not take those that others need to come in,
  * strangers not those that clients are asked about with. */
 struct shares {
-	unsigned int clients, asking, verify;
+	unsigned int clients, greeters, asking, verify;
 };
 
 struct program {
@@ -487,13 +487,15 @@ static rlim_t raise_descriptors(void)
 
 static int share_out(const struct options *o, rlim_t files, struct shares *ret)
 {
-	struct shares s = { .asking = (unsigned int)MIN(files / 8, (rlim_t)ASKING_MAX),
+	struct shares s = { .greeters = (unsigned int)MIN(files / 8, (rlim_t)RELAY_GREETERS_MORE),
+			    .asking = (unsigned int)MIN(files / 8, (rlim_t)ASKING_MAX),
 			    .verify = o->verify_url ? (unsigned int)MIN(files / 8, (rlim_t)VERIFY_MAX) : 0 };
-	rlim_t others = FILES_OWN + RELAY_GREETERS_MORE + s.verify + s.asking * (o->http_on ? 2 : 1);
+	rlim_t others = FILES_OWN + s.greeters + s.verify + s.asking * (o->http_on ? 2 : 1);
 	unsigned int want = o->max_clients ? o->max_clients : RELAY_CLIENTS_MAX;
 
 	if (files < others + 8) {
-		log_err("the limit on descriptors, %llu, is too low", (unsigned long long)files);
+		log_err("the limit on descriptors, %llu, is too low: 64 are needed (LimitNOFILE=, ulimit -n)",
+			(unsigned long long)files);
 		return -EMFILE;
 	}
 	s.clients = (unsigned int)MIN((rlim_t)want, files - others);
@@ -533,7 +535,8 @@ static int relay_start(struct program *p)
 {
 	struct relay_config c = { .key = &p->key,
 				  .rate_bytes_per_sec = p->o.rate,
-				  .max_clients = p->shares.clients };
+				  .max_clients = p->shares.clients,
+				  .greeters_more = p->shares.greeters };
 	int r;
 
 	if (p->verify) {

@@ -324,6 +324,8 @@ int relay_new(struct loop *l, const struct relay_config *cfg, struct relay **ret
 	r->cfg.key = NULL;
 	if (!r->cfg.max_clients)
 		r->cfg.max_clients = RELAY_CLIENTS_MAX;
+	if (!r->cfg.greeters_more)
+		r->cfg.greeters_more = RELAY_GREETERS_MORE;
 	if (!r->cfg.max_greeting)
 		r->cfg.max_greeting = 1024;
 	if (!r->cfg.queue_packets)
@@ -437,7 +439,7 @@ static bool relay_room(struct relay *r, const struct addr *from)
 	unsigned int n = (unsigned int)r->stats.connections, most = r->cfg.max_clients;
 
 	if (r->stats.greeting < r->cfg.max_greeting &&
-	    (n < most || (n < most + RELAY_GREETERS_MORE && relay_site_yields(r, from))))
+	    (n < most || (n < most + r->cfg.greeters_more && relay_site_yields(r, from))))
 		return true;
 	r->stats.over_limit++;
 	if (!r->greeting) {

@@ -18,7 +18,7 @@
 #include "lib/loop.h"
 
 #define RELAY_CLIENTS_MAX   65536 /* where nobody says otherwise */
-#define RELAY_GREETERS_MORE 64	  /* that may greet while all places are taken */
+#define RELAY_GREETERS_MORE 64	  /* likewise */
 
 struct relay;
 
@@ -38,8 +38,9 @@ struct relay_config {
 	relay_admit_fn *admit;	    /* NULL: everybody may come */
 	void *admit_data;
 	/* Connections [RELAY_CLIENTS_MAX]; 16 of one key. While all are taken, the address or /64 (not loopback) that has the most of
-	 * them, if more than a quarter, makes room for those that have fewer; RELAY_GREETERS_MORE may be greeting then. */
+	 * them, if more than a quarter, makes room for those that have fewer. */
 	unsigned int max_clients;
+	unsigned int greeters_more;  /* that may be greeting then [RELAY_GREETERS_MORE] */
 	unsigned int max_greeting;   /* not yet admitted [1024] */
 	unsigned int queue_packets;  /* for each client and kind (disco, other) [32] */
 	size_t queue_bytes;	     /* all that is queued for all clients [256 MiB] */

@@ -48,6 +48,12 @@ calm() {
 	rm "$W/calm"
 }
 
+step "the least that systemd may leave it"
+relay small $((PORT + 2)) 64 --tls none
+come 5 erin $((PORT + 2)) plain
+stop erin
+check stop small
+
 P=$PORT T=$((PORT + 1))
 FILES=512
 relay plain "$P" $FILES --tls none
