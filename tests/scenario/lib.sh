@@ -74,8 +74,8 @@ at_end() { :; }
 # Whether a private key or an auth key of this mesh stands in a log; the nodes log at debug level.
 leaks() {
 	{
-		grep -rhasoE 'privkey:[0-9a-f]{64}' "$W"/*/state "$W"/*/run "$W/coord" "$W/relay" | cut -d: -f2 | grep -v '^0*$'
-		grep -hsd skip '^hskey-auth-' "$W"/*
+		grep -rhasoE -D skip 'privkey:[0-9a-f]{64}' "$W"/*/state "$W"/*/run "$W/coord" "$W/relay" | cut -d: -f2 | grep -v '^0*$'
+		grep -hs -d skip -D skip '^hskey-auth-' "$W"/*
 	} | sort -u >"$W/leaks"
 	[ -s "$W/leaks" ] && grep -rlaF -f "$W/leaks" "$LOGS"
 }
