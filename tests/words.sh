@@ -153,7 +153,7 @@ put() {
 	echo "${*:2}" >"$W/$1.new" && chmod 644 "$W/$1.new" && mv "$W/$1.new" "$W/$1"
 }
 
-# preload LIBRARY VARIABLE=VALUE…: prints the command below which tests/scenario/LIBRARY.so is at work (see there)
+# preload LIBRARY[:LIBRARY] VARIABLE=VALUE…: prints the command below which tests/scenario/LIBRARY.so is at work (see there)
 preload() {
 	echo "env LD_PRELOAD=$BIN/tests/scenario/${1//:/.so:$BIN/tests/scenario/}.so ${*:2}"
 }

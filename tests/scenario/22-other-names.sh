@@ -14,29 +14,16 @@ join alice bob
 check wait_until 20 reach alice bob
 map_settled alice bob
 
-rules_at() {
-	local family
-
-	for family in -4 -6; do
-		[ "$(ip -n "${P}alice" $family rule | grep "proto 107" | sed 's/:.*//' | tr '\n' ' ')" = \
-			"$(($1 + 10)) $(($1 + 30)) $(($1 + 50)) $(($1 + 60)) $(($1 + 70)) " ] || return 1
-	done
-}
-# stands INTERFACE TABLE BASE: there, and nowhere else
-stands() {
-	[ "$(on alice wg show interfaces)" = "$1" ] && [ "$(on alice nft list tables)" = "table inet $2" ] && rules_at "$3" &&
-		[ "$(cat "$W/alice/run/kernel-objects")" = "$1 $2 $3" ]
-}
 move() {
 	check stop alice
 	start_node alice --interface "$1" --table "$2" --rule-base "$3"
-	wait_until 10 stands "$1" "$2" "$3" ||
+	wait_until 10 stands_as alice "$1" "$2" "$3" ||
 		fail "not $1 $2 $3: $(on alice wg show interfaces; on alice nft list tables; ip -n "${P}alice" rule; cat "$W/alice/run/kernel-objects")"
 	check wait_until 20 reach alice bob
 	check wait_until 20 reach bob alice
 	step "$1 $2 $3"
 }
-wait_until 5 stands kernscale0 kernscale 5200 || fail "not as it began: $(ip -n "${P}alice" rule | grep "proto 107")"
+wait_until 5 stands_as alice kernscale0 kernscale 5200 || fail "not as it began: $(ip -n "${P}alice" rule | grep "proto 107")"
 move kernscale0 kernscale 5210
 move kernscale0 kernscale 5260
 move kernscale0 kernscale 5220

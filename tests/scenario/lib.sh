@@ -273,6 +273,7 @@ all_answered() {
 #   grown_less KIB NAME BEFORE    its memory (RssAnon) has grown by less than that since it was BEFORE, or the scenario fails
 #   key_of NAME                   the public key of its interface
 #   link_is_up NAME, table_stands NAME, rules NAME NUMBER  of the node, in its kernel; rules by IPv4 and by IPv6 each
+#   stands_as NAME INTERFACE TABLE BASE  its objects are in the kernel under these names, and under no others
 #   has_address NAME ADDR         its interface has that IPv4 address
 #   delete_rules NAME             takes all of its rules away
 #   mesh_of NAME                  all that is the node's in its kernel, but what the network decides (endpoints)
@@ -606,6 +607,17 @@ said() {
 }
 
 # nothing_left NAME: neither interface nor table nor route rule of ours in that namespace
+stands_as() {
+	local family
+
+	[ "$(on "$1" wg show interfaces)" = "$2" ] && [ "$(on "$1" nft list tables)" = "table inet $3" ] &&
+		[ "$(cat "$W/$1/run/kernel-objects")" = "$2 $3 $4" ] || return 1
+	for family in -4 -6; do
+		[ "$(ip -n "$P$1" $family rule | grep 'proto 107' | sed 's/:.*//' | tr '\n' ' ')" = \
+			"$(($4 + 10)) $(($4 + 30)) $(($4 + 50)) $(($4 + 60)) $(($4 + 70)) " ] || return 1
+	done
+}
+
 nothing_left() {
 	! ip -n "$P$1" link show kernscale0 >/dev/null 2>&1 || fail "$1: kernscale0 is left behind"
 	! on "$1" nft list tables 2>/dev/null | grep kernscale || fail "$1: the nft table is left behind"
