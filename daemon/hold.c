@@ -54,7 +54,7 @@ int hold_filter(const struct config *cfg)
 	int r = 0;
 
 	/* The settings may have other names by now than those in use, and those in use could perhaps not be noted. */
-	journal_load(cfg->runtimedir, &j);
+	(void)journal_load(cfg->runtimedir, &j); /* empty, then */
 	journal_add(&j, &now);
 	for (size_t i = 0; i < j.n; i++) {
 		int e = hold(cfg, &j.names[i]);
